@@ -1,0 +1,1 @@
+"""FrugalRL: deep reinforcement learning for the least compute, with the bill."""

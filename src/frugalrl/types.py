@@ -1,0 +1,254 @@
+"""The records that flow through FrugalRL. Every arrow between two parts is one of these types.
+
+Data path: ``envs -> sampling -> (replay) -> run.loop -> algos -> snapshot -> policies -> sampling``.
+
+Array fields are numpy on the sampler's side and numpy or torch on the learner's side; this module imports
+neither torch nor any other part of the package.
+
+Shapes: ``B`` environment rows (or batch entries), ``T`` time, ``A`` actions.
+Times: ``x_tm1`` belongs to the step before, ``x_t`` to the step after an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Array = Any
+"""A numpy array or a torch tensor; which one is said where it is used."""
+
+StateDict = dict[str, Any]
+"""Nested ``dict[str, ...]`` whose leaves are numpy arrays, torch tensors, str, bool, int, float, None
+or lists of those scalars. Arrays go to safetensors, the rest to JSON."""
+
+Role = Literal[
+    "environment",
+    "inference",
+    "learner",
+    "target",
+    "replay",
+    "correction",
+    "transport",
+    "evaluation",
+    "startup",
+    "checkpoint",
+    "reporting",
+    "waiting",
+    "redone",
+    "unassigned",
+]
+ROLES: tuple[Role, ...] = (
+    "environment",
+    "inference",
+    "learner",
+    "target",
+    "replay",
+    "correction",
+    "transport",
+    "evaluation",
+    "startup",
+    "checkpoint",
+    "reporting",
+    "waiting",
+    "redone",
+    "unassigned",
+)
+
+How = Literal["measured", "counted", "modelled", "assumed"]
+"""How a number was obtained, strongest first. A total is only as strong as its weakest part."""
+HOWS: tuple[How, ...] = ("measured", "counted", "modelled", "assumed")
+
+
+class UserError(Exception):
+    """Wrong usage: one sentence that says what is wrong, the value seen and what to do. Exit code 2."""
+
+
+class RunFailed(Exception):
+    """A run that cannot go on: one sentence, nothing lost. Exit code 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What one piece of work used. ``None`` means not measured, never zero."""
+
+    calls: int | None = None
+    """How often the work was done (forward passes, gradient steps, ...)."""
+    env_steps: int | None = None
+    """Agent steps: valid transitions, not calls of ``step``."""
+    frames: int | None = None
+    """Emulator frames."""
+    updates: int | None = None
+    """Gradient steps."""
+    cpu_s: float | None = None
+    """CPU-seconds, native threads included."""
+    busy_s: float | None = None
+    """Wall seconds during which the loop was in this role."""
+    gpu_s: float | None = None
+    """GPU busy seconds."""
+    flop: float | None = None
+    """Matrix-multiply and convolution FLOPs (a multiply-add is two); element-wise work is not counted."""
+    bytes_min: float | None = None
+    """Lower bound on bytes moved: weights, inputs and outputs once per call."""
+    energy_j: float | None = None
+    """Joules from a counter; a modelled figure is made in the bill, not here."""
+
+    def __add__(self, other: Cost) -> Cost:
+        """Adds field by field; ``None + x`` is ``x``, so one missing part does not wipe a sum."""
+        return Cost(**{f.name: _add(getattr(self, f.name), getattr(other, f.name)) for f in fields(Cost)})
+
+
+def _add(a: Any, b: Any) -> Any:
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+Costs = Mapping[str, Cost]
+"""Costs by role."""
+
+
+def merge_costs(parts: Iterable[Costs]) -> dict[str, Cost]:
+    """Sums costs role by role."""
+    total: dict[str, Cost] = {}
+    for part in parts:
+        for role, cost in part.items():
+            total[role] = total[role] + cost if role in total else cost
+    return total
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvSpec:
+    """What the rest needs to know about an environment after its protocol was applied."""
+
+    id: str
+    protocol: str
+    obs_kind: Literal["vector", "image", "index"]
+    """``index`` observations are int64 scalars; ``image`` is channels first, after the frame stack if any."""
+    obs_shape: tuple[int, ...]
+    """Shape of one observation; ``()`` for an index."""
+    obs_dtype: str
+    num_actions: int
+    frame_stack: int = 1
+    """Number of stacked frames on axis 0 of the observation. Before an episode's first frame the stack holds zeros."""
+    num_indices: int | None = None
+    """Number of states of an ``index`` observation."""
+    frames_per_step: int = 1
+    """Emulator frames per agent step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished episode of one row; the return is the raw one, never clipped."""
+
+    row: int
+    seed: int
+    raw_return: float
+    length: int
+    """Agent steps."""
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an environment answers: all rows once. Autoreset is NEXT_STEP.
+
+    After a row with ``last`` comes one row with ``valid = False`` that leads from the final to the first
+    observation; it is not a transition.
+    """
+
+    obs: Array
+    """[B, *obs_shape], in the space's dtype."""
+    reward: Array
+    """[B] float32, as the learner sees it (clipped where the protocol says so)."""
+    discount: Array
+    """[B] float32, 0 or 1: whether the return goes on. A time limit has discount 1."""
+    last: Array
+    """[B] bool: a real reset follows (game over or time limit)."""
+    valid: Array
+    """[B] bool: this row is a transition."""
+    episodes: tuple[Episode, ...] = ()
+    """Episodes that ended with this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A time-major block of steps with the actions that led to them: what a sampler hands to a replay.
+
+    ``obs[t]`` was reached from ``obs[t-1]`` (the row before, possibly of an earlier block) by ``action[t]``.
+    """
+
+    obs: Array
+    """[T, B, *obs_shape]"""
+    action: Array
+    """[T, B] int64"""
+    reward: Array
+    """[T, B] float32"""
+    discount: Array
+    """[T, B] float32"""
+    last: Array
+    """[T, B] bool"""
+    valid: Array
+    """[T, B] bool"""
+    log_mu: Array
+    """[T, B] float32: log-probability with which the behaviour policy chose ``action``; NaN where it was not computed."""
+    version: Array
+    """[T, B] int64: version of the snapshot that acted."""
+    explored: Array
+    """[T, B] bool: the action came from the exploration branch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A batch of (n-step) transitions. ``discount_t`` holds gamma^n times the discounts on the way."""
+
+    obs_tm1: Array
+    a_tm1: Array
+    r_t: Array
+    discount_t: Array
+    obs_t: Array
+    log_mu_tm1: Array
+    version_tm1: Array
+    explored_tm1: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A sampled batch with the keys to give priorities back and the weight the loss must use."""
+
+    batch: Transition
+    keys: Array
+    """[B] int64"""
+    weight: Array
+    """[B] float32; ones when sampling is uniform, never absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """Parameters to act with. ``version`` grows by one per update."""
+
+    version: int
+    parameters: Mapping[str, Array]
+    transform: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a sampler returns."""
+
+    data: Rows
+    episodes: tuple[Episode, ...]
+    env_steps: int
+    """Valid transitions in ``data``."""
+    costs: Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What a learner's update returns."""
+
+    metrics: Mapping[str, Any]
+    """Scalars (float or 0-d tensor)."""
+    priorities: Array | None
+    """[B] float64 for the keys of the batch, or None when the learner has no priorities."""
+    costs: Costs
