@@ -68,6 +68,14 @@ class RunFailed(Exception):
     """A run that cannot go on: one sentence, nothing lost. Exit code 1."""
 
 
+class NonFiniteLoss(RunFailed):
+    """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
+
+    def __init__(self, message: str, replayed: Replayed) -> None:
+        super().__init__(message)
+        self.replayed = replayed
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """What one piece of work used. ``None`` means not measured, never zero."""

@@ -1,0 +1,265 @@
+"""Makes the bill: every figure of a run with its unit, how it was obtained and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from frugalrl.cost.ledger import Ledger
+from frugalrl.cost.machine import Machine
+from frugalrl.cost.money import electricity_eur
+from frugalrl.cost.power import Joules, cpu_joules, gpu_joules, idle_joules
+from frugalrl.cost.record import Bill, BillRow, sum_rows, weakest
+from frugalrl.cost.tables import Price, Tables
+from frugalrl.types import ROLES, Cost, How
+
+
+def make_bill(
+    ledger: Ledger,
+    machine: Machine,
+    tables: Tables,
+    scores: Sequence[BillRow] = (),
+    *,
+    about: Mapping[str, str] | None = None,
+) -> Bill:
+    """Makes the bill of what ``ledger`` holds now. The ledger is settled first.
+
+    ``scores``: rows made with :func:`score_row`. ``about``: names of the run (environment, recipe, seed, ...).
+    """
+    ledger.settle()
+    totals = ledger.totals()
+    has_gpu = bool(machine.facts.gpus)
+    roles = _role_rows(totals, has_gpu=has_gpu)
+    energy = _energy_rows(ledger, machine, totals)
+    rows = (
+        *scores,
+        *_count_rows(ledger),
+        *roles,
+        *_use_rows(ledger, roles),
+        *energy,
+        *_money_rows(ledger, machine, tables, energy),
+    )
+    return Bill(
+        about=dict(about or {}),
+        machine=_machine_facts(machine),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        rows=rows,
+        limit=_limit(totals, has_gpu=has_gpu),
+        warnings=_warnings(totals),
+    )
+
+
+def _machine_facts(machine: Machine) -> dict[str, Any]:
+    facts = asdict(machine.facts)
+    facts["gpus"] = list(machine.facts.gpus)
+    return {"profile": machine.profile.name, "chosen_because": machine.chosen_because, **facts}
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+_NETWORK_ROLES = frozenset({"inference", "learner", "target", "correction", "evaluation", "redone"})
+_APPLIES: Mapping[str, frozenset[str]] = {
+    "calls": frozenset({"environment", "inference", "learner", "target", "replay", "correction", "transport"}),
+    "cpu_s": frozenset(ROLES) - {"waiting"},
+    "busy_s": frozenset(ROLES) - {"unassigned"},
+    "gpu_s": _NETWORK_ROLES,
+    "flop": _NETWORK_ROLES,
+    "bytes_min": _NETWORK_ROLES | {"replay", "transport"},
+}
+"""Quantities that a role has. One that is missing there is "not measured"; elsewhere it is no question."""
+
+_QUANTITIES: Mapping[str, tuple[str, How, str]] = {
+    "calls": ("calls", "counted", "counter of the role"),
+    "env_steps": ("steps", "counted", "counter of the role"),
+    "frames": ("frames", "counted", "counter of the role"),
+    "updates": ("updates", "counted", "counter of the role"),
+    "cpu_s": ("s", "measured", "CPU clocks of the role's threads"),
+    "busy_s": ("s", "measured", "wall clock of the loop"),
+    "gpu_s": ("s", "measured", "GPU events"),
+    "flop": ("FLOP", "counted", "matrix products and convolutions, multiply-add = 2, per call x calls"),
+    "bytes_min": ("B", "modelled", "lower bound: weights, inputs and outputs once per call"),
+    "energy_j": ("J", "measured", "joule counter"),
+}
+
+
+def _role_rows(totals: Mapping[str, Cost], *, has_gpu: bool) -> tuple[BillRow, ...]:
+    rows = []
+    cpu = sum(cost.cpu_s for cost in totals.values() if cost.cpu_s is not None)
+    for role, cost in totals.items():
+        for name, (unit, how, source) in _QUANTITIES.items():
+            value = getattr(cost, name)
+            asked = role in _APPLIES.get(name, ()) and (name != "gpu_s" or has_gpu)
+            if value is None and not asked:
+                continue
+            rows.append(BillRow(section="role", role=role, name=name, value=value, unit=unit, how=how, source=source))
+        if cost.cpu_s is not None and cpu > 0:
+            share = 100 * cost.cpu_s / cpu
+            source = "CPU-seconds of the role / CPU-seconds of the run"
+            rows.append(
+                BillRow(
+                    section="role", role=role, name="cpu_share", value=share, unit="%", how="measured", source=source
+                )
+            )
+    return tuple(rows)
+
+
+def _count_rows(ledger: Ledger) -> tuple[BillRow, ...]:
+    counts = ledger.counts
+    per_step = counts.updates / counts.agent_steps if counts.agent_steps else None
+    listed: tuple[tuple[str, float | None, str, str], ...] = (
+        ("agent_steps", counts.agent_steps, "steps", "valid transitions of training"),
+        ("frames", counts.frames, "frames", "emulator frames of training"),
+        ("episodes", counts.episodes, "episodes", "episodes that ended in training"),
+        ("invalid_rows", counts.invalid_rows, "rows", "resets, which are no transitions"),
+        ("updates", counts.updates, "updates", "gradient steps"),
+        ("updates_per_step", per_step, "updates/step", "updates / agent steps"),
+    )
+    return tuple(
+        BillRow(section="counts", name=name, value=value, unit=unit, how="counted", source=source)
+        for name, value, unit, source in listed
+    )
+
+
+def _use_rows(ledger: Ledger, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
+    used = ledger.usage()
+    processes = len(ledger.sessions)
+    over = f"{processes} process{'es' if processes > 1 else ''}"
+    rate = ledger.counts.agent_steps / used.cpu_s if used.cpu_s > 0 else None
+    rows = [
+        _use("cpu_s", used.cpu_s, "s", "operating system, " + over),
+        _use("wall_h", used.wall_s / 3600, "h", over + ", never paused"),
+        _use("steps_per_cpu_s", rate, "steps/s", "agent steps / CPU-seconds of the run"),
+        _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process"),
+    ]
+    if used.peak_gpu_bytes is not None:
+        rows.append(_use("peak_gpu_memory", used.peak_gpu_bytes, "B", "most memory torch has reserved"))
+    for name, unit, default in (("flop", "FLOP", "counted"), ("bytes_min", "B", "modelled")):
+        total = sum_rows(row for row in roles if row.name == name)
+        missing = f"; not measured: {', '.join(total.not_measured)}" if total.not_measured else ""
+        rows.append(_use(name, total.known, unit, "sum over roles" + missing, total.how or cast(How, default)))
+    return tuple(rows)
+
+
+def _use(name: str, value: float | None, unit: str, source: str, how: How = "measured") -> BillRow:
+    return BillRow(section="use", name=name, value=value, unit=unit, how=how, source=source)
+
+
+def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -> tuple[BillRow, ...]:
+    used = ledger.usage()
+    sessions = ledger.sessions
+    profile = machine.profile
+    gpu_times = [cost.gpu_s for cost in totals.values() if cost.gpu_s is not None]
+    parts: dict[str, Joules] = {
+        "cpu_j": cpu_joules(_all_known(s.cpu_j for s in sessions), used.cpu_s, profile),
+        "gpu_j": gpu_joules(
+            _all_known(s.gpu_j for s in sessions),
+            sum(gpu_times) if gpu_times else None,
+            used.wall_s,
+            profile,
+            has_gpu=bool(machine.facts.gpus),
+        ),
+        "idle_j": idle_joules(used.wall_s, profile),
+    }
+    rows = tuple(
+        BillRow(section="energy", name=name, value=part.value, unit="J", how=part.how, source=part.source)
+        for name, part in parts.items()
+    )
+    total = sum_rows(rows)
+    missing = f"; not measured: {', '.join(total.not_measured)}" if total.not_measured else ""
+    source = "sum of these lines" + missing
+    how = total.how or "modelled"
+    return (*rows, BillRow(section="energy", name="energy_j", value=total.known, unit="J", how=how, source=source))
+
+
+def _all_known(values: Iterable[float | None]) -> float | None:
+    found = list(values)
+    return None if not found or None in found else sum(cast(list[float], found))
+
+
+def _money_rows(ledger: Ledger, machine: Machine, tables: Tables, energy: Sequence[BillRow]) -> tuple[BillRow, ...]:
+    hours = ledger.wall_s() / 3600
+    price, tariff = machine.price, tables.electricity
+    joules = energy[-1]
+    power = None if joules.value is None else electricity_eur(joules.value, tables)
+    power_how = weakest((joules.how, tariff.how))
+    power_source = f"joules x {tariff.eur_per_kwh:g} EUR/kWh ({tariff.how} {tariff.date}: {tariff.source})"
+    offers = _offers(price)
+    rows = []
+    for name, per_hour in offers.items():
+        if price is None or per_hour is None:
+            source = f"no such price for machine {machine.profile.name!r}"
+            rows.append(BillRow(section="money", name=name, value=None, unit="EUR", how="assumed", source=source))
+            continue
+        value, how = hours * per_hour, weakest(("measured", price.how))
+        source = f"{hours:.4g} h x {per_hour:.4g} EUR/h, {price.name} ({price.how} {price.date}: {price.source})"
+        if name == "owned_eur":
+            source = f"{source}; {price.purchase_eur:g} EUR over {price.years:g} years x {price.hours_per_year:g} h"
+            source, value, how = source + ", plus electricity", value + (power or 0.0), weakest((how, power_how))
+        rows.append(BillRow(section="money", name=name, value=value, unit="EUR", how=how, source=source))
+    rows.append(
+        BillRow(section="money", name="electricity_eur", value=power, unit="EUR", how=power_how, source=power_source)
+    )
+    return tuple(rows)
+
+
+def _offers(price: Price | None) -> dict[str, float | None]:
+    if price is None:
+        return {"on_demand_eur": None, "spot_eur": None, "owned_eur": None}
+    return {
+        "on_demand_eur": price.eur_per_hour_on_demand,
+        "spot_eur": price.eur_per_hour_spot,
+        "owned_eur": price.eur_per_hour_owned,
+    }
+
+
+# -- sentences -------------------------------------------------------------------------------------------------------
+
+_HELP: Mapping[str, str] = {
+    "environment": "a method that needs fewer samples, or a faster emulator, would help most",
+    "inference": "acting in larger batches, a smaller network or a lower precision would help most",
+    "learner": "fewer updates per step, a lower precision, a smaller network or a GPU would help most",
+    "target": "computing the targets in a lower precision or a smaller network would help most",
+    "replay": "fewer or smaller batches, or uniform sampling, would help most",
+    "correction": "correcting fewer samples, or a sampler closer to the learner, would help most",
+    "transport": "fewer and larger messages would help most",
+    "evaluation": "evaluating less often or over fewer episodes would help most",
+    "startup": "the run is short: a longer one would spread the start-up",
+    "checkpoint": "fewer checkpoints would help most",
+    "reporting": "reporting less often would help most",
+    "waiting": "more work in parallel, or one process less on the machine, would help most",
+    "redone": "checkpoints in a shorter rhythm would lose less work",
+}
+
+
+def _limit(totals: Mapping[str, Cost], *, has_gpu: bool) -> str:
+    """The costliest role: by CPU-seconds, or by wall seconds where a GPU does part of the work."""
+    name, unit = ("busy_s", "wall time") if has_gpu else ("cpu_s", "CPU-seconds")
+    spent = {role: getattr(cost, name) or 0.0 for role, cost in totals.items() if role in _HELP}
+    whole = sum(getattr(cost, name) or 0.0 for cost in totals.values())
+    role = max(spent, key=lambda r: spent[r], default=None)
+    if role is None or whole <= 0:
+        return "Limit: nothing was measured yet."
+    return f"Limit: {role} takes {100 * spent[role] / whole:.0f} % of the {unit}; {_HELP[role]}."
+
+
+def _warnings(totals: Mapping[str, Cost]) -> tuple[str, ...]:
+    cpu = sum(cost.cpu_s for cost in totals.values() if cost.cpu_s is not None)
+    if cpu <= 0:
+        return ()
+
+    def share(role: str) -> float:
+        return 100 * (totals.get(role, Cost()).cpu_s or 0.0) / cpu
+
+    found = []
+    if abs(share("unassigned")) > 3 and cpu > 10:  # in a run of seconds the making of the bill itself is more
+        what = "no role claims" if share("unassigned") > 0 else "was charged twice for"
+        found.append(
+            f"{what} {abs(share('unassigned')):.1f} % of the CPU-seconds (unassigned); the roles are less sure"
+        )
+    if share("evaluation") > 20:
+        found.append(f"evaluation takes {share('evaluation'):.0f} % of the CPU-seconds; evaluate less often")
+    if share("checkpoint") > 2:
+        found.append(f"checkpoints take {share('checkpoint'):.1f} % of the CPU-seconds; save less often")
+    return tuple(found)

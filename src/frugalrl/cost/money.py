@@ -1,0 +1,41 @@
+"""Money: wall hours x price of the whole machine, and electricity where the machine is one's own."""
+
+from __future__ import annotations
+
+from frugalrl.cost.ledger import Ledger
+from frugalrl.cost.machine import Machine
+from frugalrl.cost.tables import Tables
+from frugalrl.types import UserError
+
+JOULES_PER_KWH = 3.6e6
+
+
+def electricity_eur(joules: float, tables: Tables) -> float:
+    """Price of that many joules at the tariff."""
+    return joules / JOULES_PER_KWH * tables.electricity.eur_per_kwh
+
+
+def cost_so_far_eur(ledger: Ledger, machine: Machine, tables: Tables) -> float:
+    """What the run has cost until now, for a stop rule: cheap enough to ask after every block.
+
+    Rented machines: wall hours of all processes x the on-demand price. Own machines: wall hours x purchase per hour
+    of use, plus electricity at the watts of the profile with all cores busy, GPUs included (an upper estimate, so
+    that a budget is not overrun). Raises :class:`UserError` when the machine has no price.
+    """
+    return ledger.wall_s() / 3600 * eur_per_hour(machine, tables)
+
+
+def eur_per_hour(machine: Machine, tables: Tables) -> float:
+    """The price of an hour that a budget in euro uses; see :func:`cost_so_far_eur`."""
+    price, profile = machine.price, machine.profile
+    if price is not None and price.eur_per_hour_on_demand is not None:
+        return price.eur_per_hour_on_demand
+    if price is None or price.eur_per_hour_owned is None:
+        raise UserError(
+            f"machine {profile.name!r} has no price, so a budget in euro cannot be kept; "
+            f"add [price.{profile.name}] to a price file or name another machine"
+        )
+    watts = (
+        profile.idle_watts + machine.facts.cores * profile.watts_per_busy_core + profile.gpus * profile.gpu_busy_watts
+    )
+    return price.eur_per_hour_owned + electricity_eur(watts * 3600, tables)

@@ -1,0 +1,191 @@
+"""The bill and the doctor's findings as text: rich tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from frugalrl.cost.record import Bill, BillRow
+from frugalrl.types import ROLES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+NOT_MEASURED = "not measured"
+
+_TITLES = {
+    "agent_steps": "agent steps",
+    "frames": "emulator frames",
+    "invalid_rows": "rows between episodes",
+    "updates_per_step": "updates per step",
+    "cpu_s": "CPU-seconds",
+    "wall_h": "wall hours",
+    "steps_per_cpu_s": "steps per CPU-second",
+    "peak_memory": "peak memory",
+    "peak_gpu_memory": "peak GPU memory",
+    "flop": "FLOPs",
+    "bytes_min": "bytes moved, at least",
+    "cpu_j": "processor",
+    "gpu_j": "GPU",
+    "idle_j": "rest of the machine",
+    "energy_j": "energy",
+    "on_demand_eur": "rented on demand",
+    "spot_eur": "rented spot",
+    "owned_eur": "own machine",
+    "electricity_eur": "electricity alone",
+}
+_HEADS = {"score": "score", "counts": "work", "use": "use, energy, money"}
+_ROLE_COLUMNS = (
+    ("calls", "calls"),
+    ("cpu_s", "CPU-s"),
+    ("cpu_share", "CPU %"),
+    ("busy_s", "busy s"),
+    ("gpu_s", "GPU s"),
+    ("flop", "FLOPs"),
+    ("bytes_min", "bytes ≥"),
+)
+
+
+def render(bill: Bill, console: Console) -> None:
+    """Prints the bill. ``None`` is printed as "not measured", never as 0; a blank cell is no question.
+
+    Sources are cut to one line where they are formulas; the JSON has them in full.
+    """
+    about = " · ".join(bill.about.values())
+    _line(console, f"Bill{': ' + about if about else ''}", "bold")
+    _line(console, f"{bill.made}, machine {bill.machine.get('profile')} ({bill.machine.get('chosen_because')})", "dim")
+    width = console.width
+    tables = (
+        _sections_table(bill, ("score",), width, fold=True),
+        _sections_table(bill, ("counts",), width),
+        _role_table(bill),
+        _sections_table(bill, ("use", "energy", "money"), width),
+    )
+    for table in tables:
+        if table.row_count:
+            console.print()
+            console.print(table)
+    console.print()
+    for name in ("flop", "bytes_min"):
+        missing = bill.total(name).not_measured
+        if missing:
+            _line(console, f"{_TITLES[name]}: {NOT_MEASURED} for {', '.join(missing)}", "dim")
+    _line(console, bill.limit, "bold")
+    for warning in bill.warnings:
+        _line(console, f"Warning: {warning}", "yellow")
+    _line(console, bill.boundary, "dim")
+
+
+def _line(console: Console, text: str, style: str) -> None:
+    console.print(text, style=style, highlight=False, markup=False)
+
+
+def _table() -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False)
+
+
+def _sections_table(bill: Bill, sections: tuple[str, ...], width: int, *, fold: bool = False) -> Table:
+    from rich.text import Text
+
+    table = _table()
+    rows = [[row for row in bill.rows if row.section == section] for section in sections]
+    lines = [[(_TITLES.get(r.name, r.name), _cell(r), r.how, r.source) for r in part] for part in rows if part]
+    # the sources get what the other columns leave; rich alone would shrink the figures
+    taken = sum(max((len(line[i]) for part in lines for line in part), default=0) for i in range(3))
+    left = max(12, width - taken - 3 * 3)
+    table.add_column(_HEADS[sections[0]], no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("how", no_wrap=True)
+    table.add_column("from", style="dim", overflow="fold", max_width=left)
+    for number, part in enumerate(lines):
+        if number:
+            table.add_row()
+        for *cells, source in part:
+            short = source if fold or len(source) <= left else source[: left - 1] + "…"
+            table.add_row(*(Text(cell) for cell in (*cells, short)))
+    return table
+
+
+def _cell(row: BillRow) -> str:
+    if row.value is None:
+        return "no price" if row.section == "money" else NOT_MEASURED
+    unit = "" if row.section in ("counts", "use") and row.unit not in ("B", "FLOP") else row.unit
+    if row.interval is None:
+        return figure(row.value, unit)
+    low, high = row.interval
+    return f"{figure(row.value, unit)} [{low:.4g}, {high:.4g}]"
+
+
+def _role_table(bill: Bill) -> Table:
+    table = _table()
+    known = {(row.role, row.name): row for row in bill.rows if row.section == "role"}
+    used = [(name, title) for name, title in _ROLE_COLUMNS if any(key[1] == name for key in known)]
+    table.add_column("role", no_wrap=True)
+    for name, title in used:
+        table.add_column(title, justify="right", min_width=5 if name == "cpu_share" else 7, max_width=8)
+    for role in ROLES:
+        if any(key[0] == role for key in known):
+            table.add_row(role, *(_role_cell(known.get((role, name))) for name, _ in used))
+    return table
+
+
+def _role_cell(row: BillRow | None) -> str:
+    if row is None:
+        return ""
+    if row.value is None:
+        return NOT_MEASURED
+    if row.unit == "%":
+        return f"{row.value:.1f}"
+    if row.unit == "s" and abs(row.value) < 99_999.5:
+        return (
+            "<0.01" if 0 < row.value < 0.005 else f"{row.value:,.2f}" if abs(row.value) < 1000 else f"{row.value:,.0f}"
+        )
+    if row.name == "calls" and row.value < 100_000:
+        return f"{row.value:,.0f}"
+    number, prefix = _scaled(row.value)
+    return f"{number} {prefix}".rstrip()
+
+
+def figure(value: float, unit: str = "") -> str:
+    """A number for people: ``12,345 steps``, ``1.23 GB``, ``4.56 T`` (FLOPs), ``0.0012 EUR``."""
+    if unit in ("B", "J", "FLOP"):
+        number, prefix = _scaled(value)
+        return f"{number} {prefix}{'' if unit == 'FLOP' else unit}".rstrip()
+    size = abs(value)
+    if unit == "EUR" and size >= 1:
+        text = f"{value:,.2f}"
+    elif size >= 1000 or (size >= 1 and float(value).is_integer()):
+        text = f"{value:,.0f}"
+    elif size >= 0.1 or value == 0:
+        text = f"{value:.4g}"
+    else:
+        text = f"{value:.2g}"
+    return f"{text} {unit}".rstrip()
+
+
+def _scaled(value: float) -> tuple[str, str]:
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 0.9995 * 10**power:
+            return f"{value / 10**power:.3g}", prefix
+    return f"{value:.3g}", ""
+
+
+def render_findings(findings: Iterable[tuple[str, str, str, str]], console: Console) -> None:
+    """Prints (topic, name, value, note) lines, one table per topic."""
+    from rich.text import Text
+
+    topics: dict[str, list[tuple[str, str, str]]] = {}
+    for topic, name, value, note in findings:
+        topics.setdefault(topic, []).append((name, value, note))
+    for topic, lines in topics.items():
+        table = _table()
+        table.add_column(topic, no_wrap=True, min_width=21)
+        table.add_column("")
+        for name, value, note in lines:
+            table.add_row(Text(name), Text.assemble(value, (f" ({note})" if note else "", "dim")))
+        console.print(table)
+        console.print()

@@ -1,0 +1,106 @@
+"""``PythonRows``: any list of single Gymnasium environments, stepped one after another in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.envs.protocols import Protocol
+from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
+from frugalrl.envs.spaces import ObsCodec
+from frugalrl.types import EnvSpec, RunFailed
+
+
+class PythonRows(RowEnv):
+    """Each row is one environment; a row whose episode ended is reset, with its next seed, on the next step."""
+
+    def __init__(
+        self,
+        envs: Sequence[gym.Env[Any, Any]],
+        *,
+        spec: EnvSpec,
+        codec: ObsCodec,
+        first_action: int,
+        protocol: Protocol,
+        seed: int,
+        training: bool,
+        threads_before: frozenset[int],
+    ) -> None:
+        super().__init__(
+            spec=spec,
+            codec=codec,
+            protocol=protocol,
+            num_rows=len(envs),
+            seed=seed,
+            training=training,
+            threads_before=threads_before,
+        )
+        self._envs = list(envs)
+        self._first_action = first_action
+        self._batch_shape = (self.num_rows, *codec.shape)
+
+    def _reset_all(self, seeds: Ints) -> tuple[NDArray[Any], Ints | None]:
+        obs = np.empty(self._batch_shape, self._codec.dtype)
+        lives = np.zeros(self.num_rows, np.int64) if self._life_loss else None
+        for row in range(self.num_rows):
+            self._reset_row(row, int(seeds[row]), obs, lives)
+        return obs, lives
+
+    def _reset_row(self, row: int, seed: int, obs: NDArray[Any], lives: Ints | None) -> None:
+        try:
+            raw, info = self._envs[row].reset(seed=seed)
+            obs[row] = self._codec.one(raw)
+            if lives is not None:
+                lives[row] = info.get("lives", 0)
+        except Exception as error:
+            raise self._raised(row, "resetting it", error) from error
+
+    def _advance(self, action: Ints, dead: Bools | None) -> Raw:
+        codec, rows = self._codec, self.num_rows
+        obs = np.empty(self._batch_shape, codec.dtype)
+        reward = np.zeros(rows, np.float64)
+        terminated = np.zeros(rows, np.bool_)
+        truncated = np.zeros(rows, np.bool_)
+        lives = np.zeros(rows, np.int64) if self._life_loss else None
+        first = self._first_action
+        for row, (env, act) in enumerate(zip(self._envs, action.tolist(), strict=True)):
+            if dead is not None and dead[row]:
+                self._reset_row(row, int(self._episode_seed[row]), obs, lives)
+                continue
+            try:
+                raw, gain, term, trunc, info = env.step(act + first)
+                obs[row] = codec.one(raw)
+                reward[row] = gain
+                terminated[row] = term
+                truncated[row] = trunc
+                if lives is not None:
+                    lives[row] = info.get("lives", 0)
+            except Exception as error:
+                raise self._raised(row, "stepping it", error) from error
+        return Raw(obs, reward, terminated, truncated, lives)
+
+    def _replay(self, seeds: Ints, actions: Sequence[NDArray[np.int32]]) -> NDArray[Any]:
+        obs = np.empty(self._batch_shape, self._codec.dtype)
+        for row, env in enumerate(self._envs):
+            self._reset_row(row, int(seeds[row]), obs, None)
+            final = len(actions[row]) - 1
+            for count, act in enumerate(actions[row].tolist()):
+                try:
+                    raw, _, term, trunc, _ = env.step(act + self._first_action)
+                    obs[row] = self._codec.one(raw)
+                except Exception as error:
+                    raise self._raised(row, "replaying it", error) from error
+                if (term or trunc) and count < final:
+                    break
+        return obs
+
+    def _raised(self, row: int, doing: str, error: Exception) -> RunFailed:
+        return self._failed(row, f"{doing} failed with {say_error(error)}")
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()

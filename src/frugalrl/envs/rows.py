@@ -1,0 +1,334 @@
+"""``RowEnv``: environment rows behind one interface, with seeds, ends, returns and exact replay kept per row.
+
+The two ways to step (``python_rows``, ``vector_rows``) only say how raw observations, rewards and ends are obtained;
+what they mean is written once, here:
+
+- terminated: discount 0, last. Time limit: discount 1, last. Both at once: discount 0, last.
+- a life lost while the game goes on, where the protocol says so: discount 0, not last.
+- after ``last`` comes one row with valid False that leads to the first observation of the next episode.
+- row b starts its episode k from ``episode_seed(seed, b, k)``, whatever the agent does.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.envs.protocols import Protocol
+from frugalrl.envs.spaces import ObsCodec
+from frugalrl.types import EnvSpec, Episode, RunFailed, StateDict, Step
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+def episode_seed(seed: int, row: int, episode: int) -> int:
+    """Seed in [0, 2**31) of a row's episode, from ``numpy.random.SeedSequence([seed, row, episode])``."""
+    return int(np.random.SeedSequence([seed, row, episode]).generate_state(1)[0]) & 0x7FFFFFFF
+
+
+def native_threads() -> frozenset[int]:
+    """Thread ids of this process; empty where the system does not list them."""
+    try:
+        return frozenset(int(name) for name in os.listdir("/proc/self/task"))
+    except OSError:
+        return frozenset()
+
+
+def obs_hash(obs: NDArray[Any]) -> str:
+    """128-bit BLAKE2b of one observation, as hex."""
+    return blake2b(np.ascontiguousarray(obs).tobytes(), digest_size=16).hexdigest()
+
+
+def say_error(error: Exception) -> str:
+    """Type and message on one line, without the final full stop."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Where the rows stand after ``load_state_dict``."""
+
+    step: Step
+    """The step they stood at when saved, without its episodes. Rows in ``not_restored`` have valid False."""
+    not_restored: tuple[int, ...]
+    """Rows whose replay gave another observation. Their next step ignores the action and starts a new episode
+    (valid False), so no transition leads out of the observation they stood at."""
+
+
+class Raw(NamedTuple):
+    """All rows after one step, as the environment says it. Rows that were just reset have reward 0 and no end."""
+
+    obs: NDArray[Any]
+    """[B, *obs_shape], translated, never overwritten later."""
+    reward: NDArray[Any]
+    """[B], unclipped."""
+    terminated: Bools
+    truncated: Bools
+    lives: Ints | None
+
+
+def _constant(size: int, value: float | bool, dtype: type) -> NDArray[Any]:
+    array: NDArray[Any] = np.full(size, value, dtype)
+    array.flags.writeable = False
+    return array
+
+
+class RowEnv(ABC):
+    """B rows of one environment under one protocol."""
+
+    spec: EnvSpec
+    num_rows: int
+    protocol: Protocol
+    thread_ids: tuple[int, ...]
+    """Native threads that construction and the first reset made."""
+
+    def __init__(
+        self,
+        *,
+        spec: EnvSpec,
+        codec: ObsCodec,
+        protocol: Protocol,
+        num_rows: int,
+        seed: int,
+        training: bool,
+        threads_before: frozenset[int],
+    ) -> None:
+        self.spec, self.protocol, self.num_rows, self.seed, self.training = spec, protocol, num_rows, seed, training
+        self._codec = codec
+        self._clip = training and protocol.clip_reward
+        self._life_loss = training and protocol.life_loss_ends_return
+        self._limit = protocol.step_limit(training=training)
+        self._row_numbers = np.arange(num_rows)
+        self._yes = _constant(num_rows, True, np.bool_)
+        self._no = _constant(num_rows, False, np.bool_)
+        self._one = _constant(num_rows, 1.0, np.float32)
+        self._episode = np.full(num_rows, -1, np.int64)
+        self._episode_seed = np.zeros(num_rows, np.int64)
+        self._length = np.zeros(num_rows, np.int64)
+        self._return = np.zeros(num_rows, np.float64)
+        self._lives: Ints | None = None
+        self._dead = np.zeros(num_rows, np.bool_)
+        self._any_dead = False
+        self._actions = np.zeros((num_rows, 256), np.int32)
+        self._longest = 0
+        self._now: Step | None = None
+        self._threads_made = native_threads() - threads_before
+        self.thread_ids = tuple(sorted(self._threads_made))
+
+    # ------------------------------------------------------------------ what an adapter provides
+
+    @abstractmethod
+    def _reset_all(self, seeds: Ints) -> tuple[NDArray[Any], Ints | None]:
+        """Resets every row with its own seed -> observations, lives."""
+
+    @abstractmethod
+    def _advance(self, action: Ints, dead: Bools | None) -> Raw:
+        """Steps the living rows; resets the ``dead`` ones with ``self._episode_seed``, which is already the new one."""
+
+    @abstractmethod
+    def _replay(self, seeds: Ints, actions: Sequence[NDArray[np.int32]]) -> NDArray[Any]:
+        """Brings each row to where these actions lead from its seed -> observations [B, *obs_shape]."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the environment; harmless when called twice."""
+
+    # ------------------------------------------------------------------ stepping
+
+    def reset(self) -> Step:
+        """Starts episode 0 of every row; a second call starts the same episodes again. valid is all False."""
+        before = native_threads()
+        self._episode[:] = -1
+        self._begin(np.ones(self.num_rows, np.bool_))
+        obs, self._lives = self._reset_all(self._episode_seed)
+        self._dead = self._no
+        self._any_dead = False
+        self._threads_made |= native_threads() - before
+        self.thread_ids = tuple(sorted(self._threads_made))
+        self._check_obs(obs)
+        zero = np.zeros(self.num_rows, np.float32)
+        self._now = Step(obs=obs, reward=zero, discount=self._one, last=self._no, valid=self._no)
+        return self._now
+
+    def step(self, action: NDArray[np.int64]) -> Step:
+        """Steps all rows. ``action`` [B] int64 in [0, num_actions); ignored for rows whose last step was ``last``.
+
+        Arrays of the returned Step are never written to again and may be shared; do not write to them.
+
+        Raises:
+            RunFailed: the environment raised, or gave NaN, an infinite reward or a wrong shape.
+        """
+        if self._now is None:
+            raise RuntimeError("call reset() before step()")
+        action = np.asarray(action, np.int64)
+        if action.shape != (self.num_rows,):
+            raise ValueError(f"action has shape {action.shape}, not ({self.num_rows},)")
+        if self._longest == self._actions.shape[1]:
+            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
+        self._actions[self._row_numbers, self._length] = action
+        if self._any_dead:
+            self._now = self._step_and_reset(action)
+        else:
+            self._length += 1
+            self._longest += 1
+            raw = self._advance(action, None)
+            self._now = self._interpret(raw, self._yes)
+        return self._now
+
+    def _step_and_reset(self, action: Ints) -> Step:
+        dead = self._dead
+        self._begin(dead)
+        valid = ~dead
+        self._length += valid
+        self._longest = int(self._length.max())
+        raw = self._advance(action, dead)
+        if self._lives is not None and raw.lives is not None:
+            self._lives = np.where(dead, raw.lives, self._lives)
+        return self._interpret(raw, valid)
+
+    def _begin(self, rows: Bools) -> None:
+        for row in np.flatnonzero(rows):
+            self._episode[row] += 1
+            self._episode_seed[row] = episode_seed(self.seed, int(row), int(self._episode[row]))
+        self._length[rows] = 0
+        self._return[rows] = 0.0
+        self._longest = int(self._length.max())
+
+    def _interpret(self, raw: Raw, valid: Bools) -> Step:
+        reward = raw.reward
+        if reward.dtype.kind == "f" and not np.isfinite(reward).all():
+            row = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise self._failed(row, f"it gave the reward {reward[row]}")
+        self._check_obs(raw.obs)
+        self._return += reward
+        truncated = raw.truncated if self._limit is None else raw.truncated | (self._length >= self._limit)
+        last = raw.terminated | truncated
+        lost = None
+        if self._lives is not None and raw.lives is not None:
+            lost = raw.lives < self._lives
+            self._lives = raw.lives
+        discount: NDArray[np.float32] = self._one
+        episodes: tuple[Episode, ...] = ()
+        self._any_dead = bool(last.any())
+        self._dead = last
+        if self._any_dead:
+            discount = (~raw.terminated).astype(np.float32)
+            episodes = self._ended(last, raw.terminated)
+        if lost is not None and lost.any():
+            discount = np.where(lost, np.float32(0.0), discount)
+        seen = reward.clip(-1.0, 1.0) if self._clip else reward
+        return Step(
+            obs=raw.obs,
+            reward=seen.astype(np.float32),
+            discount=discount,
+            last=last,
+            valid=valid,
+            episodes=episodes,
+        )
+
+    def _ended(self, last: Bools, terminated: Bools) -> tuple[Episode, ...]:
+        return tuple(
+            Episode(
+                row=int(row),
+                seed=int(self._episode_seed[row]),
+                raw_return=float(self._return[row]),
+                length=int(self._length[row]),
+                truncated=not terminated[row],
+            )
+            for row in np.flatnonzero(last)
+        )
+
+    def _check_obs(self, obs: NDArray[Any]) -> None:
+        if obs.dtype.kind == "f" and np.isnan(obs).any():
+            bad = np.isnan(obs).reshape(self.num_rows, -1).any(axis=1)
+            raise self._failed(int(np.flatnonzero(bad)[0]), "its observation holds NaN")
+
+    def _failed(self, row: int | None, cause: str) -> RunFailed:
+        where = f"row {row}, step {int(self._length[row])} of the episode with seed {int(self._episode_seed[row])}"
+        if row is None:
+            where = f"rows 0 to {self.num_rows - 1}, episode steps {self._length.tolist()}"
+        return RunFailed(f"Environment {self.spec.id}, {where}: {cause}.")
+
+    # ------------------------------------------------------------------ saving and coming back
+
+    def state_dict(self) -> StateDict:
+        """What is needed to come back to this step: per row the episode's seed and the actions since, and the hash of
+        the observation it must lead to. Arrays are copies."""
+        now = self._require_now()
+        return {
+            "env_id": self.spec.id,
+            "protocol": self.protocol.name,
+            "seed": self.seed,
+            "episode": self._episode.copy(),
+            "episode_seed": self._episode_seed.copy(),
+            "length": self._length.copy(),
+            "raw_return": self._return.copy(),
+            "lives": np.zeros(0, np.int64) if self._lives is None else self._lives.astype(np.int64),
+            "dead": self._dead.copy(),
+            "actions": np.concatenate([self._actions[b, : self._length[b]] for b in range(self.num_rows)]),
+            "obs_hash": [obs_hash(now.obs[b]) for b in range(self.num_rows)],
+            "reward": np.array(now.reward),
+            "discount": np.array(now.discount),
+            "last": np.array(now.last),
+            "valid": np.array(now.valid),
+        }
+
+    def load_state_dict(self, state: StateDict) -> Restored:
+        """Replays every row from its seed and compares the hash of the observation.
+
+        Raises:
+            RunFailed: the state belongs to other rows, or the environment fails while replaying.
+        """
+        self._check_state(state)
+        self.seed = int(state["seed"])
+        self._episode = np.array(state["episode"], np.int64)
+        self._episode_seed = np.array(state["episode_seed"], np.int64)
+        self._length = np.array(state["length"], np.int64)
+        self._return = np.array(state["raw_return"], np.float64)
+        self._dead = np.array(state["dead"], np.bool_)
+        self._lives = np.asarray(state["lives"]) if len(state["lives"]) else None
+        self._longest = int(self._length.max())
+        width = self._actions.shape[1]
+        while width <= self._longest:
+            width *= 2
+        self._actions = np.zeros((self.num_rows, width), np.int32)
+        parts = np.split(np.asarray(state["actions"], np.int32), np.cumsum(self._length)[:-1])
+        for row, part in enumerate(parts):
+            self._actions[row, : len(part)] = part
+        obs = self._replay(self._episode_seed, parts)
+        lost = [b for b in range(self.num_rows) if obs_hash(obs[b]) != state["obs_hash"][b]]
+        self._dead[lost] = True
+        self._any_dead = bool(self._dead.any())
+        valid = np.array(state["valid"], np.bool_)
+        valid[lost] = False
+        self._now = Step(
+            obs=obs,
+            reward=np.asarray(state["reward"], np.float32),
+            discount=np.asarray(state["discount"], np.float32),
+            last=np.asarray(state["last"], np.bool_),
+            valid=valid,
+        )
+        return Restored(self._now, tuple(lost))
+
+    def _check_state(self, state: StateDict) -> None:
+        rows = len(state["length"])
+        if state["env_id"] != self.spec.id or state["protocol"] != self.protocol.name or rows != self.num_rows:
+            raise RunFailed(
+                f"The saved environment is {state['env_id']} under {state['protocol']} with {rows} rows, but this one "
+                f"is {self.spec.id} under {self.protocol.name} with {self.num_rows} rows; use the run's own settings."
+            )
+        if int(np.sum(state["length"])) != len(state["actions"]):
+            raise RunFailed(f"The saved state of {self.spec.id} is damaged: its actions and lengths disagree.")
+
+    def _require_now(self) -> Step:
+        if self._now is None:
+            raise RuntimeError("call reset() first")
+        return self._now

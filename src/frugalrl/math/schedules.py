@@ -1,0 +1,81 @@
+"""Schedules: a number as a function of the environment step (and, for a ladder, of the row).
+
+- constant: ``start`` for ever.
+- linear: ``start`` until ``start_step``, then a straight line that reaches ``end`` ``steps`` later and stays there.
+- ladder: row i of N acts with ``start ** (1 + ladder_alpha * i / (N - 1))`` at every step, from Horgan et al.,
+  "Distributed Prioritized Experience Replay" (Ape-X), 2018, section 4.1 (there: start 0.4, ladder_alpha 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.types import UserError
+
+Kind = Literal["constant", "linear", "ladder"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """A number that depends on the environment step; checked at birth."""
+
+    kind: Kind = "constant"
+    start: float = 1.0
+    """The value of a constant, the first value of a line, the largest value (row 0) of a ladder."""
+    end: float = 0.0
+    """The last value of a line; not used by the others."""
+    start_step: int = 0
+    """Environment step (not frame) at which a line leaves ``start``."""
+    steps: int = 1
+    """Environment steps (not frames) that a line takes from ``start`` to ``end``."""
+    ladder_alpha: float = 7.0
+    """How steep a ladder is: its last row acts with ``start ** (1 + ladder_alpha)``."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            close = get_close_matches(str(self.kind), get_args(Kind), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(
+                f"kind of a schedule must be one of {', '.join(get_args(Kind))}, but is {self.kind!r}{hint}"
+            )
+        for name in ("start", "end", "ladder_alpha"):
+            if not isfinite(getattr(self, name)):
+                raise UserError(f"{name} of a schedule must be finite, but is {getattr(self, name)}")
+        if self.start_step < 0 or self.steps < 1:
+            raise UserError(
+                f"a schedule needs start_step >= 0 and steps >= 1, but has start_step={self.start_step}, "
+                f"steps={self.steps}; for a value that never changes use kind='constant'"
+            )
+        if self.kind == "ladder" and not (0.0 <= self.start <= 1.0 and self.ladder_alpha >= 0.0):
+            raise UserError(
+                f"a ladder raises start to powers of at least 1 and needs 0 <= start <= 1 and ladder_alpha >= 0, "
+                f"but has start={self.start}, ladder_alpha={self.ladder_alpha}"
+            )
+
+
+def value_at(schedule: Schedule, step: int, row: int = 0, num_rows: int = 1) -> float:
+    """The value at one environment step; only a ladder looks at ``row`` of ``num_rows``."""
+    if schedule.kind == "constant":
+        return schedule.start
+    if schedule.kind == "ladder":
+        # with one row the ladder has one rung, its highest
+        return float(schedule.start ** (1.0 + schedule.ladder_alpha * row / max(num_rows - 1, 1)))
+    done = (step - schedule.start_step) / schedule.steps
+    if done <= 0.0:
+        return schedule.start
+    if done >= 1.0:
+        return schedule.end
+    return schedule.start + done * (schedule.end - schedule.start)
+
+
+def eps(schedule: Schedule, step: int, num_rows: int) -> NDArray[np.float64]:
+    """The exploration probability of every row at one environment step: [num_rows] float64."""
+    if schedule.kind == "ladder":
+        return np.asarray([value_at(schedule, step, row, num_rows) for row in range(num_rows)], np.float64)
+    return np.full(num_rows, value_at(schedule, step), np.float64)

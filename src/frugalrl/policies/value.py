@@ -1,0 +1,47 @@
+"""The policy of value-based agents: one definition, used by the sampler and by the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from frugalrl.types import PolicySnapshot
+
+
+class ValuePolicy:
+    """Q-values of a network whose parameters come from snapshots.
+
+    Parameters that already live on the policy's device are shared, not copied: a serial loop publishes for free.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], device: torch.device, precision: str = "fp32") -> None:
+        self._net = build().to(device).requires_grad_(False)
+        self._device = device
+        self._bf16 = precision == "bf16"
+        self.version = 0
+
+    def load(self, snapshot: PolicySnapshot) -> None:
+        """Take over a snapshot. Raises ValueError when a parameter is missing or has another shape."""
+        with torch.no_grad():
+            for name, parameter in self._net.named_parameters():
+                new = snapshot.parameters[name]
+                if new.shape != parameter.shape:
+                    raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
+                if new.data_ptr() != parameter.data_ptr():
+                    parameter.data = new.detach().to(self._device)
+        self.version = snapshot.version
+
+    def q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """obs [B, *obs_shape] -> float32 [B, A] on the host."""
+        with torch.inference_mode():
+            x = torch.from_numpy(obs)
+            if self._device.type != "cpu":
+                x = x.to(self._device, non_blocking=True)
+            if self._bf16:
+                with torch.autocast(self._device.type, torch.bfloat16):
+                    return self._net(x).float().cpu().numpy()  # type: ignore[no-any-return]
+            return self._net(x).cpu().numpy()  # type: ignore[no-any-return]

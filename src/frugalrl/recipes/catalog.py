@@ -1,0 +1,153 @@
+"""Recipes: functions from an environment id to a full configuration, with published values where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from frugalrl.algos.dqn import DQNConfig
+from frugalrl.envs import default_protocol
+from frugalrl.math.schedules import Schedule
+from frugalrl.nets.config import NetConfig
+from frugalrl.replay.config import ReplayConfig
+from frugalrl.run.config import BudgetConfig, EnvConfig, EvaluationConfig, RunConfig, ScheduleConfig
+from frugalrl.run.config_io import hint
+from frugalrl.sampling.exploration import ExploreConfig
+from frugalrl.types import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A named configuration."""
+
+    name: str
+    doc: str
+    build: Callable[[str], RunConfig]
+
+
+def atari100k_ddqn(env_id: str) -> RunConfig:
+    """Double DQN + prioritised replay, no dueling, 100,000 steps: the base agent of the CoAct TD paper.
+
+    The paper leaves open what follows; these are choices. Learner: DQN Zoo's ``prioritized`` (one update per 4
+    steps, PER alpha 0.6, beta 0.4 -> 1, uniform mix 1e-3) with Adam instead of centred RMSProp. Target period, warm-up
+    and epsilon are scaled to a run of 100,000 steps: 500 updates, 1,600 steps, 1 -> 0.05 until step 20,000.
+    """
+    return RunConfig(
+        recipe="atari100k-ddqn",
+        env=EnvConfig(id=env_id, protocol="atari100k"),
+        net=NetConfig(torso="nature", hidden_units=(512,)),
+        agent=DQNConfig(
+            gamma=0.99,
+            double=True,
+            batch_size=32,
+            learning_rate=1e-4,
+            adam_eps=1.5e-4,
+            huber_delta=1.0,
+            max_grad_norm=10.0,
+            target_period_updates=500,
+        ),
+        replay=ReplayConfig(
+            kind="prioritized",
+            capacity_transitions=100_000,
+            alpha=0.6,
+            beta_start=0.4,
+            beta_end=1.0,
+            beta_steps=100_000,
+            uniform_share=1e-3,
+        ),
+        explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.05, start_step=1_600, steps=18_400)),
+        schedule=ScheduleConfig(warmup_env_steps=1_600, steps_per_round=4, updates_per_round=1),
+        evaluation=EvaluationConfig(every_env_steps=25_000),
+        budget=BudgetConfig(env_steps=100_000),
+    )
+
+
+def dqn_nature(env_id: str) -> RunConfig:
+    """DQN as in Mnih et al. 2015 with Adam in place of RMSProp (CleanRL's values), for long runs."""
+    return RunConfig(
+        recipe="dqn-nature",
+        env=EnvConfig(id=env_id, protocol="atari100k"),
+        net=NetConfig(torso="nature", hidden_units=(512,)),
+        agent=DQNConfig(
+            double=False, batch_size=32, learning_rate=1e-4, adam_eps=1e-8, huber_delta=1.0, target_period_updates=250
+        ),
+        replay=ReplayConfig(kind="uniform", capacity_transitions=1_000_000),
+        explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.01, start_step=0, steps=1_000_000)),
+        schedule=ScheduleConfig(warmup_env_steps=80_000, steps_per_round=4, updates_per_round=1),
+        evaluation=EvaluationConfig(every_env_steps=250_000),
+        budget=BudgetConfig(env_steps=10_000_000),
+    )
+
+
+def minatar_dqn(env_id: str) -> RunConfig:
+    """DQN with the network and the values of Young & Tian 2019, Adam in place of RMSProp."""
+    return RunConfig(
+        recipe="minatar-dqn",
+        env=EnvConfig(id=env_id, protocol="minatar"),
+        net=NetConfig(torso="minatar", hidden_units=(128,)),
+        agent=DQNConfig(
+            double=True,
+            batch_size=32,
+            learning_rate=2.5e-4,
+            adam_eps=1e-8,
+            huber_delta=1.0,
+            target_period_updates=1_000,
+        ),
+        replay=ReplayConfig(kind="uniform", capacity_transitions=100_000),
+        explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.1, start_step=0, steps=100_000)),
+        schedule=ScheduleConfig(warmup_env_steps=5_000, steps_per_round=1, updates_per_round=1),
+        evaluation=EvaluationConfig(every_env_steps=50_000),
+        budget=BudgetConfig(env_steps=500_000),
+    )
+
+
+def classic_dqn(env_id: str) -> RunConfig:
+    """Double DQN with a small MLP, for vector and index observations on a laptop."""
+    return RunConfig(
+        recipe="classic-dqn",
+        env=EnvConfig(id=env_id, protocol="plain"),
+        net=NetConfig(torso="auto", hidden_units=(128, 128)),
+        agent=DQNConfig(
+            double=True,
+            batch_size=64,
+            learning_rate=5e-4,
+            adam_eps=1e-8,
+            huber_delta=1.0,
+            max_grad_norm=10.0,
+            target_period_updates=250,
+        ),
+        replay=ReplayConfig(kind="uniform", capacity_transitions=50_000),
+        explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.05, start_step=1_000, steps=10_000)),
+        schedule=ScheduleConfig(warmup_env_steps=1_000, steps_per_round=2, updates_per_round=1),
+        evaluation=EvaluationConfig(every_env_steps=10_000),
+        budget=BudgetConfig(env_steps=100_000),
+    )
+
+
+def _first_line(build: Callable[[str], RunConfig]) -> str:
+    return (build.__doc__ or "").strip().splitlines()[0]
+
+
+RECIPES: dict[str, Recipe] = {
+    name: Recipe(name, _first_line(build), build)
+    for name, build in (
+        ("atari100k-ddqn", atari100k_ddqn),
+        ("dqn-nature", dqn_nature),
+        ("minatar-dqn", minatar_dqn),
+        ("classic-dqn", classic_dqn),
+    )
+}
+
+
+def default_recipe(env_id: str) -> str:
+    """The recipe for an environment when none is named."""
+    protocol = default_protocol(env_id)
+    return {"atari100k": "atari100k-ddqn", "minatar": "minatar-dqn"}.get(protocol, "classic-dqn")
+
+
+def build_config(env_id: str, recipe: str | None = None) -> RunConfig:
+    """The full configuration of a recipe for an environment. Raises UserError for an unknown recipe."""
+    name = recipe or default_recipe(env_id)
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name!r}{hint(name, list(RECIPES))}")
+    return RECIPES[name].build(env_id)

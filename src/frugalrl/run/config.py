@@ -1,0 +1,137 @@
+"""The whole configuration of a run, as it is written into its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from frugalrl.algos.dqn import DQNConfig
+from frugalrl.nets.config import NetConfig
+from frugalrl.replay.config import ReplayConfig
+from frugalrl.sampling.exploration import ExploreConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvConfig:
+    """Which environment, under which protocol, how many rows."""
+
+    id: str
+    """A Gymnasium id or ``module:id``."""
+    protocol: str
+    """Name of the protocol that sets everything an environment leaves open."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for the environment's constructor."""
+    rows: int = 1
+    """Environments stepped together."""
+    threads: int = 1
+    """Native threads of a native vector environment."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.threads < 1:
+            raise ValueError(f"env.rows={self.rows}, env.threads={self.threads}: both must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """When to update. A block is the agent steps between two rounds of updates, times the rows."""
+
+    warmup_env_steps: int = 1_000
+    """Agent steps (not frames) before the first update; the prefill policy acts in them."""
+    steps_per_round: int = 4
+    """Agent steps of each row between two rounds of updates."""
+    updates_per_round: int = 1
+
+    def __post_init__(self) -> None:
+        if self.warmup_env_steps < 1 or self.steps_per_round < 1 or self.updates_per_round < 1:
+            raise ValueError(
+                f"schedule.warmup_env_steps={self.warmup_env_steps}, steps_per_round={self.steps_per_round}, "
+                f"updates_per_round={self.updates_per_round}: each must be at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """The score: full episodes on separate environments with seeds of their own."""
+
+    every_env_steps: int = 10_000
+    """Agent steps between evaluations."""
+    episodes: int | None = None
+    """Episodes per evaluation while training; None takes the protocol's number."""
+    rows: int = 10
+    """Environments stepped together in an evaluation."""
+    seed: int = 1_000_003
+    """Seed of the evaluation's episodes and of its action noise: the same for every evaluation and method."""
+
+    def __post_init__(self) -> None:
+        if self.every_env_steps < 1 or self.rows < 1 or (self.episodes is not None and self.episodes < 1):
+            raise ValueError(
+                f"evaluation.every_env_steps={self.every_env_steps}, rows={self.rows}, episodes={self.episodes}: "
+                "each must be at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When to save, and how much to keep."""
+
+    every_s: float = 300.0
+    """Wall seconds between checkpoints; one is always written at step 0 and at the end."""
+    keep: int = 2
+    """Checkpoints kept; the one before the newest is the way back when the newest is damaged."""
+
+    def __post_init__(self) -> None:
+        if self.every_s <= 0 or self.keep < 2:
+            raise ValueError(f"checkpoint.every_s={self.every_s}, keep={self.keep}: need a positive time and keep >= 2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetConfig:
+    """What ends a run; the first limit that is reached does."""
+
+    env_steps: int | None = None
+    """Agent steps, checked after each block."""
+    hours: float | None = None
+    """Wall hours, earlier sessions of the run included."""
+    eur: float | None = None
+    """Money by the machine profile's on-demand price."""
+    target_score: float | None = None
+    """Stop once an evaluation reaches this mean return."""
+
+    def __post_init__(self) -> None:
+        for name in ("env_steps", "hours", "eur"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"budget.{name}={value}: must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """A run. Same config, machine and thread count give the same weights bit for bit."""
+
+    recipe: str
+    """Name of the recipe this started from; the fields below are what counts."""
+    env: EnvConfig
+    net: NetConfig = field(default_factory=NetConfig)
+    agent: DQNConfig = field(default_factory=DQNConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+    """Threads of one tensor operation."""
+    machine: str | None = None
+    """Machine profile for prices and modelled joules; None detects one."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.threads < 1:
+            raise ValueError(f"seed={self.seed}, threads={self.threads}: need seed >= 0 and threads >= 1")
+        if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
+            raise ValueError(
+                f"schedule.warmup_env_steps={self.schedule.warmup_env_steps} > "
+                f"replay.capacity_transitions={self.replay.capacity_transitions}: steps would be lost before learning"
+            )

@@ -1,0 +1,153 @@
+"""Configurations as JSON, and typed overrides such as ``agent.learning_rate=1e-3``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from frugalrl.types import UserError
+
+C = TypeVar("C")
+
+
+def to_dict(config: Any) -> Any:
+    """A dataclass tree as plain dicts, lists and scalars."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {k: to_dict(v) for k, v in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_dict(v) for v in config]
+    return config
+
+
+def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "config") -> C:
+    """The inverse of ``to_dict``. Raises UserError for unknown keys and wrong types, naming the field."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in names:
+            raise UserError(f"{where} has no field {key!r}{hint(key, names)}")
+    values = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+def override(config: C, settings: Sequence[str]) -> C:
+    """Apply ``a.b=value`` settings; values are read by the type of the field they set. Raises UserError."""
+    tree = to_dict(config)
+    for setting in settings:
+        path, eq, text = setting.partition("=")
+        if not eq:
+            raise UserError(f"--set {setting!r} has no '='; write --set agent.learning_rate=1e-3")
+        node, cls, keys = tree, type(config), path.strip().split(".")
+        for depth, key in enumerate(keys):
+            hints = get_type_hints(cls)
+            if key not in hints:
+                whole = ".".join([*keys[:depth], key])
+                raise UserError(f"--set {path}: there is no field {whole!r}{hint(path, all_paths(type(config)))}")
+            if depth == len(keys) - 1:
+                if dataclasses.is_dataclass(hints[key]):
+                    fields = ", ".join(get_type_hints(hints[key]))
+                    raise UserError(f"--set {path} names a group; set one of its fields: {fields}")
+                node[key] = _parse(hints[key], text, path)
+                break
+            if not dataclasses.is_dataclass(hints[key]):
+                raise UserError(f"--set {path}: {'.'.join(keys[: depth + 1])} is a value, not a group of fields")
+            node, cls = node[key], hints[key]
+    return from_dict(type(config), tree)
+
+
+def all_paths(cls: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a dataclass tree."""
+    paths: list[str] = []
+    for name, kind in get_type_hints(cls).items():
+        if dataclasses.is_dataclass(kind):
+            paths += all_paths(kind, f"{prefix}{name}.")
+        else:
+            paths.append(prefix + name)
+    return paths
+
+
+def hint(word: str, known: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` or the known words when there are few."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or [
+        k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]
+    ]
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def _parse(kind: Any, text: str, path: str) -> Any:
+    """Text to the JSON value that ``_typed`` expects for this type."""
+    text = text.strip()
+    if text in ("None", "none", "null") and type(None) in get_args(kind):
+        return None
+    kinds = [k for k in (get_args(kind) if _is_union(kind) else (kind,)) if k is not type(None)]
+    if kinds == [str] or get_origin(kinds[0]) is Literal:
+        return _typed(kind, text, path)
+    try:
+        value = json.loads({"True": "true", "False": "false"}.get(text, text.replace("_", "")))
+    except json.JSONDecodeError:
+        if get_origin(kinds[0]) is tuple:
+            return _typed(kind, [_number(t, path) for t in text.strip("()[]").split(",") if t.strip()], path)
+        raise UserError(f"{path}={text!r}: expected {_name(kind)}") from None
+    if get_origin(kinds[0]) is tuple and not isinstance(value, list):
+        value = [value]
+    return _typed(kind, value, path)
+
+
+def _number(text: str, path: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise UserError(f"{path}: {text!r} is not a number") from None
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """Check a JSON value against a type and convert it; floats take integers, tuples take lists."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={value!r}: expected a group of fields")
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
+    if _is_union(kind):
+        if value is None and type(None) in get_args(kind):
+            return None
+        (kind,) = (k for k in get_args(kind) if k is not type(None))
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value not in get_args(kind):
+            known = [str(a) for a in get_args(kind)]
+            raise UserError(f"{where}={value!r}: expected one of {', '.join(known)}{hint(str(value), known)}")
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(get_args(kind)[0], v, where) for v in value)
+    if origin is not None and isinstance(value, Mapping):
+        return dict(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool) == isinstance(value, bool):
+        return value
+    raise UserError(f"{where}={value!r}: expected {_name(kind)}")
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def _name(kind: Any) -> str:
+    if _is_union(kind):
+        return " or ".join(_name(k) for k in get_args(kind))
+    if kind is type(None):
+        return "None"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words.get(kind) or str(kind)

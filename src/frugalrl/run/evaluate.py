@@ -1,0 +1,105 @@
+"""The score: the evaluated policy on separate environments, full episodes, raw reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from frugalrl.cost.meters import NativeThreads
+from frugalrl.envs import Protocol, make_env
+from frugalrl.math.explore import EXPLORERS
+from frugalrl.sampling.streams import RowStreams
+from frugalrl.types import Cost
+
+QValues = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The outcome of an evaluation."""
+
+    mean_return: float
+    interval: tuple[float, float] | None
+    """95 % percentile-bootstrap interval of the mean over episodes; None for a single episode."""
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    epsilon: float
+    protocol: str
+    cpu_s: float | None = None
+
+    @property
+    def episodes(self) -> int:
+        return len(self.returns)
+
+
+def evaluate(
+    q_values: QValues,
+    env_id: str,
+    protocol: Protocol,
+    *,
+    episodes: int,
+    rows: int,
+    seed: int,
+    threads: int = 1,
+    env_kwargs: Mapping[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Score | None, Cost]:
+    """Play ``episodes`` full episodes epsilon-greedily with the protocol's evaluation epsilon.
+
+    Each row plays a fixed share of the episodes, so that short episodes are not over-represented. Returns the score,
+    None when ``stop`` said so before the end, and the cost apart from the calling thread's own time.
+    """
+    rows = min(rows, episodes)
+    env = make_env(
+        env_id, protocol=protocol, num_rows=rows, seed=seed, threads=threads, env_kwargs=env_kwargs, training=False
+    )
+    quota = [episodes // rows + (row < episodes % rows) for row in range(rows)]
+    done: list[list[tuple[float, int]]] = [[] for _ in range(rows)]
+    streams = RowStreams(seed, rows)
+    eps = np.full(rows, protocol.eval_epsilon)
+    choose = EXPLORERS["epsilon-greedy"].choose
+    threads_clock = NativeThreads("evaluation", env.thread_ids)
+    calls = steps = 0
+    try:
+        step = env.reset()
+        missing = episodes
+        while missing and not stop():
+            step = env.step(choose(q_values(step.obs), eps, streams.next(), 0.0).action)
+            calls += 1
+            steps += int(np.count_nonzero(step.valid))
+            for episode in step.episodes:
+                if len(done[episode.row]) < quota[episode.row]:
+                    done[episode.row].append((episode.raw_return, episode.length))
+                    missing -= 1
+        frames = steps * env.spec.frames_per_step
+        cost = Cost(calls=calls, env_steps=steps, frames=frames) + threads_clock.take()
+    finally:
+        env.close()
+    if missing:
+        return None, cost
+    played = [e for row in done for e in row]
+    returns = tuple(r for r, _ in played)
+    score = Score(
+        mean_return=math.fsum(returns) / len(returns),
+        interval=bootstrap_mean(np.array(returns), np.random.default_rng(seed)),
+        returns=returns,
+        lengths=tuple(n for _, n in played),
+        epsilon=protocol.eval_epsilon,
+        protocol=protocol.name,
+    )
+    return score, cost
+
+
+def bootstrap_mean(
+    values: np.ndarray[Any, Any], rng: np.random.Generator, reps: int = 2_000, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile-bootstrap interval of the mean; None when there are fewer than two values."""
+    if len(values) < 2:
+        return None
+    means = values[rng.integers(len(values), size=(reps, len(values)))].mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

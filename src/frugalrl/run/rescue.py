@@ -1,0 +1,20 @@
+"""Keep what a failed run needs to be understood."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from frugalrl.types import Replayed
+
+
+def save_batch(folder: Path, replayed: Replayed) -> Path:
+    """Write a batch as ``bad_batch.safetensors`` into the run folder."""
+    path = folder / "bad_batch.safetensors"
+    arrays = {f.name: getattr(replayed.batch, f.name) for f in fields(replayed.batch)}
+    arrays |= {"keys": replayed.keys, "weight": replayed.weight}
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
+    return path

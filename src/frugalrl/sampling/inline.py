@@ -1,0 +1,166 @@
+"""The inline sampler: environments and policy in the loop's own thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from frugalrl.cost.meters import LapTimer
+from frugalrl.envs import RowEnv
+from frugalrl.math.explore import EXPLORERS, Choice, uniform
+from frugalrl.math.schedules import eps as epsilon_of_rows
+from frugalrl.policies.value import ValuePolicy
+from frugalrl.sampling.exploration import ExploreConfig
+from frugalrl.sampling.streams import RowStreams
+from frugalrl.types import Collected, Cost, Episode, PolicySnapshot, Rows, StateDict, Step
+
+
+class InlineSampler:
+    """Turns snapshots into rows of experience, one environment step at a time."""
+
+    def __init__(
+        self,
+        env: RowEnv,
+        policy: ValuePolicy,
+        config: ExploreConfig,
+        *,
+        prefill_env_steps: int,
+        seed: int,
+        inference_cost: Cost,
+        timer: LapTimer,
+        needs_log_mu: bool = False,
+    ) -> None:
+        """``inference_cost``: FLOPs and bytes of one forward pass over all rows. ``prefill_env_steps``: agent steps.
+        ``timer``: the loop thread's, in which the sampler marks its laps."""
+        self._env = env
+        self._policy = policy
+        self._config = config
+        self._explorer = EXPLORERS[config.name]
+        self._prefill = prefill_env_steps
+        self._streams = RowStreams(seed, env.num_rows)
+        self._inference_cost = inference_cost
+        # without a consumer of mu a row that explores at random needs no forward pass
+        self._may_skip = not needs_log_mu and not self._explorer.explored_needs_q
+        self._timer = timer
+        self._step: Step | None = None
+        self.env_steps = 0
+        self.forwards = 0
+
+    def load(self, snapshot: PolicySnapshot) -> None:
+        """Act with these parameters from now on."""
+        self._policy.load(snapshot)
+
+    def collect(self, n: int) -> Collected:
+        """Step all rows until at least ``n`` valid transitions were made (exactly ``n`` when rows divide it)."""
+        timer, env = self._timer, self._env
+        block = _Block()
+        forwards_before, steps_before, calls = self.forwards, self.env_steps, 0
+        if self._step is None:
+            self._step = env.reset()
+            block.add(self._step, _no_choice(env.num_rows), self._policy.version)
+            timer.lap("environment")
+        while self.env_steps - steps_before < n:
+            choice = self._act(self._step)
+            timer.lap("inference")
+            self._step = step = env.step(choice.action)
+            calls += 1
+            timer.lap("environment")
+            block.add(step, choice, self._policy.version)
+            self.env_steps += int(np.count_nonzero(step.valid))
+        steps = self.env_steps - steps_before
+        data = block.rows()
+        timer.lap("inference")
+        forwards = self.forwards - forwards_before
+        one = self._inference_cost
+        costs = {
+            "environment": Cost(calls=calls, env_steps=steps, frames=steps * env.spec.frames_per_step),
+            "inference": Cost(
+                calls=forwards, flop=forwards * (one.flop or 0.0), bytes_min=forwards * (one.bytes_min or 0.0)
+            ),
+        }
+        return Collected(data=data, episodes=tuple(block.episodes), env_steps=steps, costs=costs)
+
+    def epsilon(self) -> float:
+        """The mean exploration probability over rows at this point of the run."""
+        if self.env_steps < self._prefill:
+            return 1.0
+        return float(epsilon_of_rows(self._config.epsilon, self.env_steps, self._env.num_rows).mean())
+
+    def _act(self, step: Step) -> Choice:
+        u = self._streams.next()
+        if step.last.all():  # every row is about to be reset: its action is not used
+            return _no_choice(len(u))
+        prefilling = self.env_steps < self._prefill
+        if prefilling and self._config.prefill == "uniform":
+            return uniform(self._env.spec.num_actions, u)
+        if prefilling:
+            return EXPLORERS["counteractive"].choose(self._forward(step), np.ones(len(u)), u, 0.0)
+        eps = epsilon_of_rows(self._config.epsilon, self.env_steps, len(u))
+        q = None if self._may_skip and (u[:, 0] < eps).all() else self._forward(step)
+        share = self._config.uniform_share
+        return self._explorer.choose(q, eps, u, share, num_actions=self._env.spec.num_actions)
+
+    def _forward(self, step: Step) -> np.ndarray[Any, Any]:
+        self.forwards += 1
+        return self._policy.q_values(step.obs)
+
+    def state_dict(self) -> StateDict:
+        """Streams, counters and the environment's own state. The standing observation is replayed, not saved."""
+        return {
+            "env_steps": self.env_steps,
+            "forwards": self.forwards,
+            "started": self._step is not None,
+            "streams": self._streams.state_dict(),
+            "env": self._env.state_dict() if self._step is not None else {},
+        }
+
+    def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
+        """Returns the rows that could not be brought back exactly and start a new episode."""
+        self.env_steps = state["env_steps"]
+        self.forwards = state["forwards"]
+        self._streams.load_state_dict(state["streams"])
+        if not state["started"]:
+            return ()
+        restored = self._env.load_state_dict(state["env"])
+        self._step = restored.step
+        return tuple(restored.not_restored)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class _Block:
+    """Steps of one block, stacked time-major at the end."""
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+        self._choices: list[Choice] = []
+        self._versions: list[int] = []
+        self.episodes: list[Episode] = []
+
+    def add(self, step: Step, choice: Choice, version: int) -> None:
+        self._steps.append(step)
+        self._choices.append(choice)
+        self._versions.append(version)
+        if step.episodes:
+            self.episodes.extend(step.episodes)
+
+    def rows(self) -> Rows:
+        steps, choices = self._steps, self._choices
+        rows = len(steps[0].last)
+        return Rows(
+            obs=np.stack([s.obs for s in steps]),
+            action=np.stack([c.action for c in choices]),
+            reward=np.stack([s.reward for s in steps]),
+            discount=np.stack([s.discount for s in steps]),
+            last=np.stack([s.last for s in steps]),
+            valid=np.stack([s.valid for s in steps]),
+            log_mu=np.stack([c.log_mu for c in choices]),
+            version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
+            explored=np.stack([c.explored for c in choices]),
+        )
+
+
+def _no_choice(rows: int) -> Choice:
+    return Choice(np.zeros(rows, np.int64), np.full(rows, np.nan, np.float32), np.zeros(rows, np.bool_))
