@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.explore import probabilities
 from scipy import stats
 
 from frugalrl.math.explore import EXPLORERS, Choice, counteractive, epsilon_greedy, mixture, uniform
+from oracles.explore import probabilities
 
 NAMES = sorted(EXPLORERS)
 TIE_PATTERNS = {

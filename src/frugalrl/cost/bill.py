@@ -253,11 +253,11 @@ def _warnings(totals: Mapping[str, Cost]) -> tuple[str, ...]:
         return 100 * (totals.get(role, Cost()).cpu_s or 0.0) / cpu
 
     found = []
-    if abs(share("unassigned")) > 3 and cpu > 10:  # in a run of seconds the making of the bill itself is more
-        what = "no role claims" if share("unassigned") > 0 else "was charged twice for"
-        found.append(
-            f"{what} {abs(share('unassigned')):.1f} % of the CPU-seconds (unassigned); the roles are less sure"
-        )
+    rest = share("unassigned")
+    if cpu > 10 and rest > 3:  # in a run of seconds the making of the bill itself is more
+        found.append(f"no role claims {rest:.1f} % of the CPU-seconds (unassigned); the roles are less sure")
+    if cpu > 10 and rest < -3:
+        found.append(f"{-rest:.1f} % of the CPU-seconds were charged twice (unassigned is negative); report this")
     if share("evaluation") > 20:
         found.append(f"evaluation takes {share('evaluation'):.0f} % of the CPU-seconds; evaluate less often")
     if share("checkpoint") > 2:

@@ -59,6 +59,15 @@ class Session:
 class Ledger:
     """Adds up costs by role.
 
+    Start the loop's lap timer right after making the ledger and end the preparations (imports of torch, making
+    environments and networks) with ``lap("startup")``; what happens before the timer starts is unassigned::
+
+        ledger, timer = Ledger(), LapTimer()
+        ledger.follow(timer)
+        timer.start()
+        ...  # prepare
+        timer.lap("startup")
+
     ``whole_process``: the process is the run, so its start-up (imports, everything before this call) is
     charged to the role ``startup``. Pass ``False`` when the process has done other work before.
     ``lanes``: number of loop threads whose laps are charged; their wall times add up.
@@ -204,9 +213,9 @@ class Ledger:
         if self._loaded is None:
             raise ValueError("book_lost needs the checkpoint's state first: call load_state_dict")
         _check_schema(later)
-        lost = _difference(self._loaded, later)
-        if (lost.cpu_s is not None and lost.cpu_s < 0) or len(later["sessions"]) < len(self._loaded["sessions"]):
+        if _age(later) < _age(self._loaded):
             raise ValueError("the state given as later is older than the checkpoint")
+        lost = _difference(self._loaded, later)
         self.charge("redone", lost)
         self._past = _sessions_of(later)
         return lost
@@ -230,11 +239,19 @@ def _difference(earlier: StateDict, later: StateDict) -> Cost:
     for role, cost in later["roles"].items():
         before = earlier["roles"].get(role, {})
         total += Cost(**{k: v - (before.get(k) or 0) for k, v in cost.items() if v is not None})
-    counts = {k: later["counts"][k] - earlier["counts"][k] for k in later["counts"]}
     known = {name: getattr(total, name) for name in _FIELDS}
-    # evaluation and earlier crashes have steps of their own, which the counters of training do not hold
-    known.update(env_steps=counts["agent_steps"], frames=counts["frames"], updates=counts["updates"], calls=None)
-    return Cost(**known)
+    # training's own counters, and what earlier crashes lost; the steps of evaluation are not among them
+    redone = (earlier["roles"].get("redone", {}), later["roles"].get("redone", {}))
+    for name, counter in (("env_steps", "agent_steps"), ("frames", "frames"), ("updates", "updates")):
+        known[name] = later["counts"][counter] - earlier["counts"][counter]
+        known[name] += (redone[1].get(name) or 0) - (redone[0].get(name) or 0)
+    return Cost(**{**known, "calls": None})
+
+
+def _age(state: StateDict) -> tuple[int, float]:
+    """Number of processes and their wall seconds: both only grow."""
+    sessions = _sessions_of(state)
+    return len(sessions), sum(session.wall_s for session in sessions)
 
 
 def _sessions_of(state: StateDict) -> tuple[Session, ...]:

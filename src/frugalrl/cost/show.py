@@ -81,11 +81,11 @@ def _line(console: Console, text: str, style: str) -> None:
     console.print(text, style=style, highlight=False, markup=False)
 
 
-def _table() -> Table:
+def _table(right: int = 2) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False)
+    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, right, 0, 0), pad_edge=False)
 
 
 def _sections_table(bill: Bill, sections: tuple[str, ...], width: int, *, fold: bool = False) -> Table:
@@ -121,7 +121,7 @@ def _cell(row: BillRow) -> str:
 
 
 def _role_table(bill: Bill) -> Table:
-    table = _table()
+    table = _table(right=1)
     known = {(row.role, row.name): row for row in bill.rows if row.section == "role"}
     used = [(name, title) for name, title in _ROLE_COLUMNS if any(key[1] == name for key in known)]
     table.add_column("role", no_wrap=True)

@@ -153,19 +153,31 @@ def _import_here_too(name: str) -> ModuleType:
 
 
 def _unknown(env_id: str, name: str, module: ModuleType | None) -> str:
-    known = {known_id.lower(): known_id for known_id in registered_ids()}
+    known = registered_ids()
     if module is not None:
         for attribute, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, gym.Env | gym.vector.VectorEnv):
-                known[attribute.lower()] = attribute
-    bare = {known_id.rsplit("/", 1)[-1]: known_id for known_id in known}
-    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.6)
-    near += [bare[m] for m in difflib.get_close_matches(name.lower(), bare, n=2, cutoff=0.75) if bare[m] not in near]
+                known.append(attribute)
+    near = _nearest(name, known)
     if near:
         prefix = f"{module.__name__}:" if module is not None else ""
-        return f"Unknown environment {env_id!r}; did you mean {' or '.join(prefix + known[n] for n in near[:2])}?"
+        return f"Unknown environment {env_id!r}; did you mean {' or '.join(prefix + n for n in near)}?"
     where = f" and {module.__name__} has no such class or function" if module is not None else ""
     return (
         f"Unknown environment {env_id!r}: it is not registered with Gymnasium{where}; "
         f"see 'frugal list envs', or name the module that registers it as module:id."
     )
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """The one or two known names most like ``name``, with and without what stands before the slash."""
+
+    def alike(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
+
+    def bare(text: str) -> str:
+        return text.rsplit("/", 1)[-1]
+
+    scored = [(max(alike(name, k), alike(bare(name), bare(k))), alike(name, k), k) for k in known]
+    best = sorted(scored, reverse=True)[:2]
+    return [k for score, _, k in best if score >= max(0.65, best[0][0] - 0.1)]

@@ -252,9 +252,12 @@ class RowEnv(ABC):
             raise self._failed(int(np.flatnonzero(bad)[0]), "its observation holds NaN")
 
     def _failed(self, row: int | None, cause: str) -> RunFailed:
-        where = f"row {row}, step {int(self._length[row])} of the episode with seed {int(self._episode_seed[row])}"
+        if row is None and self.num_rows == 1:
+            row = 0
         if row is None:
-            where = f"rows 0 to {self.num_rows - 1}, episode steps {self._length.tolist()}"
+            where = f"rows 0 to {self.num_rows - 1}, steps {self._length.tolist()} of their episodes"
+        else:
+            where = f"row {row}, step {int(self._length[row])} of the episode with seed {int(self._episode_seed[row])}"
         return RunFailed(f"Environment {self.spec.id}, {where}: {cause}.")
 
     # ------------------------------------------------------------------ saving and coming back

@@ -174,6 +174,11 @@ class Replay:
         Raises:
             ValueError: the state belongs to a replay with another layout, or it is damaged.
         """
+        missing = {"layout", "rows_written", "size", "rng"} - state.keys()
+        if self._priorities and state.get("layout", {}).get("kind") == "prioritized":
+            missing |= {"max_priority", "priorities"} - state.keys()
+        if missing:
+            raise ValueError(f"the saved replay lacks {', '.join(sorted(missing))}: the file is damaged")
         mine, theirs = self._layout(), state["layout"]
         if mine != theirs:
             differing = [f"{k}: {theirs.get(k)} saved, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
 import mmap
 import os
@@ -69,6 +71,17 @@ class Progress:
 
     def close(self) -> None:
         self._map.close()
+
+
+def code_version() -> dict[str, str]:
+    """The package's version and the SHA-256 of its source files, so that a result names the code that made it."""
+    import frugalrl
+
+    root = Path(frugalrl.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return {"version": importlib.metadata.version("frugalrl"), "source_sha256": digest.hexdigest()}
 
 
 class RunFolder:

@@ -23,7 +23,7 @@ from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
 from frugalrl.run.evaluator import Evaluator, score_to_json
 from frugalrl.run.loop import Counters, Event, serial
-from frugalrl.run.record import Done, RunFolder, write_json
+from frugalrl.run.record import Done, RunFolder, code_version, write_json
 from frugalrl.run.rescue import save_batch
 from frugalrl.run.status import Header, Reporter, Status
 from frugalrl.run.stop import Interrupt, Used, in_words, interruptible, reason_to_stop, share_done
@@ -115,7 +115,7 @@ class Run:
     def machine_document(self, command: Sequence[str]) -> StateDict:
         """What machine.json holds."""
         bill = make_bill(self._ledger, self._machine, self._tables)
-        return {"command": list(command), "machine": dict(bill.machine)}
+        return {"command": list(command), "code": code_version(), "machine": dict(bill.machine)}
 
     def open(self, record: RunFolder) -> None:
         """Take over a run folder."""

@@ -1,0 +1,53 @@
+"""``frugal``: reads argv, runs one command, answers with an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from frugalrl.cli import arguments, errors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0 when done, 1 when the run failed or was interrupted, 2 for wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign must not end a run
+    context = errors.Context(whole_process=argv is None)
+    return errors.guarded(lambda: _run(words, context), context)
+
+
+def _run(words: list[str], context: errors.Context) -> int:
+    from frugalrl.cli.parse import parse
+
+    found = parse(words)
+    return errors.OK if found is None else _dispatch(found, words, context)
+
+
+def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
+    if isinstance(found, arguments.Train):
+        from frugalrl.cli.train import train
+
+        return train(found, words, context)
+    if isinstance(found, arguments.Resume):
+        from frugalrl.cli.train import resume
+
+        return resume(found, words, context)
+    if isinstance(found, arguments.Eval):
+        from frugalrl.cli.inspect import evaluate
+
+        return evaluate(found, context)
+    if isinstance(found, arguments.BillOf):
+        from frugalrl.cli.inspect import bill
+
+        return bill(found)
+    if isinstance(found, arguments.List):
+        from frugalrl.cli.listing import show_list
+
+        return show_list(found)
+    from frugalrl.cli.doctor import doctor
+
+    return doctor(found)

@@ -1,0 +1,194 @@
+"""What each command takes: one frozen dataclass per command, whose docstrings are the help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from tyro.conf import Positional, UseAppendAction, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+N = TypeVar("N", int, float)
+
+
+def read_whole(text: str) -> int:
+    """A whole number; underscores are allowed. Raises ValueError with a sentence."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number such as 10_000") from None
+
+
+def read_number(text: str) -> float:
+    """A finite number; underscores are allowed. Raises ValueError with a sentence."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number such as 1.5") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number
+
+
+def _positive(read: Callable[[str], N]) -> Callable[[str], N]:
+    def checked(text: str) -> N:
+        number = read(text)
+        if number <= 0:
+            raise ValueError(f"{text!r} must be more than 0")
+        return number
+
+    return checked
+
+
+def _natural(text: str) -> int:
+    number = read_whole(text)
+    if number < 0:
+        raise ValueError(f"{text!r} must be 0 or more")
+    return number
+
+
+def _value(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, int | float | str),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _device(text: str) -> str:
+    if text not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"{text!r} is not one of auto, cpu, cuda")
+    return text
+
+
+_NO_DEFAULT = arg(help_behavior_hint="")
+Steps = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
+Hours = Annotated[float | None, _value(_positive(read_number), "H"), _NO_DEFAULT]
+Euros = Annotated[float | None, _value(_positive(read_number), "X"), _NO_DEFAULT]
+Target = Annotated[float | None, _value(read_number, "SCORE"), _NO_DEFAULT]
+Count = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
+Seed = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _value(_device, "auto|cpu|cuda"), _NO_DEFAULT]
+Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Flag = Annotated[bool, arg(help_behavior_hint="")]
+Words = tuple[str, ...]
+RunFolderArgument = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """Train an agent and print the bill."""
+
+    env: Annotated[Positional[str], arg(metavar="ENV", help_behavior_hint="")]
+    """Environment: a Gymnasium id, or module:id. See 'frugal list envs'."""
+    recipe: Name = None
+    """Named configuration to start from (default: by environment; see 'frugal list recipes')."""
+    explore: Name = None
+    """Exploration rule (default: the recipe's, epsilon-greedy; see 'frugal list explorers')."""
+    set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
+    """Change a field of the configuration, e.g. agent.learning_rate=1e-3; wins over all other options."""
+    env_kwargs: Annotated[Words, arg(metavar="K=V", help_behavior_hint="")] = ()
+    """Arguments of the environment's constructor: k=v ..., or one JSON object."""
+    protocol: Name = None
+    """Evaluation and training protocol (default: the recipe's)."""
+    seed: Seed = None
+    """Seed of everything random (default: 0)."""
+    out: Folder = None
+    """Folder of the run (default: runs/ENV-EXPLORER-seedN-DATE-TIME)."""
+    budget_steps: Steps = None
+    """Stop after N agent steps. Several budgets: the first reached ends the run (default: the recipe's)."""
+    budget_hours: Hours = None
+    """Stop after H wall hours."""
+    budget_eur: Euros = None
+    """Stop after X euro at the price of this machine."""
+    target: Target = None
+    """Stop when an evaluation reaches SCORE; without a budget the recipe's stays the limit."""
+    device: Device = None
+    """Where the network lives (default: auto)."""
+    threads: Count = None
+    """Threads of one tensor operation (default: the recipe's, 1)."""
+    machine: Name = None
+    """Machine profile for prices and modelled joules (default: detected; see 'frugal list machines')."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    quiet: Flag = False
+    """Print only the first line, warnings and the final score."""
+    json: Flag = False
+    """Print one JSON object at the end and nothing else on stdout; progress goes to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resume:
+    """Go on with a run from its last checkpoint."""
+
+    run: RunFolderArgument
+    """Folder of the run."""
+    budget_steps: Steps = None
+    """New limit in agent steps, earlier ones included (default: the limits the run has)."""
+    budget_hours: Hours = None
+    """New limit in wall hours, earlier ones included."""
+    budget_eur: Euros = None
+    """New limit in euro, earlier ones included."""
+    target: Target = None
+    """Stop when an evaluation reaches SCORE; without a budget the run's own stays the limit."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    quiet: Flag = False
+    """Print only the first line, warnings and the final score."""
+    json: Flag = False
+    """Print one JSON object at the end and nothing else on stdout; progress goes to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Eval:
+    """Score the last checkpoint of a run on new episodes."""
+
+    run: RunFolderArgument
+    """Folder of the run."""
+    episodes: Count = None
+    """Episodes to play (default: the final number of the run's protocol)."""
+    seed: Seed = None
+    """Seed of the episodes (default: the run's evaluation seed)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BillOf:
+    """Show the bill of a run."""
+
+    run: RunFolderArgument
+    """Folder of the run."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class List:
+    """List what can be named: recipes, envs, explorers, machines or prices."""
+
+    topic: Annotated[Positional[str], arg(metavar="recipes|envs|explorers|machines|prices", help_behavior_hint="")]
+    """What to list."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doctor:
+    """Say what can be measured on this machine, what will be modelled, and what is chosen why."""
+
+    machine: Name = None
+    """Machine profile (default: detected; see 'frugal list machines')."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""

@@ -1,0 +1,172 @@
+"""From argv to the arguments of one command; every mistake becomes one sentence."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from frugalrl.cli import arguments
+from frugalrl.types import UserError
+
+COMMANDS: dict[str, type[Any]] = {
+    "train": arguments.Train,
+    "resume": arguments.Resume,
+    "eval": arguments.Eval,
+    "bill": arguments.BillOf,
+    "list": arguments.List,
+    "doctor": arguments.Doctor,
+}
+
+USAGE = """usage: frugal COMMAND [options]
+
+Deep reinforcement learning that reaches a score for the least compute, and shows the bill.
+"""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "frugal train ALE/Pong-v5 --explore counteractive --budget-steps 10_000",
+        "frugal eval runs/NAME --episodes 100 --json",
+        "frugal list envs",
+    ),
+    "train": (
+        "frugal train CartPole-v1",
+        "frugal train ALE/Pong-v5 --explore counteractive --budget-steps 10_000",
+        "frugal train MinAtar/Breakout-v1 --set agent.learning_rate=1e-3 replay.kind=prioritized",
+        "frugal train FrozenLake-v1 --env-kwargs is_slippery=false --seed 1 --target 0.9",
+        "frugal train my_module:MyEnv-v0 --budget-hours 2 --budget-eur 0.50 --json > result.json",
+    ),
+    "resume": (
+        "frugal resume runs/NAME",
+        "frugal resume runs/NAME --budget-steps 200_000",
+    ),
+    "eval": ("frugal eval runs/NAME --episodes 100", "frugal eval runs/NAME --episodes 10 --seed 7 --json"),
+    "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json"),
+    "list": ("frugal list envs", "frugal list machines --prices my_prices.toml"),
+    "doctor": ("frugal doctor", "frugal doctor --json"),
+}
+
+
+def parse(argv: Sequence[str]) -> Any | None:
+    """The arguments of the command that was typed; None when help or the version was asked for and printed.
+
+    Raises UserError: no such command or option, a missing or a wrong value.
+    """
+    word = argv[0] if argv else ""
+    if word in ("-h", "--help", "help"):
+        print(_overview(), end="")
+        return None
+    if word == "--version":
+        from importlib.metadata import version
+
+        print(f"frugal {version('frugalrl')}")
+        return None
+    if not word:
+        raise UserError(f"a command is missing; use one of {', '.join(COMMANDS)}, or frugal --help")
+    if word not in COMMANDS:
+        kind = "option" if word.startswith("-") else "command"
+        raise UserError(f"unknown {kind} {word!r}{_near(word, list(COMMANDS)) or '; see frugal --help'}")
+    return _parse_command(word, list(argv[1:]))
+
+
+def _overview() -> str:
+    lines = [f"  {name:<8} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+    return "\n".join(
+        (
+            USAGE,
+            "commands:",
+            *lines,
+            "",
+            "'frugal COMMAND --help' names its options; 'frugal --version' the version.",
+            "",
+        )
+    ) + _examples("")
+
+
+def _examples(command: str) -> str:
+    return "\n".join(("", "examples:", *(f"  {line}" for line in EXAMPLES[command]), ""))
+
+
+def _parse_command(name: str, words: list[str]) -> Any | None:
+    import tyro
+    from tyro.conf import FlagCreatePairsOff
+
+    complaint = io.StringIO()
+    kind = COMMANDS[name]
+    try:
+        with redirect_stderr(complaint):
+            found, unknown = tyro.cli(
+                kind,
+                prog=f"frugal {name}",
+                args=words,
+                return_unknown_args=True,
+                config=(FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            print(_examples(name), end="")
+            return None
+        stray = _stray_option(kind, words)
+        if stray is not None:
+            raise _unknown_option(name, kind, stray) from None
+        raise UserError(f"{_sentence(complaint.getvalue(), name)}; see frugal {name} --help") from None
+    if unknown:
+        stray = next((word for word in unknown if word.startswith("-")), None)
+        if stray is not None:
+            raise _unknown_option(name, kind, stray)
+        raise UserError(f"frugal {name} does not know what to do with {unknown[0]!r}; see frugal {name} --help")
+    sys.stderr.write(complaint.getvalue())
+    return found
+
+
+def _options(kind: type[Any]) -> list[str]:
+    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if f.name not in ("env", "run", "topic"))]
+
+
+def _stray_option(kind: type[Any], words: list[str]) -> str | None:
+    known = {"-h", *_options(kind)}
+    for word in words:
+        option = word.partition("=")[0].replace("_", "-")
+        if word.startswith("--") and len(word) > 2 and option not in known:
+            return word
+    return None
+
+
+def _unknown_option(name: str, kind: type[Any], word: str) -> UserError:
+    option = word.partition("=")[0]
+    hint = _near(option, _options(kind)) or f"; see frugal {name} --help"
+    return UserError(f"frugal {name} has no option {option!r}{hint}")
+
+
+def _near(word: str, known: list[str]) -> str:
+    longer = [k for k in known if k.startswith(word) and len(word) > 3]  # --budget for --budget-steps
+    near = longer or get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def _sentence(box: str, name: str) -> str:
+    """The parser's message without its frame, as one sentence.
+
+    The frame is the parser's only output, so this reads text; what it does not recognise is passed on whole.
+    """
+    lines = [line.strip("│╭╮╰╯| ").strip() for line in box.splitlines()]
+    title = lines[0].strip("─ ") if lines else ""
+    body: list[str] = []
+    for line in lines[1:]:
+        if line and not line.strip("─-"):
+            break
+        body.append(line)
+    text = " ".join(" ".join(body).split())
+    if title.startswith("Required"):
+        required = {"train": "ENV", "list": "a topic: recipes, envs, explorers, machines or prices"}
+        return f"frugal {name} needs {required.get(name, 'RUN, the folder of a run')}"
+    for start in ("Error parsing ", "Missing value for argument "):
+        if text.startswith(start):
+            option, _, rest = text.removeprefix(start).partition(": " if start[0] == "E" else ". ")
+            option = option.strip("'").partition(" ")[0]
+            return f"{option}: {rest}" if start[0] == "E" else f"{option} needs a value"
+    return text.rstrip(".") or "the command line could not be read"

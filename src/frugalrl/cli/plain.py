@@ -1,0 +1,102 @@
+"""Plain lines without control codes, for pipes, files and logs; and the quiet reporter."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from frugalrl.cli.errors import forget_stdout
+from frugalrl.cli.words import duration, euros, first_line, interval, score_in_words, second_line, short
+
+if TYPE_CHECKING:
+    from frugalrl.run.evaluate import Score
+    from frugalrl.run.status import Header, Status
+
+
+class Plain:
+    """A line every ten seconds, one after each evaluation, one for each note."""
+
+    interval_s = 10.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._open = True
+        self._folder = ""
+        self._early: list[str] | None = []
+        """Notes made before the start: the first line comes first."""
+
+    def start(self, header: Header) -> None:
+        self._begin(header, second_line(header))
+
+    def status(self, status: Status) -> None:
+        self._write(status_line(status))
+
+    def score(self, env_steps: int, score: Score) -> None:
+        self._write(f"score at step {env_steps:,}: {score_in_words(score)}")
+
+    def note(self, text: str) -> None:
+        if self._early is not None:
+            self._early.append(text)
+        else:
+            self._write(f"note: {text}")
+
+    def close(self) -> None:
+        self._say_early()  # the run did not even start
+
+    def _begin(self, header: Header, *more: str) -> None:
+        self._folder = header.folder
+        for line in (first_line(header), *more):
+            self._write(line)
+        self._say_early()
+
+    def _say_early(self) -> None:
+        early, self._early = self._early, None
+        for text in early or ():
+            self.note(text)
+
+    def _write(self, line: str) -> None:
+        if not self._open:
+            return
+        try:
+            print(line, file=self._stream, flush=True)
+        except BrokenPipeError:  # hours of training are worth more than the reader who left
+            self._open = False
+            if self._stream is sys.stdout:
+                forget_stdout()
+                print(f"frugal: nobody reads stdout any more; the run goes on in {self._folder}", file=sys.stderr)
+
+
+class Quiet(Plain):
+    """The first line and what must be read."""
+
+    interval_s = 60.0
+
+    def start(self, header: Header) -> None:
+        self._begin(header)
+
+    def status(self, status: Status) -> None: ...
+
+    def score(self, env_steps: int, score: Score) -> None: ...
+
+
+def status_line(status: Status) -> str:
+    """One line that says where a run is."""
+    parts = [f"step {status.env_steps:,}"]
+    if status.done is not None:
+        parts.append(f"{100 * status.done:.0f} %")
+    parts.append(status.phase)
+    if status.score is not None:
+        at = "" if status.score_step is None else f" at {status.score_step:,}"
+        parts.append(f"score {' '.join((short(status.score.mean_return), interval(status.score))).rstrip()}{at}")
+    if status.behaviour_return is not None:
+        parts.append(f"behaviour return {short(status.behaviour_return)} (not the score)")
+    if status.steps_per_s is not None:
+        parts.append(f"{short(status.steps_per_s)} steps/s")
+    if status.eta_s is not None:
+        parts.append(f"ETA {duration(status.eta_s)}")
+    parts.append(f"epsilon {short(status.epsilon)}")
+    parts += [f"{name.replace('_', ' ')} {short(value)}" for name, value in status.metrics.items()]
+    parts.append(f"CPU {duration(status.cpu_s)}")
+    if status.eur is not None:
+        parts.append(euros(status.eur))
+    return " | ".join(parts)

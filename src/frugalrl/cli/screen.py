@@ -1,0 +1,237 @@
+"""The live screen: score, speed, where the time goes, what was learned, the bill so far. Fits 80x24."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.box import ROUNDED
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from frugalrl.cli.words import duration, euros, first_line, interval, second_line, short
+from frugalrl.cost.show import figure
+from frugalrl.types import ROLES
+
+if TYPE_CHECKING:
+    from frugalrl.run.evaluate import Score
+    from frugalrl.run.status import Header, Status
+
+MAX_WIDTH = 120
+BARS = 7
+_COLOURS = {
+    "environment": "green",
+    "inference": "cyan",
+    "learner": "blue",
+    "target": "bright_blue",
+    "replay": "magenta",
+    "evaluation": "yellow",
+    "waiting": "bright_black",
+    "checkpoint": "red",
+}
+_SPARKS = "▁▂▃▄▅▆▇█"
+_DIM = "bright_black"
+
+
+class Screen:
+    """A panel that is redrawn once a second; scores and notes scroll by above it."""
+
+    interval_s = 1.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self._scores: list[float] = []
+        self._last: Status | None = None
+        self._seconds: dict[str, float] = {}
+        self._speed: float | None = None
+        self._budget = ""
+        self._on = False
+        self._early: list[str] | None = []
+        """Notes made before the start: the first line comes first."""
+
+    def start(self, header: Header) -> None:
+        self._budget = header.budget
+        self._console.print(first_line(header), style="bold", highlight=False, markup=False)
+        self._console.print(second_line(header), style=_DIM, highlight=False, markup=False)
+        self._say_early()
+        self._live.start()
+        self._on = True
+
+    def status(self, status: Status) -> None:
+        self._follow(status)
+        self._last = status
+        self._draw()
+
+    def score(self, env_steps: int, score: Score) -> None:
+        self._scores.append(score.mean_return)
+        self._draw()
+
+    def note(self, text: str) -> None:
+        if self._early is not None:
+            self._early.append(text)
+            return
+        self._console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._say_early()  # the run did not even start
+        if self._on:
+            self._on = False
+            self._live.stop()
+
+    def _say_early(self) -> None:
+        early, self._early = self._early, None
+        for text in early or ():
+            self.note(text)
+
+    def _draw(self) -> None:
+        if self._last is not None and self._on:
+            self._live.update(self.render(self._last), refresh=True)
+
+    def _follow(self, status: Status) -> None:
+        """Add up seconds by role, so that bars show the session and do not jump; smooth the speed."""
+        before = self._last.wall_s if self._last is not None else status.wall_s - self.interval_s
+        passed = max(0.0, status.wall_s - before)
+        for role, share in status.shares.items():
+            self._seconds[role] = self._seconds.get(role, 0.0) + share * passed
+        if status.steps_per_s is not None and status.phase != "evaluating":
+            old = self._speed
+            self._speed = status.steps_per_s if old is None else 0.8 * old + 0.2 * status.steps_per_s
+
+    # -- drawing ------------------------------------------------------------------------------------------------------
+
+    def render(self, status: Status) -> RenderableType:
+        """The whole panel, 18 lines."""
+        width = min(self._console.width, MAX_WIDTH)
+        half = width // 2
+        grid = Table.grid(padding=0)
+        grid.add_column(width=half)
+        grid.add_column(width=width - half)
+        grid.add_row(
+            _panel("score", self._score_lines(status, half - 4), 9),
+            _panel("where the time goes", _bars(self._seconds, width - half - 4), 9),
+        )
+        grid.add_row(_panel("learning", _learning(status, self._speed), 7), _panel("the bill so far", _bill(status), 7))
+        return Group(grid, self._progress(status, width))
+
+    def _score_lines(self, status: Status, width: int) -> RenderableType:
+        lines: list[RenderableType] = []
+        score = status.score
+        if score is None:
+            lines += [Text("not evaluated yet", style=_DIM), Text(), Text()]
+        else:
+            value = Text(short(score.mean_return), style="bold green")
+            value.append(f"  {interval(score)}" if score.interval is not None else "", style="green")
+            at = "" if status.score_step is None else f"step {status.score_step:,}, "
+            about = f"{at}{score.episodes} episodes, {score.protocol}"
+            lines += [value, Text(about, overflow="ellipsis", no_wrap=True), _spark(self._scores, width)]
+        lines.append(Text())
+        behaviour = "none yet" if status.behaviour_return is None else short(status.behaviour_return)
+        lines.append(Text.assemble("behaviour return ", (behaviour, "bold")))
+        lines.append(Text("it explores: not the score", style=_DIM))
+        return Group(*lines)
+
+    def _progress(self, status: Status, width: int) -> RenderableType:
+        left = Text(f" {status.phase} ", style="bold")
+        words = [f"budget {self._budget}"]
+        if status.eta_s is not None:
+            words.append(f"ETA {duration(status.eta_s)}")
+        below = Text(f" {'  |  '.join(words)}", style=_DIM, overflow="ellipsis", no_wrap=True)
+        if status.done is None:
+            return Group(left, below)
+        right = Text(f" {100 * status.done:3.0f} % ", style="bold")
+        bar = _bar(status.done, width - left.cell_len - right.cell_len, "green")
+        return Group(Text.assemble(left, bar, right, no_wrap=True), below)
+
+
+def _panel(title: str, body: RenderableType, height: int) -> Panel:
+    return Panel(body, title=title, title_align="left", box=ROUNDED, border_style=_DIM, height=height, padding=(0, 1))
+
+
+def _spark(values: list[float], width: int) -> Text:
+    """The scores so far, lowest to highest; the scale is their own."""
+    shown = values[-width:]
+    if len(shown) < 2:
+        return Text()
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return Text("".join(_SPARKS[min(7, int(8 * (v - low) / span))] for v in shown), style="green")
+
+
+def _bar(share: float, width: int, colour: str) -> Text:
+    full = round(min(1.0, max(0.0, share)) * width)
+    return Text.assemble(("━" * full, colour), ("─" * (width - full), _DIM))
+
+
+def _bars(seconds: Mapping[str, float], width: int) -> RenderableType:
+    """The costliest roles, in the fixed order of roles so that lines do not change places."""
+    whole = sum(seconds.values())
+    if whole <= 0:
+        return Text("nothing measured yet", style=_DIM)
+    roles = sorted(seconds, key=lambda r: seconds[r], reverse=True)
+    room = BARS
+    shown = roles if len(roles) <= room else roles[: room - 1]
+    order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
+    table: list[tuple[str, float]] = [(r, seconds[r]) for r in sorted(shown, key=lambda r: order.get(r, 99))]
+    if len(shown) < len(roles):
+        table.append(("others", sum(seconds[r] for r in roles[room - 1 :])))
+    lines = []
+    for role, spent in table:
+        share = spent / whole
+        bar = _bar(share, max(4, width - 12 - 6), _COLOURS.get(role, "white"))
+        lines.append(Text.assemble(f"{role:<12}", bar, f"{100 * share:4.0f} %", no_wrap=True))
+    return Group(*lines)
+
+
+def _facts(rows: list[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(style=_DIM, no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _learning(status: Status, speed: float | None) -> RenderableType:
+    def metric(name: str) -> str:
+        return short(status.metrics[name]) if name in status.metrics else "none yet"
+
+    both = Table.grid(padding=(0, 2), expand=True)
+    both.add_column(ratio=1)
+    both.add_column(ratio=1)
+    both.add_row(
+        _facts(
+            [
+                ("steps", f"{status.env_steps:,}"),
+                ("frames", f"{status.frames:,}"),
+                ("updates", f"{status.updates:,}"),
+                ("episodes", f"{status.episodes:,}"),
+                ("steps/s", "none yet" if speed is None else short(speed)),
+            ]
+        ),
+        _facts(
+            [
+                ("epsilon", short(status.epsilon)),
+                ("loss", metric("loss")),
+                ("q mean", metric("q_mean")),
+                ("|td|", metric("td_abs")),
+                ("steps/CPU-s", short(status.env_steps / status.cpu_s) if status.cpu_s > 0 else "none yet"),
+            ]
+        ),
+    )
+    return both
+
+
+def _bill(status: Status) -> RenderableType:
+    return _facts(
+        [
+            ("money, on demand", "no price" if status.eur is None else euros(status.eur)),
+            ("CPU-seconds", f"{status.cpu_s:,.1f}"),
+            ("wall time", duration(status.wall_s)),
+            ("FLOPs", "not counted" if status.flop is None else figure(status.flop, "FLOP")),
+            ("memory", "not measured" if status.memory_bytes is None else figure(status.memory_bytes, "B")),
+        ]
+    )

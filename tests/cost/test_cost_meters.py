@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import timeit
+
+import pytest
+from cost_loads import Worker, burn
+
+from frugalrl.cost import LapTimer, Ledger, NativeThreads, ProcessClock, ThreadClock
+from frugalrl.cost.meters import per_thread_clocks_work, thread_cpu_s, thread_ids, threads_made_by, unclaimed_threads
+
+needs_clocks = pytest.mark.skipif(not per_thread_clocks_work(), reason="no per-thread CPU clocks on this system")
+
+
+def test_known_loads_are_found_in_their_roles() -> None:
+    loads = {"environment": 0.05, "inference": 0.1, "learner": 0.25}
+    timer = LapTimer()
+    timer.start()
+    for part in range(5):
+        for role, load in loads.items():
+            burn(load / 5)
+            timer.lap(role)
+        assert part >= 0
+    costs = timer.take()
+    assert set(costs) == set(loads)
+    for role, load in loads.items():
+        assert costs[role].cpu_s == pytest.approx(load, rel=0.1)
+        assert costs[role].busy_s is not None
+        assert costs[role].busy_s >= costs[role].cpu_s * 0.99
+
+
+@needs_clocks
+def test_native_threads_are_found_in_their_role_and_sums_agree_with_the_system() -> None:
+    ledger = Ledger(whole_process=False)
+    before = sum(os.times()[:2])
+    timer = LapTimer()
+    with Worker() as worker:
+        native = NativeThreads("environment", [worker.tid])
+        ledger.follow(timer)
+        ledger.follow(native)
+        timer.start()
+        for _ in range(4):
+            worker.work(0.1)
+            timer.lap("environment")
+            burn(0.05)
+            timer.lap("learner")
+        ledger.settle()
+        totals = ledger.totals()
+        spent = sum(os.times()[:2]) - before
+    assert totals["environment"].cpu_s == pytest.approx(worker.used_s, rel=0.1)
+    assert worker.used_s >= 0.4
+    assert totals["learner"].cpu_s == pytest.approx(0.2, rel=0.1)
+    charged = sum(c.cpu_s or 0.0 for role, c in totals.items() if role != "unassigned")
+    # os.times counts in ticks of 10 ms
+    assert charged == pytest.approx(spent, rel=0.03, abs=0.02)
+    assert totals["unassigned"].cpu_s == pytest.approx(0.0, abs=0.03 * spent)
+
+
+@needs_clocks
+def test_a_caller_clock_alone_misses_the_native_load() -> None:
+    """The wrong way, which must fail: what thread_time of the caller sees of a native pool is next to nothing."""
+    with Worker() as worker:
+        timer = LapTimer()
+        timer.start()
+        worker.work(0.1)
+        timer.lap("environment")
+        assert (timer.take()["environment"].cpu_s or 0.0) < 0.05
+
+
+@needs_clocks
+def test_shared_pool_threads_are_charged_to_the_lap_in_which_they_work() -> None:
+    with Worker() as pool:
+        timer = LapTimer()
+        timer.watch([pool.tid])
+        timer.start()
+        pool.work(0.1)
+        timer.lap("learner")
+        pool.work(0.05)
+        timer.lap("inference")
+        pool.work(0.05)
+        timer.skip()
+        timer.lap("replay")
+        costs = timer.take()
+    assert costs["learner"].cpu_s == pytest.approx(0.1, rel=0.1)
+    assert costs["inference"].cpu_s == pytest.approx(0.05, rel=0.1)
+    assert (costs["replay"].cpu_s or 0.0) < 0.01
+
+
+def test_skip_drops_the_interval_and_take_clears() -> None:
+    timer = LapTimer()
+    timer.start()
+    burn(0.05)
+    timer.skip()
+    burn(0.02)
+    timer.lap("target")
+    assert timer.take()["target"].cpu_s == pytest.approx(0.02, rel=0.1)
+    assert timer.take() == {}
+
+
+def test_take_from_another_thread_loses_nothing() -> None:
+    timer, taken, stop = LapTimer(), [], threading.Event()
+
+    def reader() -> None:
+        while not stop.is_set():
+            taken.append(timer.take())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=reader)
+    timer.start()
+    start = time.thread_time()
+    thread.start()
+    while time.thread_time() < start + 0.1:
+        timer.lap("learner")
+        timer.lap("replay")
+    spent = time.thread_time() - start
+    stop.set()
+    thread.join()
+    taken.append(timer.take())
+    assert sum(cost.cpu_s or 0.0 for costs in taken for cost in costs.values()) == pytest.approx(spent, rel=0.02)
+
+
+def test_lap_needs_a_start_and_a_known_role() -> None:
+    timer = LapTimer()
+    with pytest.raises(RuntimeError, match="start"):
+        timer.lap("learner")
+    timer.start()
+    with pytest.raises(KeyError):
+        timer.lap("lerner")
+
+
+def test_a_lap_is_cheap() -> None:
+    """About a microsecond on a quiet core; the bar is for any machine, in CPU-seconds."""
+    timer = LapTimer()
+    timer.start()
+    times = timeit.repeat(lambda: timer.lap("learner"), number=5_000, repeat=5, timer=time.thread_time)
+    assert min(times) / 5_000 < 10e-6
+
+
+@needs_clocks
+def test_an_ended_thread_keeps_its_last_value() -> None:
+    with Worker() as worker:
+        clock = ThreadClock([worker.tid])
+        worker.work(0.05)
+        used = clock.total()
+        assert used == pytest.approx(0.05, rel=0.1)
+        tid = worker.tid
+    deadline = time.monotonic() + 5
+    while tid in thread_ids() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    total = clock.total()
+    assert total is not None
+    assert used <= total < used + 0.02
+    assert clock.tids == ()
+    assert thread_cpu_s(tid) is None
+
+
+@needs_clocks
+def test_a_thread_that_never_was_counts_nothing() -> None:
+    assert ThreadClock([2**22 + 5]).growth() == 0.0
+
+
+def test_where_clocks_do_not_work_the_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frugalrl.cost.meters._LINUX", False)
+    clock = ThreadClock([threading.get_native_id()])
+    assert clock.growth() is None
+    assert clock.total() is None
+    assert NativeThreads("environment", [threading.get_native_id()]).take().cpu_s is None
+    assert thread_ids() == frozenset()
+
+
+@needs_clocks
+def test_new_threads_are_found() -> None:
+    worker, tids = threads_made_by(lambda: Worker().__enter__())
+    assert tids == (worker.tid,)
+    assert worker.tid not in unclaimed_threads(), "Python made it"
+    worker.__exit__(None, None, None)
+
+
+@needs_clocks
+def test_pool_threads_of_torch_are_found() -> None:
+    code = """
+import torch
+from frugalrl.cost import threads_made_by, unclaimed_threads
+torch.set_num_threads(2)
+_, made = threads_made_by(lambda: torch.ones(2_000_000).sin().sum())
+assert len(made) == 1, made
+assert set(made) <= set(unclaimed_threads())
+assert not set(made) & set(unclaimed_threads(made))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_process_clock_counts_children_and_memory() -> None:
+    clock = ProcessClock(whole_process=False)
+    burn(0.05)
+    code = "import time\nwhile time.process_time() < 0.2: pass\nprint(1, flush=True)\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    alive = clock.cpu_s()
+    assert alive > 0.2
+    child.communicate(b"\n")
+    used = clock.read()
+    assert 0.24 < used.cpu_s < 2, "its children are still in the sum when they have ended"
+    assert used.wall_s > 0
+    assert used.peak_rss_bytes is not None
+    assert used.peak_rss_bytes > 5e6
+
+
+def test_whole_process_clock_sees_the_start_up() -> None:
+    assert ProcessClock().cpu_s() >= time.process_time() * 0.99
+    import psutil
+
+    age = time.time() - psutil.Process().create_time()
+    assert ProcessClock().wall_s() == pytest.approx(age, abs=1)
+
+
+def test_importing_cost_loads_no_heavy_library() -> None:
+    code = "import sys, frugalrl.cost; assert not {'torch', 'rich', 'psutil', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,102 @@
+"""``check_env`` passes what is sound and names what is not."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from counting_envs import Counting, Forgetful, Spaced
+from gymnasium import spaces
+
+from frugalrl.envs import check_env, make_env, named_protocol
+from frugalrl.envs.check import Report, _ends
+from frugalrl.envs.python_rows import PythonRows
+
+
+def verdicts(report: Report):
+    return {item.name: item.passed for item in report.items}
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "CartPole-v1",
+        "FrozenLake-v1",
+        "frugalrl/Catch-v0",
+        "frugalrl/DeepSea-v0",
+        "frugalrl/TimeLimitChain-v0",
+        "MinAtar/Breakout-v1",
+        "counting_envs:CountingSameStep",
+    ],
+)
+def test_sound_environments_pass_everything(env_id):
+    report = check_env(env_id)
+    assert report.ok, str(report)
+    assert len(report.items) == 9
+    assert set(verdicts(report).values()) == {True}
+
+
+@pytest.mark.parametrize("protocol", ["atari100k", "ale-sticky"])
+def test_breakout_passes_everything(protocol):
+    short = replace(named_protocol(protocol), max_episode_steps=30)
+    report = check_env("ALE/Breakout-v5", protocol=short, steps=70)
+    assert set(verdicts(report).values()) == {True}, str(report)
+
+
+def test_an_environment_and_a_callable_can_be_given():
+    report = check_env(gym.make("CartPole-v1"))
+    assert report.ok
+    assert report.env_id == "CartPole-v1"
+    assert verdicts(report)["rows seeded alone"] is None
+    assert check_env(Counting, env_kwargs={"end": "truncated"}).ok
+    assert verdicts(check_env(Spaced))["ends"] is None
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs", "name"),
+    [
+        (Forgetful, {}, "same seed"),
+        (Forgetful, {}, "replay"),
+        (Forgetful, {}, "rows seeded alone"),
+        (Counting, {"fault": "raise"}, "reset and step"),
+        (Counting, {"fault": "nan-obs"}, "reset and step"),
+        (Counting, {"fault": "nan-reward"}, "reset and step"),
+        (Counting, {"fault": "shape"}, "reset and step"),
+        (Spaced, {"act_space": spaces.Box(0, 1, (2,))}, "spaces"),
+        (Spaced, {"obs_space": spaces.Dict({"a": spaces.Discrete(2)})}, "spaces"),
+    ],
+)
+def test_what_is_broken_is_named(env, kwargs, name):
+    report = check_env(env, env_kwargs=kwargs)
+    assert not report.ok
+    assert verdicts(report)[name] is False
+    assert f"FAIL  {name}: " in str(report)
+
+
+def test_an_adapter_that_mistranslates_ends_is_caught():
+
+    env = make_env("frugalrl/Catch-v0", protocol=named_protocol("plain"), num_rows=2, seed=0, training=True)
+    path = [env.reset()]
+    for _ in range(30):
+        path.append(env.step(np.ones(2, np.int64)))
+    assert _ends(path).passed
+    wrong = [replace(s, valid=s.valid | True) if t else s for t, s in enumerate(path)]
+    assert _ends(wrong).passed is False
+    wrong = [replace(s, discount=s.discount * 0 + 1) for s in path]
+    assert _ends(wrong).passed is False
+    wrong = [replace(s, episodes=()) for s in path]
+    assert _ends(wrong).passed is False
+
+
+def test_reused_observations_are_caught(monkeypatch):
+    plain = PythonRows._advance
+    shared = {}
+
+    def reusing(self, action, dead):
+        raw = plain(self, action, dead)
+        buffer = shared.setdefault(id(self), raw.obs)
+        buffer[...] = raw.obs
+        return raw._replace(obs=buffer)
+
+    monkeypatch.setattr(PythonRows, "_advance", reusing)
+    assert verdicts(check_env("CartPole-v1"))["observations kept"] is False
