@@ -109,6 +109,18 @@ class CountingVector(VectorEnv):
         return self.obs, reward, terminated, truncated, info
 
 
+class Shifted(Counting):
+    """The same with actions -1, 0 and 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(3, start=-1)
+
+
+class ShiftedVector(CountingVector):
+    single = Shifted
+
+
 class CountingSameStep(CountingVector):
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "row_seeding": True}
 

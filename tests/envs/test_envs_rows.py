@@ -263,3 +263,12 @@ def test_misuse_by_a_caller():
         env.step(np.zeros(2, np.int64))
     env.close()
     env.close()
+
+
+@pytest.mark.parametrize("name", ["Shifted", "ShiftedVector"])
+def test_actions_are_shifted_to_where_the_space_starts(name):
+    env = rows(name)
+    env.reset()
+    assert env.step(np.array([0, 1, 2])).obs[:, 2].tolist() == [-1, 0, 1]
+    state = env.state_dict()
+    assert rows(name).load_state_dict(state).not_restored == ()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +55,6 @@ class DQNConfig:
                 raise ValueError(f"agent.{name}={value}: must be positive, or None")
 
 
-METRICS = ("loss", "td_mean", "td_abs", "q_mean")
-
-
 class DQNLearner:
     """Holds the online and the target network and the optimiser; each update is one gradient step."""
 
@@ -78,8 +78,12 @@ class DQNLearner:
         self._online = self._online.to(device)
         self._target = build().to(device).requires_grad_(False)
         self._target.load_state_dict(self._online.state_dict())
+        self._parameters = dict(self._online.named_parameters())
         self._optimizer = torch.optim.Adam(
-            self._online.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+            self._parameters.values(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+        )
+        self._autocast: Callable[[], AbstractContextManager[None]] = (
+            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
         )
         self._timer = timer
         self._costs = self._cost_of_update(spec)
@@ -93,7 +97,7 @@ class DQNLearner:
             for x in (batch.obs_tm1, batch.a_tm1, batch.r_t, batch.discount_t, batch.obs_t, replayed.weight)
         )
         timer.lap("learner")
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with self._autocast():
             with torch.no_grad():
                 q_t = self._target(obs_t).float()
                 q_select_t = self._online(obs_t).float() if self.config.double else q_t
@@ -102,32 +106,40 @@ class DQNLearner:
         loss, td = q_loss(
             q_tm1, a_tm1, r_t, discount_t, q_t, q_select_t, weight=weight, huber_delta=self.config.huber_delta
         )
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLoss(f"the loss of update {self.version + 1} is {loss.item()}", replayed)
-        self._optimizer.zero_grad()
+        loss_value = loss.item()
+        if not math.isfinite(loss_value):
+            raise NonFiniteLoss(f"the loss of update {self.version + 1} is {loss_value}", replayed)
+        for parameter in self._parameters.values():  # as Adam.zero_grad, without its profiler records
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if self.config.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._online.parameters(), self.config.max_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.config.max_grad_norm).item()
+            if not math.isfinite(norm):
+                raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", replayed)
         self._optimizer.step()
         self.version += 1
-        td_abs = td.abs()
-        values = torch.stack([loss.detach(), td.mean(), td_abs.mean(), q_tm1.detach().mean()]).tolist()
+        td_host, q_host = td.cpu().numpy(), q_tm1.detach().cpu().numpy()
+        td_abs = np.abs(td_host)
+        metrics = {
+            "loss": loss_value,
+            "td_mean": float(td_host.mean()),
+            "td_abs": float(td_abs.mean()),
+            "q_mean": float(q_host.mean()),
+        }
         timer.lap("learner")
         if self.version % self.config.target_period_updates == 0:
             self._target.load_state_dict(self._online.state_dict())
             timer.lap("target")
-        return Updated(
-            metrics=dict(zip(METRICS, values, strict=True)), priorities=td_abs.cpu().numpy(), costs=self._costs
-        )
+        return Updated(metrics=metrics, priorities=td_abs, costs=self._costs)
 
     def snapshot(self) -> PolicySnapshot:
-        """The parameters as they are now: views, which the next update changes."""
-        return PolicySnapshot(version=self.version, parameters=dict(self._online.named_parameters()))
+        """The live parameters, always in the same mapping: the next update changes them in place."""
+        return PolicySnapshot(version=self.version, parameters=self._parameters)
 
     def state_dict(self) -> StateDict:
         """Everything that the next update depends on."""
         optimizer: dict[str, Any] = {}
-        for name, parameter in self._online.named_parameters():
+        for name, parameter in self._parameters.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():
                 optimizer[f"{name}/{key}"] = value
         return {
@@ -142,7 +154,7 @@ class DQNLearner:
         self._online.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
         self._target.load_state_dict({k: torch.as_tensor(v) for k, v in state["target"].items()})
         self._optimizer.state.clear()
-        for name, parameter in self._online.named_parameters():
+        for name, parameter in self._parameters.items():
             if f"{name}/step" not in state["optimizer"]:
                 continue
             # moments must have the parameter's memory layout: the fused kernel walks both by address
@@ -155,7 +167,7 @@ class DQNLearner:
 
     def weights(self) -> dict[str, Tensor]:
         """The online network's parameters, detached."""
-        return {name: p.detach() for name, p in self._online.named_parameters()}
+        return {name: p.detach() for name, p in self._parameters.items()}
 
     def _tensor(self, x: Any) -> Tensor:
         t = torch.from_numpy(x)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from frugalrl.cli import arguments, errors
+from frugalrl.cli import errors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +28,8 @@ def _run(words: list[str], context: errors.Context) -> int:
 
 
 def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
+    from frugalrl.cli import arguments
+
     if isinstance(found, arguments.Train):
         from frugalrl.cli.train import train
 

@@ -184,7 +184,7 @@ class List:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doctor:
-    """Say what can be measured on this machine, what will be modelled, and what is chosen why."""
+    """Say what can be measured here, what will be modelled, and what is chosen why."""
 
     machine: Name = None
     """Machine profile (default: detected; see 'frugal list machines')."""

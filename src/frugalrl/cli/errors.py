@@ -41,7 +41,8 @@ def guarded(command: Callable[[], int], context: Context) -> int:
         forget_stdout()
         return FAILED
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
+        known = context.folder is not None and (context.folder / "config.json").exists()
+        return _say(f"interrupted; go on with: frugal resume {context.folder}" if known else "interrupted", 130)
     except MemoryError as error:
         return _say(f"out of memory{_details(error)}; a smaller replay.capacity_transitions needs less", FAILED)
     except Exception as error:

@@ -11,20 +11,27 @@ from frugalrl.cli.output import console_for
 
 
 def evaluate(args: arguments.Eval, context: Context) -> int:
-    """Play new episodes with the last checkpoint and print the score."""
+    """Play new episodes with the last whole checkpoint and print the score."""
     environment.prepare()
     from frugalrl.cli.words import one_line, score_in_words, score_to_json
+    from frugalrl.run.checkpoint import Checkpoints
+    from frugalrl.run.record import RunFolder
     from frugalrl.run.score_run import evaluate_run
 
     stdout = sys.stdout
-    if args.run.is_dir():
-        context.folder = args.run
+    record = RunFolder.open(args.run)
+    context.folder = args.run
+    loaded = Checkpoints(record.checkpoints).load(None)
+    for sentence in loaded.damaged:
+        print(f"note: {sentence}", file=sys.stderr)
+    if stdout.isatty():
+        print(f"playing {record.config().env.id} with the policy of step {loaded.step:,} ...", file=sys.stderr)
     with redirect_stdout(sys.stderr):  # whatever an environment prints must not come before the score
         score = evaluate_run(args.run, episodes=args.episodes, seed=args.seed)
     if args.json:
-        print(one_line({**score_to_json(score), "run": str(args.run)}), file=stdout)
+        print(one_line({**score_to_json(score), "env_steps": loaded.step, "run": str(args.run)}), file=stdout)
     else:
-        print(f"score of {args.run}: {score_in_words(score)}", file=stdout)
+        print(f"score after {loaded.step:,} steps: {score_in_words(score)}", file=stdout)
     return OK
 
 

@@ -10,17 +10,17 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from frugalrl.cli import arguments
 from frugalrl.types import UserError
 
-COMMANDS: dict[str, type[Any]] = {
-    "train": arguments.Train,
-    "resume": arguments.Resume,
-    "eval": arguments.Eval,
-    "bill": arguments.BillOf,
-    "list": arguments.List,
-    "doctor": arguments.Doctor,
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("Train", "Train an agent and print the bill."),
+    "resume": ("Resume", "Go on with a run from its last checkpoint."),
+    "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
+    "bill": ("BillOf", "Show the bill of a run."),
+    "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
+    "doctor": ("Doctor", "Say what can be measured here, what will be modelled, and what is chosen why."),
 }
+"""Class of the arguments and summary, by command; the overview needs no more, so it does not load the parser."""
 
 USAGE = """usage: frugal COMMAND [options]
 
@@ -73,8 +73,16 @@ def parse(argv: Sequence[str]) -> Any | None:
     return _parse_command(word, list(argv[1:]))
 
 
+def kind_of(command: str) -> type[Any]:
+    """The dataclass of a command's arguments."""
+    from frugalrl.cli import arguments
+
+    kind: type[Any] = getattr(arguments, COMMANDS[command][0])
+    return kind
+
+
 def _overview() -> str:
-    lines = [f"  {name:<8} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+    lines = [f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         (
             USAGE,
@@ -96,7 +104,7 @@ def _parse_command(name: str, words: list[str]) -> Any | None:
     from tyro.conf import FlagCreatePairsOff
 
     complaint = io.StringIO()
-    kind = COMMANDS[name]
+    kind = kind_of(name)
     try:
         with redirect_stderr(complaint):
             found, unknown = tyro.cli(
@@ -151,15 +159,18 @@ def _near(word: str, known: list[str]) -> str:
 def _sentence(box: str, name: str) -> str:
     """The parser's message without its frame, as one sentence.
 
-    The frame is the parser's only output, so this reads text; what it does not recognise is passed on whole.
+    A title, a rule, the message, a rule, the help: what lies between the first two rules, drawn with or without
+    Unicode. What it does not recognise is passed on whole.
     """
-    lines = [line.strip("│╭╮╰╯| ").strip() for line in box.splitlines()]
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    lines = [line for line in lines if line]
     title = lines[0].strip("─ ") if lines else ""
     body: list[str] = []
     for line in lines[1:]:
-        if line and not line.strip("─-"):
+        if line.strip("─-"):
+            body.append(line)
+        elif body:
             break
-        body.append(line)
     text = " ".join(" ".join(body).split())
     if title.startswith("Required"):
         required = {"train": "ENV", "list": "a topic: recipes, envs, explorers, machines or prices"}

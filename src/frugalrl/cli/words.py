@@ -33,7 +33,7 @@ def second_line(header: Header) -> str:
 
 
 def short(value: float) -> str:
-    """Four significant digits at most, no exponent for everyday sizes."""
+    """Four significant digits, three below 0.01; no exponent for everyday sizes."""
     if value != value or value in (float("inf"), float("-inf")):
         return str(value)
     size = abs(value)
@@ -41,6 +41,8 @@ def short(value: float) -> str:
         return f"{value:,.0f}" if size < 1e9 else f"{value:.3g}"
     if 0 < size < 1e-4:
         return f"{value:.1e}"
+    if size < 0.01:
+        return f"{value:.3g}"
     return f"{value:.4g}" if size < 100 else f"{value:.1f}"
 
 
@@ -49,11 +51,16 @@ def interval(score: Score) -> str:
     return "" if score.interval is None else f"[{short(score.interval[0])}, {short(score.interval[1])}]"
 
 
+def episodes(score: Score) -> str:
+    """``1 episode``, ``10 episodes``."""
+    return f"{score.episodes} episode{'' if score.episodes == 1 else 's'}"
+
+
 def score_in_words(score: Score) -> str:
     """A score with all that it depends on."""
-    episodes = f"{score.episodes} episode{'' if score.episodes == 1 else 's'}"
     between = f" {interval(score)}" if score.interval is not None else ""
-    return f"{short(score.mean_return)}{between} over {episodes}, protocol {score.protocol}, epsilon {score.epsilon:g}"
+    about = f"over {episodes(score)}, protocol {score.protocol}, epsilon {score.epsilon:g}"
+    return f"{short(score.mean_return)}{between} {about}"
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def q_loss(
@@ -51,14 +52,13 @@ def q_loss(
     with torch.no_grad():
         best_a_t = q_select_t.argmax(1, keepdim=True)
         target_tm1 = r_t + discount_t * q_t.gather(1, best_a_t).squeeze(1)
-    td = target_tm1 - q_tm1.gather(1, a_tm1.unsqueeze(1)).squeeze(1)
+    qa_tm1 = q_tm1.gather(1, a_tm1.unsqueeze(1)).squeeze(1)
+    # one fused node each: a small network's backward pass costs more in nodes than in arithmetic
     if huber_delta is None:
-        loss = td.square() / 2.0
+        loss = F.mse_loss(qa_tm1, target_tm1, reduction="none") / 2.0
     else:
-        # the part of |td| inside delta is squared, the part outside enters linearly; no branch, so vmap is content
-        inside = td.abs().clamp(max=huber_delta)
-        loss = inside * (td.abs() - inside / 2.0)
-    return (weight * loss).mean(), td.detach()
+        loss = F.huber_loss(qa_tm1, target_tm1, reduction="none", delta=huber_delta)
+    return (weight * loss).mean(), target_tm1 - qa_tm1.detach()
 
 
 def _check(*, q_tm1: Tensor, q_t: Tensor, q_select_t: Tensor, **vectors: Tensor) -> None:

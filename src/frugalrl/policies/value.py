@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,27 @@ class ValuePolicy:
         self._net = build().to(device).requires_grad_(False)
         self._device = device
         self._bf16 = precision == "bf16"
+        self._shared: Mapping[str, Any] | None = None
         self.version = 0
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Take over a snapshot. Raises ValueError when a parameter is missing or has another shape."""
+        self.version = snapshot.version
+        if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
+            return
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
-                new = snapshot.parameters[name]
+                new = snapshot.parameters.get(name)
+                if new is None:
+                    raise ValueError(f"the snapshot has no parameter {name}")
                 if new.shape != parameter.shape:
                     raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
                 if new.data_ptr() != parameter.data_ptr():
                     parameter.data = new.detach().to(self._device)
-        self.version = snapshot.version
+        self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+
+    def _is_shared(self, snapshot: PolicySnapshot) -> bool:
+        return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
 
     def q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host."""

@@ -4,8 +4,10 @@ A window starts at row s and takes in rows s+1 ... s+n, and stops earlier
 
 - after a row with discount 0 (game over, or a life loss trained as one): nothing is bootstrapped,
 - after a row with ``last`` and discount 1 (a time limit): it bootstraps from the final observation,
-- before a row that is not valid (an environment that could not be brought back): it bootstraps from the last
-  observation seen.
+- before a row that is not valid without ``last`` (an environment that could not be brought back): it bootstraps from
+  the last observation seen.
+
+Because a row that is not valid always follows ``last`` (the ring refuses anything else), ``valid`` shows both.
 
 Its reward is ``sum_j gamma^(j-1) * d_1 ... d_(j-1) * r_j``, its discount ``gamma^k * d_1 ... d_k`` with k the real
 length, and its end row s+k. Source: Sutton 1988; Hessel et al. 2018 (Rainbow), section 3, multi-step learning.
@@ -42,7 +44,7 @@ def windows(ring: Ring, start: Ints, env: Ints | int, n_step: int, gamma: float)
     at = ring.at(start[:, None] + steps, env_column)
     reward = ring.take("reward", at).astype(np.float64)
     discount = ring.take("discount", at).astype(np.float64)
-    goes_on = (discount[:, :-1] != 0.0) & ~ring.take("last", at[:, :-1]) & ring.take("valid", at[:, 1:])
+    goes_on = (discount[:, :-1] != 0.0) & ring.take("valid", at[:, 1:])
 
     inside = np.ones(at.shape, np.bool_)  # the first row is the transition itself, always there
     np.logical_and.accumulate(goes_on, axis=1, out=inside[:, 1:])

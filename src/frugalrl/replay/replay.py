@@ -152,7 +152,10 @@ class Replay:
         return self._ring.read_rows(start, stop)
 
     def write_rows(self, start: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Puts rows back as `read_rows` gave them, in any order, before or after `load_state_dict`."""
+        """Puts rows back as `read_rows` gave them, before or after `load_state_dict`.
+
+        Pieces may hold rows older than ``oldest_row`` if pieces are written oldest first: newer rows take their slots.
+        """
         self._ring.write_rows(start, arrays)
 
     def state_dict(self) -> StateDict:

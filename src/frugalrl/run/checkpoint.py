@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Checkpoints:
         self._written: dict[str, str] = {}
         """Row file name -> SHA-256, of the files the newest checkpoint refers to."""
 
+    @property
+    def never_saved(self) -> bool:
+        """No checkpoint was ever finished: a run that died while it wrote its first one has lost nothing."""
+        return not any(f for f in self._folder.glob("*[0-9]-step-*") if not f.name.startswith(".part-"))
+
     def save(self, step: int, state: StateDict, replay: Replay) -> Path:
         """Write a checkpoint. Raises RunFailed when the disk refuses; what was there before stays usable."""
         number = max((_number(f) for f in self._folder.glob("*[0-9]-step-*")), default=-1) + 1
@@ -64,6 +70,7 @@ class Checkpoints:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             files = self._save_rows(replay)
+            _sync(self._rows)
             arrays: dict[str, np.ndarray[Any, Any]] = {}
             plain = _split(state, arrays)
             save_file(arrays, part / "arrays.safetensors")
@@ -79,10 +86,11 @@ class Checkpoints:
             _sync(part / "arrays.safetensors", part / "state.json", part)
             os.replace(part, final)
             _sync(self._folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors says of a full disk what it says of a bad file
             shutil.rmtree(part, ignore_errors=True)
+            why = (isinstance(error, OSError) and error.strerror) or error
             raise RunFailed(
-                f"the checkpoint at step {step} could not be written ({error.strerror or error}); "
+                f"the checkpoint at step {step} could not be written ({why}); "
                 f"the checkpoints before it are untouched: free space or mend the folder, then `frugal resume`"
             ) from error
         self._written = files
@@ -92,15 +100,16 @@ class Checkpoints:
     def load(self, replay: Replay | None) -> Loaded:
         """Read the newest checkpoint that is whole, and fill the replay's rows if one is given.
 
-        Raises RunFailed when there is none.
+        Without a replay its rows are not looked at. Raises RunFailed when there is no such checkpoint.
         """
         damaged: list[str] = []
         for folder in self._newest_first():
             try:
                 document = _read_document(folder)
                 arrays = load_file(folder / "arrays.safetensors")
-                self._check_rows(document["rows"])
-            except DamagedCheckpoint as error:
+                if replay is not None:
+                    self._check_rows(document["rows"])
+            except (DamagedCheckpoint, OSError) as error:
                 damaged.append(f"checkpoint {folder.name} is damaged ({error}); the one before it is used")
                 continue
             self._written = document["rows"]
@@ -154,9 +163,12 @@ class Checkpoints:
                 continue
         for folder in folders[self._keep :]:
             shutil.rmtree(folder, ignore_errors=True)
+        for stale in self._folder.glob(".part-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(stale, ignore_errors=True)
         for file in self._rows.iterdir():
             if file.name not in needed:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.unlink()
 
 
 def _number(folder: Path) -> int:
@@ -175,7 +187,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
             raise DamagedCheckpoint(f"its schema is {document['schema']}, this version reads {SCHEMA}")
         if _sha256(folder / "arrays.safetensors") != document["arrays_sha256"]:
             raise DamagedCheckpoint("arrays.safetensors was cut short or changed")
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return document
 

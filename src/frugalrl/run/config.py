@@ -135,3 +135,8 @@ class RunConfig:
                 f"schedule.warmup_env_steps={self.schedule.warmup_env_steps} > "
                 f"replay.capacity_transitions={self.replay.capacity_transitions}: steps would be lost before learning"
             )
+        if self.agent.batch_size > self.replay.capacity_transitions:
+            raise ValueError(
+                f"agent.batch_size={self.agent.batch_size} > "
+                f"replay.capacity_transitions={self.replay.capacity_transitions}: learning would never start"
+            )

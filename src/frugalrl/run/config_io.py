@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,6 +28,8 @@ def to_dict(config: Any) -> Any:
 
 def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "config") -> C:
     """The inverse of ``to_dict``. Raises UserError for unknown keys and wrong types, naming the field."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where} must be a group of fields, but is {data!r}")
     hints = get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
@@ -93,22 +96,27 @@ def _parse(kind: Any, text: str, path: str) -> Any:
     kinds = [k for k in (get_args(kind) if _is_union(kind) else (kind,)) if k is not type(None)]
     if kinds == [str] or get_origin(kinds[0]) is Literal:
         return _typed(kind, text, path)
+    if kinds[0] in (int, float):
+        return _typed(kind, _number(text, path), path)
     try:
-        value = json.loads({"True": "true", "False": "false"}.get(text, text.replace("_", "")))
+        value = json.loads({"True": "true", "False": "false"}.get(text, text))
     except json.JSONDecodeError:
         if get_origin(kinds[0]) is tuple:
-            return _typed(kind, [_number(t, path) for t in text.strip("()[]").split(",") if t.strip()], path)
+            return _typed(kind, [_number(t.strip(), path) for t in text.strip("()[]").split(",") if t.strip()], path)
         raise UserError(f"{path}={text!r}: expected {_name(kind)}") from None
     if get_origin(kinds[0]) is tuple and not isinstance(value, list):
         value = [value]
     return _typed(kind, value, path)
 
 
-def _number(text: str, path: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise UserError(f"{path}: {text!r} is not a number") from None
+def _number(text: str, path: str) -> int | float:
+    """``1_000``, ``.5`` and ``1e6`` are numbers."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise UserError(f"{path}={text!r}: expected a number")
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
@@ -133,6 +141,8 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return dict(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}={value!r}: expected a finite number")
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(kind, type) and isinstance(value, kind) and (kind is bool) == isinstance(value, bool):

@@ -9,7 +9,7 @@ from typing import Protocol
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay import Replay
 from frugalrl.run.config import ScheduleConfig
-from frugalrl.types import Collected, Cost, Costs, PolicySnapshot, Replayed, Updated
+from frugalrl.types import Collected, Cost, Costs, NonFiniteLoss, PolicySnapshot, Replayed, Updated
 
 
 class Sampler(Protocol):
@@ -34,7 +34,6 @@ class Counters:
 
     env_steps: int = 0
     updates: int = 0
-    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class Event:
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the loop thread's timer."""
+    failure: NonFiniteLoss | None = None
+    """The learner could not finish this block's updates; the reader raises it once the block is booked."""
 
 
 def serial(
@@ -70,12 +71,16 @@ def serial(
         counters.env_steps += collected.env_steps
         timer.lap("replay")
         updated: list[Updated] = []
+        failure: NonFiniteLoss | None = None
         if counters.env_steps >= schedule.warmup_env_steps and replay.can_sample(batch_size):
-            counters.rounds += 1
             for _ in range(schedule.updates_per_round):
                 replayed = replay.sample(batch_size, env_step=counters.env_steps)
                 timer.lap("replay")
-                update = learner.update(replayed)
+                try:
+                    update = learner.update(replayed)
+                except NonFiniteLoss as error:
+                    failure = error
+                    break
                 if update.priorities is not None:
                     replay.set_priorities(replayed.keys, update.priorities)
                 updated.append(update)
@@ -85,4 +90,4 @@ def serial(
             timer.lap("transport")
         moved = row_bytes * collected.data.last.size + batch_bytes * len(updated)
         traffic = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
-        yield Event(collected, tuple(updated), (collected.costs, traffic, *(u.costs for u in updated)))
+        yield Event(collected, tuple(updated), (collected.costs, traffic, *(u.costs for u in updated)), failure)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import mmap
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # not a Unix: two processes in one run folder are not noticed there
+    fcntl = None  # type: ignore[assignment]
 
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import from_dict, to_dict
@@ -19,14 +24,19 @@ from frugalrl.types import RunFailed, UserError
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically. Raises RunFailed when the disk refuses; what was there before stays."""
     part = path.with_name(f".part-{path.name}")
-    with part.open("w") as file:
-        json.dump(document, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("w") as file:
+            json.dump(document, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -41,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the newest process of a run had done when it last finished a block."""
+    """What one process of a run had done when it last finished a block."""
 
     session: int
     """Number of that process in the run, from 0."""
@@ -53,24 +63,67 @@ class Done:
 
 
 class Progress:
-    """``Done`` in a memory-mapped file, written after every block: it survives a kill -9."""
+    """Two ``Done`` per process, at its beginning and after its last block, in a file: they survive a kill -9.
 
-    _FORMAT = struct.Struct("<qqqdd")
+    The open file is also the lock of the run folder: a second process is refused until the first one is gone.
+    """
+
+    _RECORD = struct.Struct("<qqqdd")
 
     def __init__(self, path: Path) -> None:
-        if not path.exists() or path.stat().st_size != self._FORMAT.size:
-            path.write_bytes(self._FORMAT.pack(0, 0, 0, 0.0, 0.0))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), self._FORMAT.size)
+        """Raises UserError when another process works in the folder, RunFailed when it cannot be written."""
+        try:
+            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        except OSError as error:
+            raise RunFailed(f"{path} cannot be written: {error.strerror}") from error
+        if fcntl is not None and not _locked(self._file):
+            self._file.close()
+            raise UserError(f"another process is working in the run folder {path.parent}; wait for it, or stop it")
+        self._at = 0
+
+    def begin(self, done: Done) -> None:
+        """Note where this process begins; ``write`` goes behind it."""
+        self._at = len(self.read()) * self._RECORD.size
+        self.write(done)
+        self._at += self._RECORD.size
 
     def write(self, done: Done) -> None:
-        self._map[:] = self._FORMAT.pack(done.session, done.env_steps, done.updates, done.cpu_s, done.wall_s)
+        """Replace what this process wrote last. Raises RunFailed when the disk refuses."""
+        try:
+            self._file.seek(self._at)
+            self._file.write(self._RECORD.pack(done.session, done.env_steps, done.updates, done.cpu_s, done.wall_s))
+        except OSError as error:
+            raise RunFailed(f"{self._file.name} cannot be written: {error.strerror}") from error
 
-    def read(self) -> Done:
-        return Done(*self._FORMAT.unpack(self._map[:]))
+    def read(self) -> list[Done]:
+        """All records, oldest first."""
+        self._file.seek(0)
+        return read_progress(self._file.read())
 
     def close(self) -> None:
-        self._map.close()
+        self._file.close()
+
+
+def read_progress(data: bytes) -> list[Done]:
+    """The records in the bytes of ``progress.bin``; one that was cut short is left out."""
+    record = Progress._RECORD
+    return [Done(*values) for values in record.iter_unpack(data[: len(data) // record.size * record.size])]
+
+
+def _locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _stands(line: Mapping[str, Any], resume: Mapping[str, Any]) -> bool:
+    """Whether a line is older than the checkpoint that a process went on from: it is not written again."""
+    last = "evaluated" if line["kind"] == "evaluation" and "evaluated" in resume else "env_steps"
+    return bool(line.get("env_steps", 0) <= resume[last])
 
 
 def code_version() -> dict[str, str]:
@@ -102,10 +155,9 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", to_dict(config))
             write_json(path / "machine.json", dict(machine))
-        except OSError as error:
-            raise UserError(
-                f"the run folder {path} cannot be written ({error.strerror}); choose another --out"
-            ) from error
+        except (OSError, RunFailed) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(f"the run folder {path} cannot be written ({why}); choose another --out") from error
         return cls(path)
 
     @classmethod
@@ -118,13 +170,24 @@ class RunFolder:
         return cls(path)
 
     def config(self) -> RunConfig:
-        return from_dict(RunConfig, read_json(self.path / "config.json"))
+        """Raises UserError that names the file when it is not a configuration."""
+        path = self.path / "config.json"
+        document = read_json(path)
+        try:
+            return from_dict(RunConfig, document)
+        except UserError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl. Raises RunFailed when the disk refuses."""
+        line = json.dumps({"kind": kind, **values}) + "\n"
         try:
-            with self._metrics_path.open("a") as file:
-                file.write(json.dumps({"kind": kind, **values}) + "\n")
+            with self._metrics_path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # a kill or a full disk cut the last line short: it stays alone
+                        line = "\n" + line
+                file.write(line.encode())
         except OSError as error:
             raise RunFailed(f"{self._metrics_path} cannot be written: {error.strerror}") from error
 
@@ -133,13 +196,13 @@ class RunFolder:
         kept: list[dict[str, Any]] = []
         if not self._metrics_path.exists():
             return kept
-        for text in self._metrics_path.read_text().splitlines():
+        for text in self._metrics_path.read_text(errors="replace").splitlines():
             try:
                 line = json.loads(text)
             except ValueError:  # a line cut short by a kill
                 continue
             if line["kind"] == "resume":
-                kept = [k for k in kept if k.get("env_steps", 0) <= line["env_steps"]]
+                kept = [k for k in kept if _stands(k, line)]
             kept.append(line)
         return kept
 

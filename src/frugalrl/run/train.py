@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,12 +23,14 @@ from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
 from frugalrl.run.evaluator import Evaluator, score_to_json
 from frugalrl.run.loop import Counters, Event, serial
-from frugalrl.run.record import Done, RunFolder, code_version, write_json
+from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
+from frugalrl.run.redone import lost_work
 from frugalrl.run.rescue import save_batch
-from frugalrl.run.status import Header, Reporter, Status
-from frugalrl.run.stop import Interrupt, Used, in_words, interruptible, reason_to_stop, share_done
+from frugalrl.run.status import Header, Reporter
+from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
+from frugalrl.run.tell import about, header_of, progress_line, status_of
 from frugalrl.run.window import Window
-from frugalrl.types import Cost, NonFiniteLoss, RunFailed, StateDict
+from frugalrl.types import NonFiniteLoss, RunFailed, StateDict
 
 _EVALUATION_SHARE = 0.2
 
@@ -60,8 +62,11 @@ def train(
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
-    run.open(RunFolder.create(folder, config, run.machine_document(command)))
-    return run.play(resumed_at=None)
+    try:
+        run.open(RunFolder.create(folder, config, run.machine_document(command)))
+        return run.play(resumed_at=None)
+    finally:
+        run.close()
 
 
 def resume(
@@ -79,12 +84,15 @@ def resume(
     if budget is not None:
         config = replace(config, budget=budget)
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
-    run.open(record)
-    step = run.restore()
-    if budget is not None:
-        write_json(folder / "config.json", to_dict(config))
-    record.log("resume", env_steps=step, command=list(command))
-    return run.play(resumed_at=step)
+    try:
+        run.open(record)
+        step = run.restore()
+        if budget is not None:
+            write_json(folder / "config.json", to_dict(config))
+        record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command))
+        return run.play(resumed_at=step)
+    finally:
+        run.close()
 
 
 class Run:
@@ -109,6 +117,7 @@ class Run:
         # clocks of this process as the ledger counts them, cheap enough to be read after every block
         self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
         self._session = 0
+        self._progress: Progress | None = None
         if config.budget.eur is not None:
             cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
 
@@ -120,8 +129,19 @@ class Run:
     def open(self, record: RunFolder) -> None:
         """Take over a run folder."""
         self._record = record
-        self._checkpoints = Checkpoints(record.checkpoints, self._config.checkpoint.keep)
         self._progress = record.progress()
+        self._checkpoints = Checkpoints(record.checkpoints, self._config.checkpoint.keep)
+
+    def close(self) -> None:
+        """Free the environments and the run folder; harmless when called twice."""
+        if self._progress is not None:
+            self._progress.close()
+        self._parts.sampler.close()
+
+    @property
+    def evaluated_at(self) -> int | None:
+        """Agent step of the last evaluation."""
+        return self._evaluator.last_step
 
     # -- playing ----------------------------------------------------------------------------------------------------
 
@@ -130,11 +150,13 @@ class Run:
         self._reporter.start(self._header(resumed_at))
         try:
             with interruptible() as interrupt:
-                self._save()
+                self._write_progress(begin=True)
                 self._timer.lap("startup")
-                reason = self._loop(interrupt)
                 self._save()
-            return self._finish(reason, completed=not interrupt)
+                reason = self._loop(interrupt)
+                completed = not interrupt  # a signal from here on changes nothing any more
+                self._save()
+                return self._finish(reason, completed=completed)
         except NonFiniteLoss as error:
             path = save_batch(self._record.path, error.replayed)
             self._save()
@@ -143,10 +165,20 @@ class Run:
                 f"{error}; the batch is in {path}, the weights before it are in the checkpoint; "
                 f"lower agent.learning_rate or set agent.max_grad_norm"
             ) from error
+        except FloatingPointError as error:
+            raise self._failed(
+                f"{error} at step {self._counters.env_steps:,}; lower agent.learning_rate or set agent.max_grad_norm"
+            ) from error
+        except RunFailed as error:
+            raise self._failed(str(error)) from error
         finally:
             self._reporter.close()
-            self._progress.close()
-            self._parts.sampler.close()
+
+    def _failed(self, sentence: str) -> RunFailed:
+        """Keep the bill of a run that cannot go on; its state is that of the last checkpoint."""
+        with suppress(RunFailed):
+            self._finish(sentence, completed=False)
+        return RunFailed(sentence)
 
     def _loop(self, interrupt: Interrupt) -> str:
         parts, config = self._parts, self._config
@@ -163,6 +195,8 @@ class Run:
             timer=self._timer,
         )
         saved_at = time.monotonic()
+        if self._evaluator.due(self._counters.env_steps):  # the process before was interrupted while it evaluated
+            self._evaluate(interrupt)
         while True:
             reason = self._reason(interrupt)
             if reason is not None:
@@ -202,11 +236,14 @@ class Run:
         self._window.add(event)
         self._write_progress()
         self._timer.lap("reporting")
+        if event.failure is not None:
+            raise event.failure
 
-    def _write_progress(self) -> None:
+    def _write_progress(self, *, begin: bool = False) -> None:
+        assert self._progress is not None
         cpu_s, wall_s = time.process_time() + self._cpu_before, time.monotonic() + self._wall_before
-        counters = self._counters
-        self._progress.write(Done(self._session, counters.env_steps, counters.updates, cpu_s, wall_s))
+        done = Done(self._session, self._counters.env_steps, self._counters.updates, cpu_s, wall_s)
+        (self._progress.begin if begin else self._progress.write)(done)
 
     def _evaluate(self, interrupt: Interrupt) -> None:
         steps = self._counters.env_steps
@@ -216,8 +253,8 @@ class Run:
         self._timer.lap("evaluation")
         if score is None:
             return
-        used = self._ledger.usage()
-        self._record.log("evaluation", env_steps=steps, cpu_s=used.cpu_s, wall_s=used.wall_s, score=score_to_json(score))
+        used, line = self._ledger.usage(), score_to_json(score)
+        self._record.log("evaluation", env_steps=steps, cpu_s=used.cpu_s, wall_s=used.wall_s, score=line)
         self._reporter.score(steps, score)
         self._warn_of_costly_evaluation(used.cpu_s)
         self._timer.lap("reporting")
@@ -244,62 +281,23 @@ class Run:
     # -- telling ----------------------------------------------------------------------------------------------------
 
     def _header(self, resumed_at: int | None) -> Header:
-        config = self._config
-        return Header(
-            env=config.env.id,
-            protocol=config.env.protocol,
-            recipe=config.recipe,
-            explorer=config.explore.name,
-            sampler="inline",
-            seed=config.seed,
-            threads=config.threads,
-            device=self._parts.device.type,
-            folder=str(self._record.path),
-            budget=in_words(config.budget),
-            resumed_at=resumed_at,
-        )
+        device = self._parts.device.type
+        return header_of(self._config, device=device, folder=self._record.path, resumed_at=resumed_at)
 
     def _report(self, phase: str) -> None:
         self._ledger.settle()
-        speed, metrics, shares = self._window.close(self._ledger)
-        used, counts, evaluator = self._ledger.usage(), self._ledger.counts, self._evaluator
-        price = self._machine.price
-        done = share_done(self._config.budget, self._used())
-        flop = sum(c.flop for c in self._ledger.charged().values() if c.flop is not None)
-        status = Status(
-            phase=phase,
-            env_steps=counts.agent_steps,
-            frames=counts.frames,
-            updates=counts.updates,
-            episodes=counts.episodes,
-            wall_s=used.wall_s,
-            steps_per_s=speed or None,
-            done=done,
-            eta_s=used.wall_s * (1 - done) / done if done else None,
-            score=evaluator.last,
-            score_step=evaluator.last_step,
-            behaviour_return=self._window.behaviour_return(),
+        status = status_of(
+            phase,
+            self._config,
+            self._ledger,
+            self._window,
+            self._evaluator,
+            self._used(),
             epsilon=self._parts.sampler.epsilon(),
-            metrics=metrics,
-            shares=shares,
-            memory_bytes=self._window.memory_bytes(),
-            cpu_s=used.cpu_s,
-            flop=flop,
-            eur=None if price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
+            eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
         )
         self._reporter.status(status)
-        self._record.log(
-            "progress",
-            env_steps=status.env_steps,
-            updates=status.updates,
-            wall_s=status.wall_s,
-            cpu_s=status.cpu_s,
-            flop=status.flop,
-            behaviour_return=status.behaviour_return,
-            epsilon=status.epsilon,
-            steps_per_s=status.steps_per_s,
-            **metrics,
-        )
+        self._record.log("progress", **progress_line(status))
         self._timer.lap("reporting")
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:
@@ -308,9 +306,7 @@ class Run:
         if score is not None:
             source = f"evaluation at step {self._evaluator.last_step}, protocol {score.protocol}"
             rows = [score_row("mean_return", score.mean_return, unit="return", source=source, interval=score.interval)]
-        header = self._header(None)
-        about = {k: str(getattr(header, k)) for k in ("env", "protocol", "recipe", "explorer", "sampler", "seed")}
-        bill = make_bill(self._ledger, self._machine, self._tables, rows, about=about)
+        bill = make_bill(self._ledger, self._machine, self._tables, rows, about=about(self._header(None)))
         write_json(self._record.path / "bill.json", to_json(bill))
         self._record.log("end", env_steps=steps, reason=reason, completed=completed)
         return Outcome(reason, completed, score, steps, self._record.path, bill)
@@ -332,17 +328,23 @@ class Run:
 
     def restore(self) -> int:
         """Bring everything back to the newest whole checkpoint; returns its agent step."""
-        loaded = self._checkpoints.load(self._parts.replay)
-        state = loaded.state
+        assert self._progress is not None
+        records = self._progress.read()
+        if self._checkpoints.never_saved and not any(done.env_steps for done in records):
+            self._reporter.note("the run died before its first checkpoint; it starts from its beginning")
+            return 0
+        try:
+            loaded = self._checkpoints.load(self._parts.replay)
+            not_restored = self._load(loaded.state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise RunFailed(
+                f"the checkpoint does not fit {self._record.path / 'config.json'} ({why}); "
+                f"put that file back as the run wrote it"
+            ) from error
         for sentence in loaded.damaged:
             self._reporter.note(sentence)
         self._checkpoints.set_aside_after(loaded)
-        self._parts.replay.load_state_dict(state["replay"])
-        self._parts.learner.load_state_dict(state["learner"])
-        self._evaluator.load_state_dict(state["evaluator"])
-        self._counters.env_steps = state["counters"]["env_steps"]
-        self._counters.updates = state["counters"]["updates"]
-        not_restored = self._parts.sampler.load_state_dict(state["sampler"])
         if not_restored:
             rows = ", ".join(map(str, not_restored))
             self._reporter.note(
@@ -350,32 +352,34 @@ class Run:
                 f"observation) and start a new episode: this run is no longer exact"
             )
             self._record.log("not_restored", env_steps=loaded.step, rows=list(not_restored))
-        self._ledger.load_state_dict(state["ledger"])
-        self._book_lost(loaded)
+        self._book_lost(loaded, records)
         self._session = len(self._ledger.sessions) - 1
         return loaded.step
 
-    def _book_lost(self, loaded: Loaded) -> None:
-        """Work that the dead process did after the checkpoint is done again; it stands on its own line."""
-        done = self._progress.read()
-        later = copy.deepcopy(loaded.state["ledger"])
-        sessions = later["sessions"]
-        before = sessions.get(str(done.session), {"cpu_s": 0.0, "wall_s": 0.0})
-        lost_steps = max(0, done.env_steps - loaded.step)
-        lost = Cost(cpu_s=max(0.0, done.cpu_s - before["cpu_s"]), busy_s=max(0.0, done.wall_s - before["wall_s"]))
-        if lost_steps == 0 and not lost.cpu_s:
+    def _load(self, state: StateDict) -> tuple[int, ...]:
+        """Put the parts back; returns the environment rows that could not be."""
+        self._parts.replay.load_state_dict(state["replay"])
+        self._parts.learner.load_state_dict(state["learner"])
+        self._evaluator.load_state_dict(state["evaluator"])
+        self._counters.env_steps = state["counters"]["env_steps"]
+        self._counters.updates = state["counters"]["updates"]
+        self._ledger.load_state_dict(state["ledger"])
+        return self._parts.sampler.load_state_dict(state["sampler"])
+
+    def _book_lost(self, loaded: Loaded, records: list[Done]) -> None:
+        """Work that dead processes did after the checkpoint is done again; it stands on its own line."""
+        lost = lost_work(
+            loaded.state["ledger"],
+            records,
+            env_steps=loaded.step,
+            updates=self._counters.updates,
+            frames_per_step=self._spec.frames_per_step,
+        )
+        if lost is None:
             return
-        sessions[str(done.session)] = {**before, "cpu_s": before["cpu_s"] + (lost.cpu_s or 0.0),
-                                       "wall_s": before["wall_s"] + (lost.busy_s or 0.0)}  # fmt: skip
-        learner = later["roles"].setdefault("learner", {})
-        learner["cpu_s"] = (learner.get("cpu_s") or 0.0) + (lost.cpu_s or 0.0)
-        learner["busy_s"] = (learner.get("busy_s") or 0.0) + (lost.busy_s or 0.0)
-        later["counts"]["agent_steps"] += lost_steps
-        later["counts"]["frames"] += lost_steps * self._spec.frames_per_step
-        later["counts"]["updates"] += max(0, done.updates - self._counters.updates)
-        self._ledger.book_lost(later)
-        if lost_steps:
+        self._ledger.book_lost(lost.ledger)
+        if lost.env_steps:
             self._reporter.note(
-                f"the run died at step {done.env_steps:,}; it goes on from the checkpoint at step {loaded.step:,}, "
-                f"and {lost_steps:,} steps are done again (line 'redone' of the bill)"
+                f"the run died at step {lost.died_at:,}; it goes on from the checkpoint at step {loaded.step:,}, "
+                f"and {lost.env_steps:,} steps are done again (line 'redone' of the bill)"
             )

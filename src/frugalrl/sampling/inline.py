@@ -52,7 +52,8 @@ class InlineSampler:
         self._policy.load(snapshot)
 
     def collect(self, n: int) -> Collected:
-        """Step all rows until at least ``n`` valid transitions were made (exactly ``n`` when rows divide it)."""
+        """Step all rows until at least ``n`` valid transitions were made: exactly ``n`` with one row, fewer than
+        ``n + rows`` with more, as a row that is reset makes none."""
         timer, env = self._timer, self._env
         block = _Block()
         forwards_before, steps_before, calls = self.forwards, self.env_steps, 0

@@ -1,0 +1,88 @@
+"""How near training comes to its own limit: update, environment and forward measured alone, against the whole loop.
+
+    python benchmarks/own_limit.py --precision fp32 --rounds 6
+
+The limit of one block (4 agent steps, 1 update) is 4 environment steps + 4 forward passes + 1 update, each measured in
+a loop of its own. Parts and whole are measured in turn, and the best round of each counts: what varies on a shared
+machine only ever adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import torch
+from frugal_dqn import TASKS, WORK, settings
+
+from frugalrl import build_config, override
+from frugalrl.cost import LapTimer
+from frugalrl.run.assemble import assemble
+from frugalrl.run.loop import Counters, serial
+
+
+def cpu_ms(work: Callable[[], Any], calls: int) -> float:
+    start = time.process_time()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - start) / calls * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--rounds", type=int, default=6)
+    args = parser.parse_args()
+    args.steps, args.warmup, args.explorer, args.epsilon, args.seed = 10_000, 1_000, "epsilon-greedy", 0.05, 0
+    config = override(build_config("ALE/Pong-v5"), settings({**WORK, **TASKS["pong"]}, args))
+    timer = LapTimer()
+    timer.start()
+    loop, alone = assemble(config, timer), assemble(config, timer)
+    events = serial(
+        loop.sampler, loop.learner, loop.replay, config.schedule, Counters(), num_rows=1, batch_size=32, row_bytes=0,
+        batch_bytes=0, timer=timer,
+    )  # fmt: skip
+    for _ in islice(events, 300):  # past the warm-up
+        pass
+    obs = alone.env.reset().obs
+    alone.sampler.load(alone.learner.snapshot())
+    policy = alone.sampler._policy
+    batch = loop.replay.sample(32, env_step=0)
+    action = np.zeros(1, np.int64)
+    parts: dict[str, Callable[[], Any]] = {
+        "environment": lambda: alone.env.step(action),
+        "forward": lambda: policy.q_values(obs),
+        "update": lambda: alone.learner.update(batch),
+    }
+    best: dict[str, float] = {}
+    for _ in range(args.rounds):
+        for name, work in parts.items():
+            best[name] = min(best.get(name, 1e9), cpu_ms(work, 30 if name == "update" else 120))
+        best["block"] = min(best.get("block", 1e9), cpu_ms(lambda: next(events), 30))
+    limit = 4 * best["environment"] + 4 * best["forward"] + best["update"]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(10):
+            alone.learner.update(batch)
+    operators = sorted(profile.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    whole = sum(e.self_cpu_time_total for e in operators)
+    result = {
+        "precision": args.precision,
+        "cpu_ms": {k: round(v, 3) for k, v in best.items()},
+        "limit_ms_per_block": round(limit, 3),
+        "loop_over_limit": round(best["block"] / limit, 4),
+        "costliest_operators": {e.key: f"{e.self_cpu_time_total / whole:.0%} of an update" for e in operators[:3]},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A real run, from the console script's entry to its bill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from frugalrl.cli import main
+
+SMALL = ["--set", "schedule.warmup_env_steps=100", "evaluation.episodes=2", "net.hidden_units=16"]
+
+
+def test_train_resume_eval_bill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    words = ["train", "CartPole-v1", "--explore", "counteractive", "--budget-steps", "6_00", "--out", run, *SMALL]
+    assert main([*words, "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["outcome"]["env_steps"] == 600
+    assert document["score"]["episodes"] == 2
+    assert document["bill"]["about"]["explorer"] == "counteractive"
+
+    assert main(["resume", run, "--budget-steps", "800"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("CartPole-v1 | protocol plain | recipe classic-dqn | explorer counteractive | ")
+    assert "resumed at step 600 | budget 800 steps" in shown
+    assert "score after 800 steps" in shown
+
+    assert main(["eval", run, "--episodes", "3", "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)
+    assert {"mean_return", "interval", "episodes", "protocol"} <= set(score)
+    assert (score["episodes"], score["protocol"], score["env_steps"], len(score["returns"])) == (3, "plain", 800, 3)
+    assert main(["eval", run, "--episodes", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == score
+
+    assert main(["bill", run, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert next(row["value"] for row in rows if row["name"] == "agent_steps") == 800
+
+    assert main(words) == 2
+    assert "already used" in capsys.readouterr().err
+
+
+def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "Pendulum-v1", "--quiet"]) == 2
+    assert "Discrete" in capsys.readouterr().err
+    assert not Path("runs").exists()

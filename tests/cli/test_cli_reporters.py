@@ -1,0 +1,165 @@
+"""Every reporter: what it shows, what it never shows, and that it survives its reader."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+from cli_fakes import HEADER, NOTHING_KNOWN, SCORE, status, tell
+from rich.console import Console
+
+from frugalrl.cli.plain import Plain, Quiet, status_line
+from frugalrl.cli.screen import Screen
+from frugalrl.cli.words import duration, euros, first_line, one_line, score_in_words, second_line, short
+from frugalrl.run.status import Silent
+from frugalrl.types import ROLES
+
+
+def screen(width: int, height: int = 24) -> tuple[Screen, io.StringIO]:
+    stream = io.StringIO()
+    return Screen(Console(file=stream, force_terminal=True, width=width, height=height)), stream
+
+
+def rendered(found: Screen, shown: object) -> list[str]:
+    stream = io.StringIO()
+    console = Console(file=stream, width=found._console.width, color_system=None)
+    console.print(shown)
+    return stream.getvalue().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("reporter", [Plain(io.StringIO()), Quiet(io.StringIO()), Silent()])
+def test_reporters_take_every_call(reporter: object) -> None:
+    tell(reporter)
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    tell(Plain(stream))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == first_line(HEADER)
+    assert lines[2] == "note: the newest checkpoint was damaged"  # it came before the start
+    assert lines[3] == "step 12,000 | filling the replay | epsilon 0.05 | CPU 2 min"
+    assert lines[4] == (
+        "step 12,000 | 40 % | training | score 21.5 [20, 23] at 10,000 | behaviour return -20.5 (not the score) | "
+        "92.4 steps/s | ETA 3 min | epsilon 0.05 | loss 0.0123 | td mean 0.1 | td abs 0.2 | q mean 1.25 | CPU 2 min | "
+        "0.0036 EUR"
+    )
+    assert lines[5] == ("score at step 10,000: 21.5 [20, 23] over 2 episodes, protocol atari100k, epsilon 0.001")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_note_is_not_lost_when_the_run_does_not_start() -> None:
+    stream = io.StringIO()
+    reporter = Plain(stream)
+    reporter.note("damaged")
+    reporter.close()
+    assert stream.getvalue() == "note: damaged\n"
+    found, stream = screen(80)
+    found.note("damaged")
+    found.close()
+    assert "damaged" in stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 81, 120, 200])
+def test_screen_fits_and_says_everything(width: int) -> None:
+    found, _ = screen(width)
+    found.start(replace(HEADER, resumed_at=2_000))
+    for step in range(5):
+        found.status(status(wall_s=130.0 + step))
+        found.score(step, replace(SCORE, mean_return=float(step)))
+    lines = rendered(found, found.render(status()))
+    found.close()
+    assert len(lines) <= 18  # with two wrapped lines above it, 24 rows are enough
+    assert all(len(line) <= min(width, 120) for line in lines)
+    text = "\n".join(lines)
+    if width < 80:
+        return
+    assert "…" not in text
+    for part in (
+        *("21.5  [20, 23]", "step 10,000", "▁", "behaviour return -20.5", "not the score", "environment", "learner"),
+        *("waiting", "70 %", "12,000", "48,000", "2,600", "92.4", "0.0123", "1.25", "0.0036 EUR", "129.0", "4.5 T"),
+        *("1.23 GB", "training", "40 %", "10,000 steps", "ETA 3 min"),
+    ):
+        assert part in text, part
+
+
+def test_screen_before_anything_is_known() -> None:
+    found, _ = screen(80)
+    found.start(HEADER)
+    lines = rendered(found, found.render(status(**NOTHING_KNOWN)))
+    found.close()
+    assert len(lines) <= 18
+    assert "not evaluated yet" in "\n".join(lines)
+    assert "None" not in "\n".join(lines)
+
+
+def test_screen_groups_the_small_roles() -> None:
+    found, _ = screen(80)
+    found.start(HEADER)
+    shares = {role: 0.3 if role in ("learner", "waiting") else 0.4 / (len(ROLES) - 2) for role in ROLES}
+    found.status(status(shares=shares))
+    text = "\n".join(rendered(found, found.render(status())))
+    found.close()
+    assert "others" in text
+    assert text.index("learner ") < text.index("waiting ") < text.index("others ")
+
+
+def test_screen_adds_up_the_session() -> None:
+    found, _ = screen(80)
+    found.start(HEADER)
+    found.status(status(wall_s=1.0, shares={"learner": 1.0}))
+    found.status(status(wall_s=4.0, shares={"environment": 1.0}))
+    text = "\n".join(rendered(found, found.render(status())))
+    found.close()
+    assert "  75 %" in text
+    assert "  25 %" in text
+
+
+def test_screen_gives_the_terminal_back() -> None:
+    found, stream = screen(80)
+    tell(found)
+    assert stream.getvalue().rstrip().endswith("\x1b[?25h")  # the cursor is shown again
+    assert found.interval_s == 2.0
+
+
+def test_plain_outlives_its_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        tell(Plain(stream))  # raises nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # so that closing can flush
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = "import sys\nfrom frugalrl.cli import main\nsys.exit(main(['list', 'explorers', '--json']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait() == 1
+    timer.cancel()
+
+
+def test_status_line_without_anything() -> None:
+    assert "None" not in status_line(status(**NOTHING_KNOWN))
+
+
+def test_words() -> None:
+    assert second_line(replace(HEADER, resumed_at=5_000)).startswith("resumed at step 5,000 | budget")
+    assert [short(x) for x in (0.0, 1.5, 123.456, 12_345.6, 0.000308, 1e-7, -2.0, float("nan"), 1e12)] == [
+        *("0", "1.5", "123.5", "12,346", "0.000308", "1.0e-07", "-2", "nan", "1e+12")
+    ]
+    assert [duration(s) for s in (5, 120, 7_500, 200_000)] == ["5 s", "2 min", "2 h 05 min", "2 d 8 h"]
+    assert [euros(x) for x in (0, 0.00123, 2.5)] == ["0 EUR", "0.0012 EUR", "2.50 EUR"]
+    single = replace(SCORE, interval=None, returns=(3.0,))
+    assert score_in_words(single) == "21.5 over 1 episode, protocol atari100k, epsilon 0.001"
+    assert one_line({"a": (float("nan"), 1.0), "b": "ü"}) == '{"a": [null, 1.0], "b": "ü"}'
