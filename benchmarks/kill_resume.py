@@ -115,7 +115,7 @@ def kill_at(words: Sequence[str], folder: Path, where: str, step: int) -> tuple[
         while process.poll() is None:
             records = read_progress(progress.read_bytes()) if progress.exists() else []
             if len(records) <= known or records[-1].env_steps < step:
-                time.sleep(0.0005)
+                time.sleep(0.002)
             elif where == "loop" or writing(folder):
                 break
         ended = process.poll() is not None

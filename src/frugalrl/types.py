@@ -199,7 +199,7 @@ class Rows:
     valid: Array
     """[T, B] bool"""
     log_mu: Array
-    """[T, B] float32: log-probability with which the behaviour policy chose ``action``; NaN where it was not computed."""
+    """[T, B] float32: log-probability with which ``action`` was chosen; NaN where it was not computed."""
     version: Array
     """[T, B] int64: version of the snapshot that acted."""
     explored: Array

@@ -121,6 +121,20 @@ class ShiftedVector(CountingVector):
     single = Shifted
 
 
+class Rising(Counting):
+    """Lives are won, so that the next episode starts with fewer than the last one ended with."""
+
+    def info(self) -> dict[str, Any]:
+        return {"lives": self.t}
+
+
+class RisingVector(CountingVector):
+    single = Rising
+
+    def lives(self) -> dict[str, Any]:
+        return {"lives": np.array([e.t for e in self.envs])}
+
+
 class CountingSameStep(CountingVector):
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "row_seeding": True}
 

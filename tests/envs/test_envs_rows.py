@@ -85,6 +85,12 @@ def test_a_lost_life_ends_the_return_but_not_the_game_and_only_while_training(na
     assert all(s.last[b] for s in quiet for b in range(ROWS) if s.discount[b] == 0)
 
 
+@pytest.mark.parametrize("name", ["Rising", "RisingVector"])
+def test_starting_with_fewer_lives_than_before_is_no_lost_life(name):
+    protocol = replace(PLAIN, name="lives", life_loss_ends_return=True)
+    assert all(s.discount.all() for s in play(rows(name, protocol=protocol, end="truncated"), some_actions()))
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_returns_are_raw_and_rewards_clipped_only_while_training(name):
     protocol = replace(PLAIN, name="clip", clip_reward=True)

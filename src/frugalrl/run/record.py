@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -91,7 +92,9 @@ class Progress:
         """Replace what this process wrote last. Raises RunFailed when the disk refuses."""
         try:
             self._file.seek(self._at)
-            self._file.write(self._RECORD.pack(done.session, done.env_steps, done.updates, done.cpu_s, done.wall_s))
+            record = self._RECORD.pack(done.session, done.env_steps, done.updates, done.cpu_s, done.wall_s)
+            if self._file.write(record) != len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise RunFailed(f"{self._file.name} cannot be written: {error.strerror}") from error
 
