@@ -1,6 +1,6 @@
 """Memory of a replay full of Atari steps: resident memory of the process before and after, not what arrays promise.
 
-    python benchmarks/replay_memory.py 100000 1000000
+python benchmarks/replay_memory.py 100000 1000000
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ def broken_layers(mine: str, imports: list[tuple[int, str]]) -> list[tuple[int, 
     return [(line, theirs) for line, theirs in imports if theirs != mine and LAYER[theirs] >= LAYER[mine]]
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p != ROOT / "__init__.py"], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p != ROOT / "__init__.py"], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_point_down(path: Path) -> None:
     assert part_of(path) in LAYER, f"{path} is in no layer of the design"
     assert broken_layers(part_of(path), imports_of(path)) == []

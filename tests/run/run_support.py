@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,6 @@ from frugalrl.run.config_io import override
 from frugalrl.run.evaluate import Score
 from frugalrl.run.status import Header, Silent, Status
 from frugalrl.types import Collected, Episode, Rows
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 SHORT = "ale-sticky-short"
 

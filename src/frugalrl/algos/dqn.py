@@ -6,8 +6,9 @@ CoAct TD (Korkmaz 2025) changes none of this: it is an explorer.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,9 @@ class DQNLearner:
         self._online = self._online.to(device)
         self._target = build().to(device).requires_grad_(False)
         self._target.load_state_dict(self._online.state_dict())
+        # the target's forward runs on a rounded copy, made once per target period instead of once per update
+        bf16 = config.precision == "bf16"
+        self._target_net = copy.deepcopy(self._target).to(torch.bfloat16) if bf16 else self._target
         self._parameters = dict(self._online.named_parameters())
         self._optimizer = torch.optim.Adam(
             self._parameters.values(), lr=config.learning_rate, eps=config.adam_eps, fused=True
@@ -99,7 +103,7 @@ class DQNLearner:
         timer.lap("learner")
         with self._autocast():
             with torch.no_grad():
-                q_t = self._target(obs_t).float()
+                q_t = self._target_net(obs_t).float()
                 q_select_t = self._online(obs_t).float() if self.config.double else q_t
             timer.lap("target")
             q_tm1 = self._online(obs_tm1).float()
@@ -128,7 +132,7 @@ class DQNLearner:
         }
         timer.lap("learner")
         if self.version % self.config.target_period_updates == 0:
-            self._target.load_state_dict(self._online.state_dict())
+            self._set_target(self._online.state_dict())
             timer.lap("target")
         return Updated(metrics=metrics, priorities=td_abs, costs=self._costs)
 
@@ -152,7 +156,7 @@ class DQNLearner:
     def load_state_dict(self, state: StateDict) -> None:
         self.version = state["version"]
         self._online.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
-        self._target.load_state_dict({k: torch.as_tensor(v) for k, v in state["target"].items()})
+        self._set_target({k: torch.as_tensor(v) for k, v in state["target"].items()})
         self._optimizer.state.clear()
         for name, parameter in self._parameters.items():
             if f"{name}/step" not in state["optimizer"]:
@@ -162,12 +166,17 @@ class DQNLearner:
                 key: torch.zeros_like(parameter).copy_(torch.as_tensor(state["optimizer"][f"{name}/{key}"]))
                 for key in ("exp_avg", "exp_avg_sq")
             }
-            step = torch.as_tensor(state["optimizer"][f"{name}/step"], device=self._device)
+            step = torch.as_tensor(state["optimizer"][f"{name}/step"]).to(self._device, copy=True)
             self._optimizer.state[parameter] = {"step": step, **moments}
 
     def weights(self) -> dict[str, Tensor]:
         """The online network's parameters, detached."""
         return {name: p.detach() for name, p in self._parameters.items()}
+
+    def _set_target(self, state: Mapping[str, Tensor]) -> None:
+        self._target.load_state_dict(state)
+        if self._target_net is not self._target:
+            self._target_net.load_state_dict(state)
 
     def _tensor(self, x: Any) -> Tensor:
         t = torch.from_numpy(x)

@@ -15,13 +15,17 @@ class Dueling(nn.Module):
 
     def __init__(self, features: int, hidden: int, num_actions: int) -> None:
         super().__init__()
-        self.value = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        self.advantage = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, num_actions))
+        self.value = _stream(features, hidden, 1)
+        self.advantage = _stream(features, hidden, num_actions)
 
     def forward(self, x: Tensor) -> Tensor:
         advantage: Tensor = self.advantage(x)
         value: Tensor = self.value(x)
         return value + advantage - advantage.mean(-1, keepdim=True)
+
+
+def _stream(features: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
 def torso_name(spec: EnvSpec, config: NetConfig) -> str:
@@ -58,7 +62,7 @@ def build_q_network(spec: EnvSpec, config: NetConfig) -> nn.Module:
         layers.extend(torso)
     hidden = config.hidden_units[:-1] if config.dueling else config.hidden_units
     for width in hidden:
-        layers += [nn.Linear(features, width), nn.ReLU()]
+        layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
         features = width
     if config.dueling:
         layers.append(Dueling(features, config.hidden_units[-1], spec.num_actions))

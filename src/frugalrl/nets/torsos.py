@@ -20,8 +20,26 @@ class ScaledConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight * self.scale, self.bias, self.stride)
 
 
-class Flat(nn.Module):
-    """Vectors as they are, flattened; indices as one-hot. Returns float32 [B, D]."""
+class ToFloat(nn.Module):
+    """Base of the first layer: which floating type the observation must become.
+
+    That of the module (``module.to(torch.bfloat16)``), or autocast's where it is on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # an empty buffer goes where the module goes, so that there is no second record of its type
+        self.register_buffer("_like", torch.empty(0), persistent=False)
+
+    def dtype(self, obs: Tensor) -> torch.dtype:
+        if torch.is_autocast_enabled(obs.device.type):
+            return torch.get_autocast_dtype(obs.device.type)
+        like: Tensor = self._like  # type: ignore[assignment]
+        return like.dtype
+
+
+class Flat(ToFloat):
+    """Vectors as they are, flattened; indices as one-hot. Returns [B, D]."""
 
     def __init__(self, spec: EnvSpec) -> None:
         super().__init__()
@@ -33,18 +51,24 @@ class Flat(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         if self.num_indices is not None:
-            return F.one_hot(obs, self.num_indices).to(torch.float32)
-        return obs.flatten(1).to(torch.float32)
+            return F.one_hot(obs, self.num_indices).to(self.dtype(obs))
+        return obs.flatten(1).to(self.dtype(obs))
 
 
-class Images(nn.Module):
+class Images(ToFloat):
     """Images [B, C, H, W] to a float tensor of the same shape in channels-last layout."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        dtype = torch.bfloat16 if torch.is_autocast_enabled(obs.device.type) else torch.float32
         if obs.dtype == torch.uint8 and obs.shape[1] == 4 and obs.device.type == "cpu":
-            return interleave4(obs).to(dtype)
-        return obs.to(dtype, memory_format=torch.channels_last)
+            return interleave4(obs).to(self.dtype(obs))
+        return obs.to(self.dtype(obs), memory_format=torch.channels_last)
+
+
+class FlattenLast(nn.Module):
+    """[B, C, H, W] to [B, H * W * C]: channels last, so that nothing is copied in that layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def interleave4(obs: Tensor) -> Tensor:
@@ -64,15 +88,15 @@ def nature(spec: EnvSpec) -> nn.Sequential:
     return nn.Sequential(
         Images(),
         ScaledConv2d(channels, 32, 8, 4, scale=scale),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(32, 64, 4, 2),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(64, 64, 3),
-        nn.ReLU(),
-        nn.Flatten(),
+        nn.ReLU(inplace=True),
+        FlattenLast(),
     )
 
 
 def minatar(spec: EnvSpec) -> nn.Sequential:
     """The one convolution of Young & Tian 2019 on binary feature planes [B, C, 10, 10]."""
-    return nn.Sequential(Images(), nn.Conv2d(spec.obs_shape[0], 16, 3), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(Images(), nn.Conv2d(spec.obs_shape[0], 16, 3), nn.ReLU(inplace=True), FlattenLast())

@@ -15,13 +15,14 @@ from frugalrl.types import PolicySnapshot
 class ValuePolicy:
     """Q-values of a network whose parameters come from snapshots.
 
-    Parameters that already live on the policy's device are shared, not copied: a serial loop publishes for free.
+    In fp32, parameters that already live on the policy's device are shared, not copied: a serial loop publishes for
+    free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
     """
 
     def __init__(self, build: Callable[[], nn.Module], device: torch.device, precision: str = "fp32") -> None:
-        self._net = build().to(device).requires_grad_(False)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._net = build().to(device, dtype).requires_grad_(False)
         self._device = device
-        self._bf16 = precision == "bf16"
         self._shared: Mapping[str, Any] | None = None
         self.version = 0
 
@@ -37,7 +38,9 @@ class ValuePolicy:
                     raise ValueError(f"the snapshot has no parameter {name}")
                 if new.shape != parameter.shape:
                     raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
-                if new.data_ptr() != parameter.data_ptr():
+                if new.dtype != parameter.dtype:
+                    parameter.copy_(new)
+                elif new.data_ptr() != parameter.data_ptr():
                     parameter.data = new.detach().to(self._device)
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
 
@@ -50,7 +53,4 @@ class ValuePolicy:
             x = torch.from_numpy(obs)
             if self._device.type != "cpu":
                 x = x.to(self._device, non_blocking=True)
-            if self._bf16:
-                with torch.autocast(self._device.type, torch.bfloat16):
-                    return self._net(x).float().cpu().numpy()  # type: ignore[no-any-return]
-            return self._net(x).cpu().numpy()  # type: ignore[no-any-return]
+            return self._net(x).float().cpu().numpy()  # type: ignore[no-any-return]

@@ -181,6 +181,13 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"{path} is damaged: {error}") from error
 
+    def begun_with(self) -> str | None:
+        """The source hash of the code that began the run; None when machine.json does not tell."""
+        try:
+            return str(read_json(self.path / "machine.json")["code"]["source_sha256"])
+        except (UserError, KeyError, TypeError):
+            return None
+
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl. Raises RunFailed when the disk refuses."""
         line = json.dumps({"kind": kind, **values}) + "\n"

@@ -87,6 +87,8 @@ def resume(
     try:
         run.open(record)
         step = run.restore()
+        if record.begun_with() not in (None, code_version()["source_sha256"]):
+            reporter.note("the code has changed since this run began, so it may not end like an uninterrupted run")
         if budget is not None:
             write_json(folder / "config.json", to_dict(config))
         record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command))
@@ -102,6 +104,8 @@ class Run:
         self._tables = load_tables() if tables is None else tables
         self._machine = detect_machine(self._tables, config.machine)
         self._ledger = Ledger(whole_process=whole_process, energy=EnergyCounters())
+        if config.budget.eur is not None:
+            cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
         self._config = config
         self._reporter = reporter
         self._timer = LapTimer()
@@ -118,8 +122,6 @@ class Run:
         self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
         self._session = 0
         self._progress: Progress | None = None
-        if config.budget.eur is not None:
-            cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
         """What machine.json holds."""

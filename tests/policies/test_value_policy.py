@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frugalrl.algos.dqn import DQNConfig, DQNLearner
+from frugalrl.cost.meters import LapTimer
+from frugalrl.nets.config import NetConfig
+from frugalrl.nets.q_network import build_q_network
+from frugalrl.policies.value import ValuePolicy
+from frugalrl.types import EnvSpec, PolicySnapshot, Replayed, Transition
+
+CPU = torch.device("cpu")
+IMAGES = EnvSpec(id="I", protocol="p", obs_kind="image", obs_shape=(4, 40, 40), obs_dtype="uint8", num_actions=3)
+
+
+def build() -> nn.Module:
+    return build_q_network(IMAGES, NetConfig(hidden_units=(8,)))
+
+
+def learner(seed: int = 0) -> DQNLearner:
+    timer = LapTimer()
+    timer.start()
+    return DQNLearner(DQNConfig(batch_size=4), IMAGES, build, device=CPU, seed=seed, timer=timer)
+
+
+def observations(batch: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (batch, 4, 40, 40), dtype=np.uint8)
+
+
+def update(of: DQNLearner) -> None:
+    batch = Transition(
+        obs_tm1=observations(4),
+        a_tm1=np.zeros(4, np.int64),
+        r_t=np.ones(4, np.float32),
+        discount_t=np.zeros(4, np.float32),
+        obs_t=observations(4),
+        log_mu_tm1=np.zeros(4, np.float32),
+        version_tm1=np.zeros(4, np.int64),
+        explored_tm1=np.zeros(4, np.bool_),
+    )
+    of.update(Replayed(batch=batch, keys=np.arange(4), weight=np.ones(4, np.float32)))
+
+
+def online(of: DQNLearner, obs: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return of._online(torch.from_numpy(obs)).numpy()
+
+
+def test_it_acts_with_the_parameters_of_the_snapshot() -> None:
+    policy, teacher, obs = ValuePolicy(build, CPU), learner(), observations(3)
+    assert not np.array_equal(policy.q_values(obs), online(teacher, obs))
+    policy.load(teacher.snapshot())
+    got = policy.q_values(obs)
+    assert (got.shape, got.dtype, policy.version) == ((3, 3), np.float32, 0)
+    np.testing.assert_array_equal(got, online(teacher, obs))
+
+
+def test_it_shares_its_memory_with_the_learner() -> None:
+    policy, teacher, obs = ValuePolicy(build, CPU), learner(), observations(3)
+    policy.load(teacher.snapshot())
+    mine, theirs = dict(policy._net.named_parameters()), teacher.snapshot().parameters
+    assert all(mine[name].data_ptr() == theirs[name].data_ptr() for name in theirs)
+    before = policy.q_values(obs)
+    update(teacher)
+    policy.load(teacher.snapshot())
+    assert policy.version == 1
+    assert not np.array_equal(policy.q_values(obs), before)
+    np.testing.assert_array_equal(policy.q_values(obs), online(teacher, obs))
+
+
+def test_it_only_reads() -> None:
+    policy, teacher = ValuePolicy(build, CPU), learner()
+    policy.load(teacher.snapshot())
+    before = {name: p.clone() for name, p in teacher.weights().items()}
+    got = policy.q_values(observations(3))
+    got += 1.0
+    assert not any(p.requires_grad for p in policy._net.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in teacher.weights().items())
+    assert all(p.requires_grad for p in teacher._online.parameters()), "the learner can still learn"
+    update(teacher)
+
+
+def test_a_snapshot_that_was_copied_is_not_shared() -> None:
+    policy, teacher, obs = ValuePolicy(build, CPU), learner(), observations(3)
+    copied = PolicySnapshot(version=3, parameters={n: p.detach().clone() for n, p in teacher._parameters.items()})
+    policy.load(copied)
+    before = policy.q_values(obs)
+    update(teacher)
+    np.testing.assert_array_equal(policy.q_values(obs), before)
+
+
+def test_another_memory_layout_gives_the_same_values() -> None:
+    """A checkpoint holds contiguous arrays; the learner's convolutions are channels-last."""
+    teacher, obs = learner(), observations(3)
+    policy = ValuePolicy(build, CPU)
+    policy.load(
+        PolicySnapshot(version=0, parameters={n: p.detach().contiguous() for n, p in teacher._parameters.items()})
+    )
+    np.testing.assert_array_equal(policy.q_values(obs), online(teacher, obs))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: p.pop("1.weight"), "the snapshot has no parameter 1.weight"),
+        (lambda p: p.update({"1.weight": torch.zeros(2)}), r"snapshot 1.weight has shape \(2,\), expected"),
+    ],
+)
+def test_a_snapshot_of_another_network_is_refused(change: Callable[[dict], object], says: str) -> None:
+    parameters = dict(learner().snapshot().parameters)
+    change(parameters)
+    with pytest.raises(ValueError, match=says):
+        ValuePolicy(build, CPU).load(PolicySnapshot(version=0, parameters=parameters))
+
+
+def test_bf16_answers_in_float32_and_nearly_the_same() -> None:
+    teacher, obs = learner(), observations(8)
+    exact, rough = ValuePolicy(build, CPU), ValuePolicy(build, CPU, "bf16")
+    exact.load(teacher.snapshot())
+    rough.load(teacher.snapshot())
+    got = rough.q_values(obs)
+    assert got.dtype == np.float32
+    assert not np.array_equal(got, exact.q_values(obs))
+    np.testing.assert_allclose(got, exact.q_values(obs), atol=0.02)
