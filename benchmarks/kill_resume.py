@@ -331,7 +331,10 @@ def main() -> int:
         checked += new_checked
     good = sum(result.equal for result in checked)
     if args.log is not None:
+        from frugalrl.run.record import code_version
+
         document = {
+            "code": code_version(),
             "command": " ".join(["python", "benchmarks/kill_resume.py", *sys.argv[1:]]),
             "kills": [asdict(kill) | {"redone_steps": kill.redone_steps} for kill in kills],
             "runs": [asdict(result) | {"equal": result.equal} for result in checked],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frugalrl.run.config_io import override
     from frugalrl.run.evaluate import Score
     from frugalrl.run.score_run import evaluate_run
+    from frugalrl.run.status import Reporter, Silent, Status
     from frugalrl.run.train import Outcome, resume, train
     from frugalrl.types import Cost, RunFailed, UserError
 
@@ -33,7 +34,10 @@ _HOME = {
     "RECIPES": "recipes",
     "RunConfig": "run.config",
     "RunFailed": "types",
+    "Reporter": "run.status",
     "Score": "run.evaluate",
+    "Silent": "run.status",
+    "Status": "run.status",
     "UserError": "types",
     "build_config": "recipes",
     "check_env": "envs.check",
@@ -58,9 +62,12 @@ __all__ = [
     "Ledger",
     "Outcome",
     "Protocol",
+    "Reporter",
     "RunConfig",
     "RunFailed",
     "Score",
+    "Silent",
+    "Status",
     "UserError",
     "build_config",
     "check_env",

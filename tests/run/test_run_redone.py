@@ -48,7 +48,7 @@ def test_a_process_that_died_before_its_first_checkpoint_does_not_hide_the_one_b
         Done(2, 400, 100, 2.5, 3.0),
     ]
     lost, redone, sessions = booked(saved(1), records)
-    assert (lost.env_steps, lost.died_at) == (90, 400)
+    assert (lost.env_steps, lost.died_at) == (90, 460)
     assert (redone.env_steps, redone.updates) == (90, 22)
     assert redone.cpu_s == 3.0 + 4.0 + 2.5
     assert [s.cpu_s for s in sessions[:-1]] == [13.0, 4.0, 2.5]

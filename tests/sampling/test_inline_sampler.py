@@ -89,8 +89,9 @@ class FakePolicy:
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
 
-    def load(self, snapshot: PolicySnapshot) -> None:
+    def load(self, snapshot: PolicySnapshot) -> int:
         self.version = snapshot.version
+        return 64
 
     def q_values(self, obs: np.ndarray) -> np.ndarray:
         self.seen.append(obs)
@@ -170,6 +171,16 @@ def test_a_block_says_which_version_acted() -> None:
     assert np.unique(second.data.version).tolist() == [6]
     assert second.data.version.shape == (2, 2)
     assert second.data.version.dtype == np.int64
+
+
+def test_what_was_published_is_counted_once() -> None:
+    sampler, _, _ = new([100])  # loads version 5
+    sampler.load(PolicySnapshot(version=5, parameters={}))  # as a resumed process does
+    assert sampler.collect(4).costs["transport"] == Cost(calls=1, flop=0.0, bytes_min=64.0)
+    assert sampler.collect(4).costs["transport"] == Cost(calls=0, flop=0.0, bytes_min=0.0)
+    for version in (6, 7):
+        sampler.load(PolicySnapshot(version=version, parameters={}))
+    assert sampler.collect(4).costs["transport"] == Cost(calls=2, flop=0.0, bytes_min=128.0)
 
 
 def test_a_block_has_the_shapes_and_dtypes_of_rows() -> None:

@@ -260,6 +260,6 @@ def _warnings(totals: Mapping[str, Cost]) -> tuple[str, ...]:
         found.append(f"{-rest:.1f} % of the CPU-seconds were charged twice (unassigned is negative); report this")
     if share("evaluation") > 20:
         found.append(f"evaluation takes {share('evaluation'):.0f} % of the CPU-seconds; evaluate less often")
-    if share("checkpoint") > 2:
+    if cpu > 10 and share("checkpoint") > 2:
         found.append(f"checkpoints take {share('checkpoint'):.1f} % of the CPU-seconds; save less often")
     return tuple(found)

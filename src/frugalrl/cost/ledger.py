@@ -239,7 +239,8 @@ def _difference(earlier: StateDict, later: StateDict) -> Cost:
     for role, cost in later["roles"].items():
         before = earlier["roles"].get(role, {})
         total += Cost(**{k: v - (before.get(k) or 0) for k, v in cost.items() if v is not None})
-    known = {name: getattr(total, name) for name in _FIELDS}
+    # what the later state does not know more of was not measured, rather than 0
+    known: dict[str, Any] = {name: getattr(total, name) or None for name in _FIELDS}
     # training's own counters, and what earlier crashes lost; the steps of evaluation are not among them
     redone = (earlier["roles"].get("redone", {}), later["roles"].get("redone", {}))
     for name, counter in (("env_steps", "agent_steps"), ("frames", "frames"), ("updates", "updates")):

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _TASKS = Path("/proc/self/task")
 _LINUX = sys.platform == "linux"
+_LOADED_AT = time.perf_counter()
+_CHILDREN_BEFORE = os.times().children_user + os.times().children_system
 # bound once: they are called several times per environment step
 _thread_time = time.thread_time
 _perf_counter = time.perf_counter
@@ -237,13 +239,14 @@ class Usage:
 class ProcessClock:
     """CPU, wall time and peak memory of this process.
 
-    With ``whole_process`` everything counts since the process was made, imports included; without it,
-    since this object was made (a notebook, a test: the process did other work before).
+    With ``whole_process`` the CPU time of imports counts too, and wall time since this module was loaded, which the
+    command line does first: the process itself may be older (a shell that became this program, with children that it
+    waited for). Without it, everything counts since this object was made (a notebook, a test).
     """
 
     def __init__(self, *, whole_process: bool = True) -> None:
-        self._wall_0 = time.perf_counter() - (_process_age_s() if whole_process else 0.0)
-        self._cpu_0 = 0.0 if whole_process else self._cpu_now()
+        self._wall_0 = _LOADED_AT if whole_process else time.perf_counter()
+        self._cpu_0 = _CHILDREN_BEFORE if whole_process else self._cpu_now()
 
     def cpu_s(self) -> float:
         """User and system CPU-seconds of this process and its children, ended or alive."""
@@ -266,20 +269,6 @@ class ProcessClock:
         ended = os.times()
         alive = sum(_child_cpu_s(pid) for pid in _children())
         return time.process_time() + ended.children_user + ended.children_system + alive
-
-
-def _process_age_s() -> float:
-    """Wall seconds since this process was made, from a clock that nobody sets."""
-    if _LINUX:
-        with suppress(OSError, ValueError, IndexError):
-            stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-            ticks = int(stat.rpartition(")")[2].split()[19])
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-            if age >= 0.0:
-                return age
-    import psutil
-
-    return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
 def _children() -> list[int]:

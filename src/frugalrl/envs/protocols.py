@@ -57,7 +57,7 @@ class Protocol:
     eval_episodes: int
     """Episodes of one evaluation while training."""
     final_eval_episodes: int
-    """Episodes of the last evaluation and of ``frugal eval``."""
+    """Episodes of ``frugal eval``, the score to publish."""
     eval_max_steps: int | None
     """Time limit of an evaluation episode in agent steps; the shorter of it and ``max_episode_steps`` holds."""
     source: str

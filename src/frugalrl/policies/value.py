@@ -26,11 +26,15 @@ class ValuePolicy:
         self._shared: Mapping[str, Any] | None = None
         self.version = 0
 
-    def load(self, snapshot: PolicySnapshot) -> None:
-        """Take over a snapshot. Raises ValueError when a parameter is missing or has another shape."""
+    def load(self, snapshot: PolicySnapshot) -> int:
+        """Take over a snapshot; returns the bytes that were moved.
+
+        Raises ValueError when a parameter is missing or has another shape.
+        """
         self.version = snapshot.version
         if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
-            return
+            return 0
+        moved = 0
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
                 new = snapshot.parameters.get(name)
@@ -40,9 +44,12 @@ class ValuePolicy:
                     raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
                 if new.dtype != parameter.dtype:
                     parameter.copy_(new)
+                    moved += new.nbytes + parameter.nbytes
                 elif new.data_ptr() != parameter.data_ptr():
+                    moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        return moved
 
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())

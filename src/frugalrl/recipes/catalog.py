@@ -63,7 +63,11 @@ def atari100k_ddqn(env_id: str) -> RunConfig:
 
 
 def dqn_nature(env_id: str) -> RunConfig:
-    """DQN as in Mnih et al. 2015 with Adam in place of RMSProp (CleanRL's values), for long runs."""
+    """DQN as in Mnih et al. 2015, for long runs, with Adam in place of RMSProp.
+
+    Learning rate, warm-up, target period (1,000 steps) and epsilon are near CleanRL's ``dqn_atari``, which has the
+    squared loss; the Huber loss is our choice.
+    """
     return RunConfig(
         recipe="dqn-nature",
         env=EnvConfig(id=env_id, protocol="atari100k"),
@@ -80,7 +84,11 @@ def dqn_nature(env_id: str) -> RunConfig:
 
 
 def minatar_dqn(env_id: str) -> RunConfig:
-    """DQN with the network and the values of Young & Tian 2019, Adam in place of RMSProp."""
+    """Double DQN with the network of Young & Tian 2019.
+
+    From their ``examples/dqn.py``: network, learning rate, replay, batch, target period, epsilon 1 -> 0.1 over 100,000
+    steps, warm-up. Our choices: double, Adam in place of centred RMSProp, 500,000 steps instead of 5,000,000.
+    """
     return RunConfig(
         recipe="minatar-dqn",
         env=EnvConfig(id=env_id, protocol="minatar"),

@@ -60,6 +60,12 @@ class Checkpoints:
         """No checkpoint was ever finished: a run that died while it wrote its first one has lost nothing."""
         return not any(f for f in self._folder.glob("*[0-9]-step-*") if not f.name.startswith(".part-"))
 
+    @property
+    def newest_step(self) -> int | None:
+        """Agent step of the newest checkpoint, whole or not; None without one."""
+        folders = self._newest_first()
+        return int(folders[0].name.rsplit("-", 1)[1]) if folders else None
+
     def save(self, step: int, state: StateDict, replay: Replay) -> Path:
         """Write a checkpoint. Raises RunFailed when the disk refuses; what was there before stays usable."""
         number = max((_number(f) for f in self._folder.glob("*[0-9]-step-*")), default=-1) + 1

@@ -17,7 +17,7 @@ class Lost:
 
     env_steps: int
     died_at: int
-    """Agent step of the newest process when it last finished a block."""
+    """The furthest agent step that was reached."""
     ledger: StateDict
     """The ledger as the dead processes would have saved it at the end, for ``Ledger.book_lost``."""
 
@@ -48,7 +48,7 @@ def lost_work(
         begun_at = (env_steps, updates) if session == saved_by else (first.env_steps, first.updates)
         steps += max(0, last.env_steps - begun_at[0])
         gradient_steps += max(0, last.updates - begun_at[1])
-        cpu_s, wall_s, died_at = cpu_s + more_cpu_s, wall_s + more_wall_s, last.env_steps
+        cpu_s, wall_s, died_at = cpu_s + more_cpu_s, wall_s + more_wall_s, max(died_at, last.env_steps)
     if not steps and not cpu_s:
         return None
     # one role is as good as another: what the later ledger has more goes to the line `redone`

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +12,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from frugalrl.types import Replayed, RunFailed
+
+
+def keep_traceback(folder: Path, cause: BaseException | None) -> None:
+    """Append the traceback of what made a run fail (an environment of the user's own) to ``error.txt``."""
+    if cause is not None:
+        with suppress(OSError), (folder / "error.txt").open("a") as file:
+            traceback.print_exception(cause, file=file)
+
+
+def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
+    """The sentence of a failed run, with the way back."""
+    if "frugal resume" in sentence or step is None:
+        return sentence
+    return (
+        f"{sentence.rstrip('.')}; when that is mended, `frugal resume {folder}` goes on from the checkpoint at step "
+        f"{step:,}"
+    )
 
 
 def save_batch(folder: Path, replayed: Replayed) -> Path:

@@ -25,14 +25,15 @@ from frugalrl.run.evaluator import Evaluator, score_to_json
 from frugalrl.run.loop import Counters, Event, serial
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import lost_work
-from frugalrl.run.rescue import save_batch
-from frugalrl.run.status import Header, Reporter
+from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
+from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.tell import about, header_of, progress_line, status_of
 from frugalrl.run.window import Window
 from frugalrl.types import NonFiniteLoss, RunFailed, StateDict
 
 _EVALUATION_SHARE = 0.2
+_LOG_EVERY_S = 10.0  # between two progress lines, however often a screen is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Outcome:
 def train(
     config: RunConfig,
     folder: Path,
-    reporter: Reporter,
+    reporter: Reporter | None = None,
     *,
     command: Sequence[str] = (),
     tables: Tables | None = None,
@@ -61,6 +62,7 @@ def train(
 
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
+    reporter = reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(RunFolder.create(folder, config, run.machine_document(command)))
@@ -71,7 +73,7 @@ def train(
 
 def resume(
     folder: Path,
-    reporter: Reporter,
+    reporter: Reporter | None = None,
     *,
     command: Sequence[str] = (),
     budget: BudgetConfig | None = None,
@@ -83,6 +85,7 @@ def resume(
     config = record.config()
     if budget is not None:
         config = replace(config, budget=budget)
+    reporter = reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(record)
@@ -121,6 +124,7 @@ class Run:
         # clocks of this process as the ledger counts them, cheap enough to be read after every block
         self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
         self._session = 0
+        self._logged_at = -_LOG_EVERY_S
         self._progress: Progress | None = None
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
@@ -172,15 +176,16 @@ class Run:
                 f"{error} at step {self._counters.env_steps:,}; lower agent.learning_rate or set agent.max_grad_norm"
             ) from error
         except RunFailed as error:
+            keep_traceback(self._record.path, error.__cause__)
             raise self._failed(str(error)) from error
         finally:
             self._reporter.close()
 
     def _failed(self, sentence: str) -> RunFailed:
         """Keep the bill of a run that cannot go on; its state is that of the last checkpoint."""
-        with suppress(RunFailed):
+        with suppress(RunFailed, OSError):
             self._finish(sentence, completed=False)
-        return RunFailed(sentence)
+        return RunFailed(how_to_go_on(sentence, self._record.path, self._checkpoints.newest_step))
 
     def _loop(self, interrupt: Interrupt) -> str:
         parts, config = self._parts, self._config
@@ -266,9 +271,9 @@ class Run:
         spent = self._ledger.charged()["evaluation"].cpu_s or 0.0
         if spent > _EVALUATION_SHARE * cpu_s:
             self._reporter.note(
-                f"evaluation takes {spent / cpu_s:.0%} of the CPU; "
-                f"raise evaluation.every_env_steps={self._config.evaluation.every_env_steps} or "
-                f"lower evaluation.episodes={self._evaluator.episodes}"
+                f"evaluation takes {spent / cpu_s:.0%} of the CPU; raise "
+                f"evaluation.every_env_steps={self._config.evaluation.every_env_steps} or evaluate fewer episodes "
+                f"(now {self._evaluator.episodes})"
             )
 
     def _used(self) -> Used:
@@ -299,7 +304,9 @@ class Run:
             eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
         )
         self._reporter.status(status)
-        self._record.log("progress", **progress_line(status))
+        if phase != "training" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            self._record.log("progress", **progress_line(status))
         self._timer.lap("reporting")
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:

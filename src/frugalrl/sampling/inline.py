@@ -43,13 +43,18 @@ class InlineSampler:
         # without a consumer of mu a row that explores at random needs no forward pass
         self._may_skip = not needs_log_mu and not self._explorer.explored_needs_q
         self._timer = timer
+        self._loads = self._moved = 0
         self._step: Step | None = None
         self.env_steps = 0
         self.forwards = 0
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
-        self._policy.load(snapshot)
+        new = snapshot.version != self._policy.version
+        moved = self._policy.load(snapshot)
+        if new:  # a resumed process loads what was published before once more
+            self._loads += 1
+            self._moved += moved
 
     def collect(self, n: int) -> Collected:
         """Step all rows until at least ``n`` valid transitions were made: exactly ``n`` with one row, fewer than
@@ -79,7 +84,9 @@ class InlineSampler:
             "inference": Cost(
                 calls=forwards, flop=forwards * (one.flop or 0.0), bytes_min=forwards * (one.bytes_min or 0.0)
             ),
+            "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
         }
+        self._loads = self._moved = 0
         return Collected(data=data, episodes=tuple(block.episodes), env_steps=steps, costs=costs)
 
     def epsilon(self) -> float:
