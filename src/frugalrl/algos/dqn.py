@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frugalrl.algos.adam import Adam
 from frugalrl.cost.flops import bytes_min_forward, bytes_min_update, count_flops
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.td import q_loss
@@ -83,9 +84,7 @@ class DQNLearner:
         bf16 = config.precision == "bf16"
         self._target_net = copy.deepcopy(self._target).to(torch.bfloat16) if bf16 else self._target
         self._parameters = dict(self._online.named_parameters())
-        self._optimizer = torch.optim.Adam(
-            self._parameters.values(), lr=config.learning_rate, eps=config.adam_eps, fused=True
-        )
+        self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
         self._autocast: Callable[[], AbstractContextManager[None]] = (
             partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
         )
@@ -113,11 +112,10 @@ class DQNLearner:
         loss_value = loss.item()
         if not math.isfinite(loss_value):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {loss_value}", replayed)
-        for parameter in self._parameters.values():  # as Adam.zero_grad, without its profiler records
-            parameter.grad = None
+        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.config.max_grad_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.config.max_grad_norm).item()
+            norm = self._optimizer.clip(self.config.max_grad_norm)
             if not math.isfinite(norm):
                 raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", replayed)
         self._optimizer.step()
@@ -142,32 +140,18 @@ class DQNLearner:
 
     def state_dict(self) -> StateDict:
         """Everything that the next update depends on."""
-        optimizer: dict[str, Any] = {}
-        for name, parameter in self._parameters.items():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                optimizer[f"{name}/{key}"] = value
         return {
             "version": self.version,
             "online": dict(self._online.state_dict()),
             "target": dict(self._target.state_dict()),
-            "optimizer": optimizer,
+            "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
         self.version = state["version"]
         self._online.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
         self._set_target({k: torch.as_tensor(v) for k, v in state["target"].items()})
-        self._optimizer.state.clear()
-        for name, parameter in self._parameters.items():
-            if f"{name}/step" not in state["optimizer"]:
-                continue
-            # moments must have the parameter's memory layout: the fused kernel walks both by address
-            moments = {
-                key: torch.zeros_like(parameter).copy_(torch.as_tensor(state["optimizer"][f"{name}/{key}"]))
-                for key in ("exp_avg", "exp_avg_sq")
-            }
-            step = torch.as_tensor(state["optimizer"][f"{name}/step"]).to(self._device, copy=True)
-            self._optimizer.state[parameter] = {"step": step, **moments}
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def weights(self) -> dict[str, Tensor]:
         """The online network's parameters, detached."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from frugalrl.nets.config import NetConfig
-from frugalrl.nets.torsos import Flat, minatar, nature
+from frugalrl.nets.torsos import Flat, Hidden, minatar, nature
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -25,7 +25,7 @@ class Dueling(nn.Module):
 
 
 def _stream(features: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
+    return nn.Sequential(Hidden(features, hidden), nn.Linear(hidden, outputs))
 
 
 def torso_name(spec: EnvSpec, config: NetConfig) -> str:
@@ -62,7 +62,7 @@ def build_q_network(spec: EnvSpec, config: NetConfig) -> nn.Module:
         layers.extend(torso)
     hidden = config.hidden_units[:-1] if config.dueling else config.hidden_units
     for width in hidden:
-        layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
+        layers.append(Hidden(features, width))
         features = width
     if config.dueling:
         layers.append(Dueling(features, config.hidden_units[-1], spec.num_actions))

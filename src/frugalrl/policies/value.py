@@ -23,6 +23,7 @@ class ValuePolicy:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._net = build().to(device, dtype).requires_grad_(False)
         self._device = device
+        self._plain = device.type == "cpu" and dtype == torch.float32
         self._shared: Mapping[str, Any] | None = None
         self.version = 0
 
@@ -58,6 +59,8 @@ class ValuePolicy:
         """obs [B, *obs_shape] -> float32 [B, A] on the host."""
         with torch.inference_mode():
             x = torch.from_numpy(obs)
+            if self._plain:
+                return self._net(x).numpy()  # type: ignore[no-any-return]
             if self._device.type != "cpu":
                 x = x.to(self._device, non_blocking=True)
             return self._net(x).float().cpu().numpy()  # type: ignore[no-any-return]

@@ -110,25 +110,30 @@ def minatar_dqn(env_id: str) -> RunConfig:
 
 
 def classic_dqn(env_id: str) -> RunConfig:
-    """Double DQN with a small MLP, for vector and index observations on a laptop."""
+    """Double DQN with a small MLP, for vector and index observations on a laptop.
+
+    Our own values, tuned on CartPole-v1 with seeds 3 to 7 (last evaluation of 60,000 steps at least 480 on each); the
+    learning tests use seeds 0 to 2. What made the last evaluation reliable: the squared loss, 5-step returns, a large
+    batch and a target copied often.
+    """
     return RunConfig(
         recipe="classic-dqn",
-        env=EnvConfig(id=env_id, protocol="plain"),
-        net=NetConfig(torso="auto", hidden_units=(128, 128)),
+        env=EnvConfig(id=env_id, protocol="plain", rows=4),
+        net=NetConfig(torso="auto", hidden_units=(256, 256)),
         agent=DQNConfig(
             double=True,
-            batch_size=64,
+            batch_size=128,
             learning_rate=5e-4,
             adam_eps=1e-8,
-            huber_delta=1.0,
+            huber_delta=None,
             max_grad_norm=10.0,
-            target_period_updates=250,
+            target_period_updates=25,
         ),
-        replay=ReplayConfig(kind="uniform", capacity_transitions=50_000),
+        replay=ReplayConfig(kind="uniform", capacity_transitions=20_000, n_step=5),
         explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.05, start_step=1_000, steps=10_000)),
         schedule=ScheduleConfig(warmup_env_steps=1_000, steps_per_round=2, updates_per_round=1),
         evaluation=EvaluationConfig(every_env_steps=10_000),
-        budget=BudgetConfig(env_steps=100_000),
+        budget=BudgetConfig(env_steps=60_000),
     )
 
 

@@ -158,15 +158,15 @@ class _Block:
         steps, choices = self._steps, self._choices
         rows = len(steps[0].last)
         return Rows(
-            obs=np.stack([s.obs for s in steps]),
-            action=np.stack([c.action for c in choices]),
-            reward=np.stack([s.reward for s in steps]),
-            discount=np.stack([s.discount for s in steps]),
-            last=np.stack([s.last for s in steps]),
-            valid=np.stack([s.valid for s in steps]),
-            log_mu=np.stack([c.log_mu for c in choices]),
+            obs=np.array([s.obs for s in steps]),
+            action=np.array([c.action for c in choices]),
+            reward=np.array([s.reward for s in steps]),
+            discount=np.array([s.discount for s in steps]),
+            last=np.array([s.last for s in steps]),
+            valid=np.array([s.valid for s in steps]),
+            log_mu=np.array([c.log_mu for c in choices]),
             version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
-            explored=np.stack([c.explored for c in choices]),
+            explored=np.array([c.explored for c in choices]),
         )
 
 

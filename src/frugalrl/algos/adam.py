@@ -1,0 +1,82 @@
+"""Adam (Kingma & Ba 2015) on torch's fused kernel, with the state by parameter name, and gradient clipping.
+
+``torch.optim.Adam`` computes the same with the same kernel. Its wrapper costs more than the kernel for a small network,
+and importing what it needs costs 1.7 CPU-seconds at the start of every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from frugalrl.types import StateDict
+
+
+class Adam:
+    """Steps a fixed set of parameters in place. Betas 0.9 and 0.999, no weight decay."""
+
+    def __init__(self, parameters: Mapping[str, Tensor], *, lr: float, eps: float) -> None:
+        self._names = list(parameters)
+        self._parameters = list(parameters.values())
+        self._lr, self._eps = lr, eps
+        # moments have the parameter's memory layout: the fused kernel walks all of them by address
+        self._state: dict[str, list[Tensor]] = {
+            "step": [torch.zeros((), dtype=torch.float32, device=p.device) for p in self._parameters],
+            "exp_avg": [torch.zeros_like(p, requires_grad=False) for p in self._parameters],
+            "exp_avg_sq": [torch.zeros_like(p, requires_grad=False) for p in self._parameters],
+        }
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def clip(self, max_norm: float) -> float:
+        """Scale all gradients so that their joint Euclidean norm is at most ``max_norm``; returns the norm before."""
+        gradients = self._gradients()
+        norm: float = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])).item()
+        scale = max_norm / (norm + 1e-6)
+        if scale < 1.0:
+            for gradient in gradients:
+                gradient.mul_(scale)
+        return norm
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step along the gradients."""
+        adam(
+            self._parameters,
+            self._gradients(),
+            self._state["exp_avg"],
+            self._state["exp_avg_sq"],
+            [],
+            self._state["step"],
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._lr,
+            weight_decay=0.0,
+            eps=self._eps,
+            maximize=False,
+        )
+
+    def state_dict(self) -> StateDict:
+        """``name/step``, ``name/exp_avg``, ``name/exp_avg_sq`` of each parameter: the live tensors."""
+        state: StateDict = {}
+        for key, tensors in self._state.items():
+            state |= {f"{name}/{key}": tensor for name, tensor in zip(self._names, tensors, strict=True)}
+        return state
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Copy a state into the live tensors, which keep their layout. Raises KeyError for a missing parameter."""
+        for key, tensors in self._state.items():
+            for name, tensor in zip(self._names, tensors, strict=True):
+                tensor.copy_(torch.as_tensor(state[f"{name}/{key}"]))
+
+    def _gradients(self) -> list[Any]:
+        return [p.grad for p in self._parameters]

@@ -1,0 +1,142 @@
+"""Learning tests with known answers: last evaluation, never the best one; and broken targets that must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import frugalrl.algos.dqn as dqn
+from frugalrl import build_config, evaluate_run, override, train
+from frugalrl.envs.toys import Catch, TimeLimitChain, optimal_value
+from frugalrl.math.td import q_loss
+from frugalrl.policies.value import ValuePolicy
+from frugalrl.run.assemble import network_builder
+from frugalrl.run.checkpoint import Checkpoints
+from frugalrl.run.config import RunConfig
+from frugalrl.types import PolicySnapshot
+
+GAMMA = 0.9
+SEEDS = (0, 1, 2)
+
+
+def learn(config: RunConfig, folder: Path) -> float:
+    """Train and score the final policy on 100 new episodes."""
+    train(config, folder)
+    return evaluate_run(folder, episodes=100, seed=77).mean_return
+
+
+def cartpole(seed: int, *settings: str) -> RunConfig:
+    never = "evaluation.every_env_steps=1_000_000"
+    return override(build_config("CartPole-v1"), [f"seed={seed}", never, "evaluation.episodes=10", *settings])
+
+
+def catch(seed: int, *settings: str) -> RunConfig:
+    small = [
+        "net.hidden_units=64", "agent.batch_size=64", "agent.learning_rate=1e-3", "replay.n_step=1", "env.rows=8",
+        "explore.epsilon.steps=4_000", "explore.epsilon.start_step=500", "schedule.warmup_env_steps=500",
+        "schedule.steps_per_round=1", "schedule.updates_per_round=2", "budget.env_steps=12_000",
+        "evaluation.every_env_steps=1_000_000",
+    ]  # fmt: skip
+    return override(build_config("frugalrl/Catch-v0"), [f"seed={seed}", *small, *settings])
+
+
+def chain(seed: int, *settings: str) -> RunConfig:
+    small = [
+        f"agent.gamma={GAMMA}", "net.hidden_units=32", "agent.batch_size=32", "agent.learning_rate=2e-3",
+        "replay.n_step=1", "explore.epsilon.kind=constant", "explore.epsilon.start=1.0",
+        "schedule.warmup_env_steps=200", "schedule.steps_per_round=1", "schedule.updates_per_round=2",
+        "budget.env_steps=8_000", "evaluation.every_env_steps=1_000_000",
+    ]  # fmt: skip
+    return override(build_config("frugalrl/TimeLimitChain-v0"), [f"seed={seed}", *small, *settings])
+
+
+def first_value(folder: Path, config: RunConfig) -> float:
+    """max Q of the first state under the final weights."""
+    from frugalrl.envs import make_env, named_protocol
+
+    env = make_env(config.env.id, protocol=named_protocol("plain"), num_rows=1, seed=0, training=False)
+    obs, spec = env.reset().obs, env.spec
+    env.close()
+    policy = ValuePolicy(network_builder(config, spec), torch.device("cpu"))
+    online = Checkpoints(folder / "checkpoints").load(None).state["learner"]["online"]
+    policy.load(PolicySnapshot(version=0, parameters={k: torch.as_tensor(v) for k, v in online.items()}))
+    return float(np.max(policy.q_values(obs)))
+
+
+def chain_value(config: RunConfig, folder: Path) -> float:
+    train(config, folder)
+    return first_value(folder, config)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cartpole_is_solved_at_the_last_evaluation(seed: int, tmp_path: Path) -> None:
+    config = cartpole(seed)
+    assert config.budget.env_steps is not None
+    assert config.budget.env_steps <= 100_000
+    assert learn(config, tmp_path / "run") >= 475
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_catch_is_within_5_percent_of_the_optimum(seed: int, tmp_path: Path) -> None:
+    assert learn(catch(seed), tmp_path / "run") >= 0.95 * Catch().optimal_return
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "replay.kind=prioritized",
+        "replay.n_step=3",
+        "net.dueling=true",
+        "agent.double=false",
+        "explore.name=counteractive-mixed",
+    ],
+)
+def test_every_field_of_the_agent_solves_catch(setting: str, tmp_path: Path) -> None:
+    assert learn(catch(0, setting), tmp_path / "run") >= 0.95 * Catch().optimal_return
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_time_limit_bootstraps(seed: int, tmp_path: Path) -> None:
+    """Reward 1 per step and a limit of 8: the value is 1 / (1 - gamma) = 10, and 5.7 if the limit ended the return."""
+    optimal = optimal_value(GAMMA)
+    assert optimal == pytest.approx(10.0)
+    assert chain_value(chain(seed), tmp_path / "run") == pytest.approx(optimal, rel=0.05)
+    assert TimeLimitChain().optimal_return == 8
+
+
+def broken(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
+    names = ("q_tm1", "a_tm1", "r_t", "discount_t", "q_t", "q_select_t")
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        return q_loss(**{**change(dict(zip(names, args, strict=True))), **kwargs})
+
+    return loss
+
+
+def test_catch_with_a_flipped_target_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dqn, "q_loss", broken(lambda a: {**a, "r_t": -a["r_t"]}))
+    assert learn(catch(0), tmp_path / "run") < 0.95 * Catch().optimal_return
+
+
+def test_cartpole_with_a_target_from_the_wrong_time_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bootstraps from the start of the window instead of its end."""
+    wrong = broken(lambda a: {**a, "q_t": a["q_tm1"].detach(), "q_select_t": a["q_tm1"].detach()})
+    monkeypatch.setattr(dqn, "q_loss", wrong)
+    assert learn(cartpole(0, "budget.env_steps=15_000"), tmp_path / "run") < 475
+
+
+def test_a_chain_whose_limit_ends_the_return_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from frugalrl.envs import rows
+
+    interpret = rows.RowEnv._interpret
+
+    def cut(self: Any, raw: Any, valid: Any) -> Any:
+        return interpret(self, raw._replace(terminated=raw.terminated | raw.truncated), valid)
+
+    monkeypatch.setattr(rows.RowEnv, "_interpret", cut)
+    assert chain_value(chain(0), tmp_path / "run") < 0.7 * optimal_value(GAMMA)
