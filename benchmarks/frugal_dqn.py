@@ -44,6 +44,7 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
     hidden = "512" if work["network"].startswith("nature") else "64,64"
     return [
         f"net.hidden_units={hidden}",
+        "env.rows=1",
         "net.dueling=false",
         f"agent.gamma={work['gamma']}",
         "agent.double=false",
