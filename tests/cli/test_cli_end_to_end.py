@@ -9,7 +9,7 @@ import pytest
 
 from frugalrl.cli import main
 
-SMALL = ["--set", "schedule.warmup_env_steps=100", "evaluation.episodes=2", "net.hidden_units=16"]
+SMALL = ["--set", "schedule.warmup_env_steps=100", "evaluation.episodes=2", "net.hidden_units=16", "env.rows=1"]
 
 
 def test_train_resume_eval_bill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

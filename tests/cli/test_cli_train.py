@@ -241,7 +241,7 @@ def test_resume_keeps_the_budget_unless_told(run_folder: Path, fake: FakeRun) ->
     assert main(["resume", str(run_folder), "--quiet", "--budget-steps", "200_000"]) == 0
     assert fake.known["budget"].env_steps == 200_000
     assert main(["resume", str(run_folder), "--quiet", "--target", "475"]) == 0
-    assert (fake.known["budget"].env_steps, fake.known["budget"].target_score) == (100_000, 475.0)
+    assert (fake.known["budget"].env_steps, fake.known["budget"].target_score) == (60_000, 475.0)
 
 
 @pytest.mark.parametrize("command", ["resume", "eval", "bill"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 import frugalrl.algos.dqn as dqn
 from frugalrl import build_config, evaluate_run, override, train
-from frugalrl.envs.toys import Catch, TimeLimitChain, optimal_value
+from frugalrl.envs.toys import Catch, DeepSea, TimeLimitChain, optimal_value
 from frugalrl.math.td import q_loss
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.assemble import network_builder
@@ -135,10 +136,23 @@ def test_catch_with_a_broken_target_fails(
     assert learn(catch(0), tmp_path / "run") < 0.95 * Catch().optimal_return
 
 
-def test_cartpole_with_a_target_from_the_wrong_time_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def endless(a: dict[str, Any]) -> dict[str, Any]:
+    """Goes on with the return where it ended, so that falling costs nothing."""
+    goes_on = torch.full_like(a["discount_t"], 0.95)
+    return {**a, "discount_t": torch.where(a["discount_t"] == 0, goes_on, a["discount_t"])}
+
+
+def test_cartpole_with_a_target_that_ignores_the_end_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole budget of the passing test: after a quarter of it a correct target fails too, and shows nothing."""
-    monkeypatch.setattr(dqn, "q_loss", broken(wrong_time))
+    monkeypatch.setattr(dqn, "q_loss", broken(endless))
     assert learn(cartpole(0), tmp_path / "run") < 475
+
+
+def test_deep_sea_of_size_6_is_solved(tmp_path: Path) -> None:
+    """Small enough for random actions to find the treasure."""
+    config = catch(0)
+    config = replace(config, env=replace(config.env, id="frugalrl/DeepSea-v0", kwargs={"size": 6}))
+    assert learn(config, tmp_path / "run") >= 0.95 * DeepSea(6).optimal_return
 
 
 def test_a_chain_whose_limit_ends_the_return_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from frugalrl.types import Collected, Episode, Rows
 SHORT = "ale-sticky-short"
 
 TINY = (
+    "env.rows=1",
+    "replay.n_step=1",
     "schedule.warmup_env_steps=64",
     "agent.batch_size=8",
     "agent.target_period_updates=20",

@@ -112,9 +112,10 @@ def minatar_dqn(env_id: str) -> RunConfig:
 def classic_dqn(env_id: str) -> RunConfig:
     """Double DQN with a small MLP, for vector and index observations on a laptop.
 
-    Our own values, tuned on CartPole-v1 with seeds 3 to 7 (last evaluation of 60,000 steps at least 480 on each); the
-    learning tests use seeds 0 to 2. What made the last evaluation reliable: the squared loss, 5-step returns, a large
-    batch and a target copied often.
+    Our own values, the best of about thirty settings tried on CartPole-v1 with seeds 3 to 7, epsilon-greedy (final
+    policy after 60,000 steps, mean of 100 episodes: at least 495 on each, which is biased by the choice); the learning
+    tests use seeds 0 to 2. What went with a reliable last evaluation: the squared loss, 5-step returns, a small replay
+    and a target copied often. Not tuned for counteractive exploration.
     """
     return RunConfig(
         recipe="classic-dqn",

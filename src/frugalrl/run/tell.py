@@ -75,5 +75,6 @@ def status_of(
 
 def progress_line(status: Status) -> dict[str, Any]:
     """What metrics.jsonl keeps of a status."""
-    kept = ("env_steps", "updates", "wall_s", "cpu_s", "flop", "behaviour_return", "epsilon", "steps_per_s")
+    counts = ("env_steps", "frames", "updates", "episodes")
+    kept = (*counts, "wall_s", "cpu_s", "flop", "behaviour_return", "epsilon", "steps_per_s")
     return {name: getattr(status, name) for name in kept} | dict(status.metrics)
