@@ -68,6 +68,10 @@ class RunFailed(Exception):
     """A run that cannot go on: one sentence, nothing lost. Exit code 1."""
 
 
+class EnvFailed(RunFailed):
+    """An environment raised, or gave what no environment may give. The run's own state is whole."""
+
+
 class NonFiniteLoss(RunFailed):
     """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 

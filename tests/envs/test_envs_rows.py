@@ -173,6 +173,41 @@ def test_restored_rows_go_on_exactly(name, cut):
         assert a.episodes == b.episodes
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("steps_after", [0, 1, 5, 20])
+@pytest.mark.parametrize("cut", range(0, 12, 3))
+def test_rolled_back_rows_are_saved_as_they_stood_at_the_mark(name, cut, steps_after):
+    actions = some_actions(cut + steps_after)
+    env = rows(name, lives=True)
+    play(env, actions[:cut])
+    expected = env.state_dict()
+    env.mark()
+    for action in actions[cut:]:
+        env.step(action)
+    env.roll_back()
+    assert_same_state(env.state_dict(), expected)
+
+
+def test_without_the_overwritten_actions_a_mark_would_save_another_episode(monkeypatch):
+    monkeypatch.setattr("frugalrl.envs.rows._Mark.keep", lambda *_: None)
+    env = rows("Counting")
+    actions = some_actions(40)
+    play(env, actions[:8])
+    expected = env.state_dict()
+    env.mark()
+    for action in actions[8:]:
+        env.step(action)
+    env.roll_back()
+    with pytest.raises(AssertionError):
+        assert_same_state(env.state_dict(), expected)
+
+
+def assert_same_state(got, expected):
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
 def test_a_row_that_does_not_come_back_is_named_and_starts_a_new_episode():
     env = rows("Forgetful", num_rows=2)
     play(env, some_actions(2, 2))

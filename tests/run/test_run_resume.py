@@ -9,17 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from kill_resume import bill_counts, differences, exact_state, scores
 from run_support import Killed, Watcher, breakout, cartpole, die
 
+from frugalrl.envs import RowEnv
 from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.record import RunFolder
 from frugalrl.run.score_run import evaluate_run
 from frugalrl.run.status import Silent
 from frugalrl.run.train import Outcome, resume, train
-from frugalrl.types import RunFailed, UserError
+from frugalrl.types import EnvFailed, RunFailed, Step, UserError
 
 PRIORITIZED = "replay.kind=prioritized"
 CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
@@ -242,6 +245,40 @@ def test_a_signal_after_the_end_of_the_budget_does_not_spoil_the_outcome(tmp_pat
     done = train(config, tmp_path / "run", Late())
     assert done.reason == "interrupted by SIGTERM"
     assert resume(tmp_path / "run", Silent()).completed
+
+
+# -- an environment that fails ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["training", "evaluation"])
+@pytest.mark.parametrize("name", CASES)
+def test_after_an_environment_failed_nothing_is_done_again(
+    uninterrupted: Runs, name: str, part: str, tmp_path: Path
+) -> None:
+    whole, run = uninterrupted(name), tmp_path / "run"
+    steps, taken, real = whole.config.budget.env_steps or 0, [0], RowEnv.step
+
+    def step(env: RowEnv, action: np.ndarray[Any, Any]) -> Step:
+        answer = real(env, action)  # the emulator moves, and what it says is lost
+        taken[0] += env.num_rows if env.training == (part == "training") else 0
+        if taken[0] >= (steps * 2 // 5 if part == "training" else 30):
+            raise EnvFailed("Environment X, row 0, step 3: stepping it failed with OSError: gone.")
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowEnv, "step", step)
+        with pytest.raises(RunFailed, match="OSError: gone; when that is mended, `frugal res"):
+            train(whole.config, run, Silent())
+    saved = int(bill_counts(run)[0]["counts/agent_steps"])
+    assert saved >= steps // 5
+    reporter = Watcher()
+    assert resume(run, reporter).completed
+    assert reporter.headers[0].resumed_at == saved
+    assert not [n for n in reporter.notes if "done again" in n or "brought back" in n]
+    # steps of an evaluation that was cut off are on the bill
+    assert_same_run(whole.folder, run, but_roles=["evaluation"] if part == "evaluation" else [])
+    assert scores(run) == scores(whole.folder)
+    assert bill_counts(run)[1] == 0
 
 
 # -- what else the folder answers ------------------------------------------------------------------------------------

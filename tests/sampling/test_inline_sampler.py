@@ -70,6 +70,12 @@ class ScriptedEnv:
         )
         return self._step(valid, ended)
 
+    def mark(self) -> None:
+        self.marked = self.state_dict()
+
+    def roll_back(self) -> None:
+        self.load_state_dict(self.marked)
+
     def state_dict(self) -> dict[str, Any]:
         return {"episode": self.episode.copy(), "time": self.time.copy(), "dead": self.dead.copy()}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
-from frugalrl.types import EnvSpec, RunFailed
+from frugalrl.types import EnvFailed, EnvSpec
 
 
 class PythonRows(RowEnv):
@@ -98,7 +98,7 @@ class PythonRows(RowEnv):
                     break
         return obs
 
-    def _raised(self, row: int, doing: str, error: Exception) -> RunFailed:
+    def _raised(self, row: int, doing: str, error: Exception) -> EnvFailed:
         return self._failed(row, f"{doing} failed with {say_error(error)}")
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.spaces import ObsCodec
-from frugalrl.types import EnvSpec, Episode, RunFailed, StateDict, Step
+from frugalrl.types import EnvFailed, EnvSpec, Episode, RunFailed, StateDict, Step
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -75,6 +75,25 @@ class Raw(NamedTuple):
     lives: Ints | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How the rows stood. What is replaced and never written to is held, what is changed in place is copied."""
+
+    now: Step
+    episode: Ints
+    episode_seed: Ints
+    length: Ints
+    raw_return: NDArray[np.float64]
+    lives: Ints | None
+    dead: Bools
+    overwritten: dict[int, NDArray[np.int32]]
+    """Actions of rows that began another episode since: a new episode writes over those of the one before."""
+
+    def keep(self, row: int, actions: NDArray[np.int32]) -> None:
+        if row not in self.overwritten:
+            self.overwritten[row] = actions[row, : self.length[row]].copy()
+
+
 def _constant(size: int, value: float | bool, dtype: type) -> NDArray[Any]:
     array: NDArray[Any] = np.full(size, value, dtype)
     array.flags.writeable = False
@@ -120,6 +139,7 @@ class RowEnv(ABC):
         self._actions = np.zeros((num_rows, 256), np.int32)
         self._longest = 0
         self._now: Step | None = None
+        self._mark: _Mark | None = None
         self._threads_made = native_threads() - threads_before
         self.thread_ids = tuple(sorted(self._threads_made))
 
@@ -164,7 +184,8 @@ class RowEnv(ABC):
         Arrays of the returned Step are never written to again and may be shared; do not write to them.
 
         Raises:
-            RunFailed: the environment raised, or gave NaN, an infinite reward or a wrong shape.
+            EnvFailed: the environment raised, or gave NaN, an infinite reward or a wrong shape. After ``roll_back``
+                the rows can be saved as they stood at the last ``mark``.
         """
         if self._now is None:
             raise RuntimeError("call reset() before step()")
@@ -196,6 +217,8 @@ class RowEnv(ABC):
 
     def _begin(self, rows: Bools) -> None:
         for row in np.flatnonzero(rows):
+            if self._mark is not None:
+                self._mark.keep(int(row), self._actions)
             self._episode[row] += 1
             self._episode_seed[row] = episode_seed(self.seed, int(row), int(self._episode[row]))
         self._length[rows] = 0
@@ -251,16 +274,40 @@ class RowEnv(ABC):
             bad = np.isnan(obs).reshape(self.num_rows, -1).any(axis=1)
             raise self._failed(int(np.flatnonzero(bad)[0]), "its observation holds NaN")
 
-    def _failed(self, row: int | None, cause: str) -> RunFailed:
+    def _failed(self, row: int | None, cause: str) -> EnvFailed:
         if row is None and self.num_rows == 1:
             row = 0
         if row is None:
             where = f"rows 0 to {self.num_rows - 1}, steps {self._length.tolist()} of their episodes"
         else:
             where = f"row {row}, step {int(self._length[row])} of the episode with seed {int(self._episode_seed[row])}"
-        return RunFailed(f"Environment {self.spec.id}, {where}: {cause}.")
+        return EnvFailed(f"Environment {self.spec.id}, {where}: {cause}.")
 
     # ------------------------------------------------------------------ saving and coming back
+
+    def mark(self) -> None:
+        """Remember how the rows stand, so that a failure in a later step does not cost the run its state."""
+        self._mark = _Mark(
+            self._require_now(),
+            self._episode.copy(),
+            self._episode_seed.copy(),
+            self._length.copy(),
+            self._return.copy(),
+            self._lives,
+            self._dead,
+            {},
+        )
+
+    def roll_back(self) -> None:
+        """Stand at the last ``mark`` again, for ``state_dict`` only: the environment itself cannot be stepped back."""
+        mark = self._mark
+        if mark is None:
+            raise RuntimeError("call mark() first")
+        self._now, self._lives, self._dead = mark.now, mark.lives, mark.dead
+        self._episode, self._episode_seed = mark.episode, mark.episode_seed
+        self._length, self._return = mark.length, mark.raw_return
+        for row, actions in mark.overwritten.items():
+            self._actions[row, : len(actions)] = actions
 
     def state_dict(self) -> StateDict:
         """What is needed to come back to this step: per row the episode's seed and the actions since, and the hash of
@@ -288,7 +335,8 @@ class RowEnv(ABC):
         """Replays every row from its seed and compares the hash of the observation.
 
         Raises:
-            RunFailed: the state belongs to other rows, or the environment fails while replaying.
+            RunFailed: the state belongs to other rows.
+            EnvFailed: the environment fails while replaying.
         """
         self._check_state(state)
         self.seed = int(state["seed"])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
-from frugalrl.types import EnvSpec, RunFailed, UserError
+from frugalrl.types import EnvFailed, EnvSpec, UserError
 
 
 def autoreset_mode(env: VectorEnv[Any, Any, Any], env_id: str) -> AutoresetMode:
@@ -115,7 +115,7 @@ class VectorRows(RowEnv):
         if not ended.any():
             return obs
         if "final_obs" not in info:
-            raise RunFailed(f"Environment {self.spec.id} resets in the same step but gives no info['final_obs'].")
+            raise EnvFailed(f"Environment {self.spec.id} resets in the same step but gives no info['final_obs'].")
         obs = np.array(obs)
         for row in np.flatnonzero(ended):
             try:
@@ -153,7 +153,7 @@ class VectorRows(RowEnv):
         lives = info.get("lives") if self._life_loss else None
         return None if lives is None else np.array(lives, np.int64)
 
-    def _raised(self, doing: str, error: Exception) -> RunFailed:
+    def _raised(self, doing: str, error: Exception) -> EnvFailed:
         return self._failed(None, f"{doing} failed with {say_error(error)}")
 
     def close(self) -> None:

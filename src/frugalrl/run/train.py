@@ -30,7 +30,7 @@ from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.tell import about, header_of, progress_line, status_of
 from frugalrl.run.window import Window
-from frugalrl.types import NonFiniteLoss, RunFailed, StateDict
+from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
 
 _EVALUATION_SHARE = 0.2
 _LOG_EVERY_S = 10.0  # between two progress lines, however often a screen is drawn
@@ -175,8 +175,12 @@ class Run:
             raise self._failed(
                 f"{error} at step {self._counters.env_steps:,}; lower agent.learning_rate or set agent.max_grad_norm"
             ) from error
-        except RunFailed as error:
+        except EnvFailed as error:
             keep_traceback(self._record.path, error.__cause__)
+            with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
+                self._save()  # the sampler has dropped the broken block: what was learned before it is kept
+            raise self._failed(str(error)) from error
+        except RunFailed as error:
             raise self._failed(str(error)) from error
         finally:
             self._reporter.close()

@@ -13,7 +13,7 @@ from frugalrl.math.schedules import eps as epsilon_of_rows
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.streams import RowStreams
-from frugalrl.types import Collected, Cost, Episode, PolicySnapshot, Rows, StateDict, Step
+from frugalrl.types import Collected, Cost, EnvFailed, Episode, PolicySnapshot, Rows, StateDict, Step
 
 
 class InlineSampler:
@@ -58,7 +58,18 @@ class InlineSampler:
 
     def collect(self, n: int) -> Collected:
         """Step all rows until at least ``n`` valid transitions were made: exactly ``n`` with one row, fewer than
-        ``n + rows`` with more, as a row that is reset makes none."""
+        ``n + rows`` with more, as a row that is reset makes none.
+
+        When the environment fails (EnvFailed) the block is dropped: ``state_dict`` then gives the state before it.
+        """
+        before = self._mark()
+        try:
+            return self._collect(n)
+        except EnvFailed:
+            self._roll_back(*before)
+            raise
+
+    def _collect(self, n: int) -> Collected:
         timer, env = self._timer, self._env
         block = _Block()
         forwards_before, steps_before, calls = self.forwards, self.env_steps, 0
@@ -112,6 +123,18 @@ class InlineSampler:
     def _forward(self, step: Step) -> np.ndarray[Any, Any]:
         self.forwards += 1
         return self._policy.q_values(step.obs)
+
+    def _mark(self) -> tuple[Step | None, int, int]:
+        self._streams.mark()
+        if self._step is not None:
+            self._env.mark()
+        return self._step, self.env_steps, self.forwards
+
+    def _roll_back(self, step: Step | None, env_steps: int, forwards: int) -> None:
+        self._streams.roll_back()
+        self._step, self.env_steps, self.forwards = step, env_steps, forwards
+        if step is not None:
+            self._env.roll_back()
 
     def state_dict(self) -> StateDict:
         """Streams, counters and the environment's own state. The standing observation is replayed, not saved."""

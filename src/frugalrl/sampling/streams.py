@@ -23,6 +23,7 @@ class RowStreams:
         self._generators = [np.random.default_rng(np.random.SeedSequence([seed, row])) for row in range(num_rows)]
         self._position = _BLOCK
         self._before: list[dict[str, Any]] = []
+        self._mark = self._position, self._before
         self._block = np.empty((_BLOCK, num_rows, _DRAWS))
 
     def next(self) -> np.ndarray[Any, Any]:
@@ -38,6 +39,16 @@ class RowStreams:
         for row, generator in enumerate(self._generators):
             self._block[:, row] = generator.random((_BLOCK, _DRAWS))
         self._position = 0
+
+    def mark(self) -> None:
+        """Remember the position, for ``roll_back``."""
+        if not self._before:
+            self._refill()
+        self._mark = self._position, self._before
+
+    def roll_back(self) -> None:
+        """Stand at the last ``mark`` again, for ``state_dict`` only: the draws of this block may be gone."""
+        self._position, self._before = self._mark
 
     def state_dict(self) -> StateDict:
         if not self._before:
