@@ -1,5 +1,7 @@
 """The table and the curves of ``coact_atari.py`` from its raw results: only runs that ended, nothing typed by hand.
 
+Cells may hold different seeds while the study goes on, so the explorers are compared seed by seed only.
+
 python benchmarks/coact_atari_table.py evidence/coact-atari100k
 """
 
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # random and human scores as printed in DQN Zoo's atari_data and rliable's notebook
+EXPLORERS = ("epsilon-greedy", "counteractive")
 REFERENCES = {"RoadRunner": (11.5, 7845.0), "Freeway": (0.0, 29.6)}
 
 
@@ -62,6 +65,11 @@ def main() -> None:
             f"{sum(r['cpu_s'] for r in group) / len(group):.0f} | "
             f"{sum(r['inference_calls'] for r in group) / len(group):.0f} |"
         )
+    print("\nCounteractive minus epsilon-greedy, final score, same seed:\n")
+    for game in sorted({game for game, _ in cells}):
+        one, other = ({r["seed"]: r["final"]["mean_return"] for r in cells[game, name]} for name in EXPLORERS)
+        both = sorted(one.keys() & other.keys())
+        print(f"- {game}: {', '.join(f'seed {s}: {other[s] - one[s]:+.1f}' for s in both) or 'no pair yet'}")
     print("\nCurves, mean return of 10 episodes at each step:\n")
     for run in runs:
         curve = ", ".join(f"{step:,}: {score:.1f}" for step, score in run["curve"])

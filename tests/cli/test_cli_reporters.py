@@ -106,6 +106,8 @@ def test_screen_groups_the_small_roles() -> None:
     text = "\n".join(rendered(found, found.render(status())))
     found.close()
     assert "others" in text
+    for role in ("environment", "inference", "replay"):  # a bar of their own, however small
+        assert f"{role} " in text
     assert text.index("learner ") < text.index("waiting ") < text.index("others ")
 
 

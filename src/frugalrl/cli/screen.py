@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 120
 BARS = 7
+ALWAYS = ("environment", "inference", "learner", "replay", "waiting")
+"""Roles with a bar of their own, however short: what a user can change is in them."""
 _COLOURS = {
     "environment": "green",
     "inference": "cyan",
@@ -170,17 +172,18 @@ def _bar(share: float, width: int, colour: str) -> Text:
 
 
 def _bars(seconds: Mapping[str, float], width: int) -> RenderableType:
-    """The costliest roles, in the fixed order of roles so that lines do not change places."""
+    """The usual roles and the costliest others, in the fixed order of roles so that lines do not change places."""
     whole = sum(seconds.values())
     if whole <= 0:
         return Text("nothing measured yet", style=_DIM)
-    roles = sorted(seconds, key=lambda r: seconds[r], reverse=True)
-    room = BARS
-    shown = roles if len(roles) <= room else roles[: room - 1]
+    rest = sorted(seconds.keys() - set(ALWAYS), key=lambda r: seconds[r], reverse=True)
+    room = BARS - len(ALWAYS)
+    own = rest if len(rest) <= room else rest[: room - 1]
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
-    table: list[tuple[str, float]] = [(r, seconds[r]) for r in sorted(shown, key=lambda r: order.get(r, 99))]
-    if len(shown) < len(roles):
-        table.append(("others", sum(seconds[r] for r in roles[room - 1 :])))
+    shown = sorted((*ALWAYS, *own), key=lambda r: order.get(r, 99))
+    table: list[tuple[str, float]] = [(r, seconds.get(r, 0.0)) for r in shown]
+    if len(own) < len(rest):
+        table.append(("others", sum(seconds[r] for r in rest[len(own) :])))
     lines = []
     for role, spent in table:
         share = spent / whole
