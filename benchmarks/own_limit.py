@@ -23,6 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 from frugal_dqn import TASKS, WORK, settings
+from side_by_side import machine
 
 from frugalrl import build_config, override
 from frugalrl.cost import LapTimer
@@ -75,6 +76,8 @@ def main() -> None:
     operators = sorted(profile.key_averages(), key=lambda e: -e.self_cpu_time_total)
     whole = sum(e.self_cpu_time_total for e in operators)
     result = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
         "precision": args.precision,
         "cpu_ms": {k: round(v, 3) for k, v in best.items()},
         "limit_ms_per_block": round(limit, 3),

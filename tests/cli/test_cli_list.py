@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
+import torch
 
 from frugalrl.cli import listing, main
 from frugalrl.math.explore import EXPLORERS
+from frugalrl.nets.precision import bf16_is_slow
 from frugalrl.recipes import RECIPES
 
 
@@ -70,6 +72,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     found = {(f["topic"], f["name"]): f for f in json.loads(capsys.readouterr().out)["findings"]}
     assert found["Machine", "profile"]["value"].startswith("laptop-4c")
     assert found["PyTorch", "torch"]["ok"] is True
+    assert found["PyTorch", "bf16 on the CPU"]["ok"] is not bf16_is_slow(torch.device("cpu"))
     assert found["Threads", "OMP_WAIT_POLICY"]["value"] == "not set"  # by the user; shown as it was found
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out

@@ -55,11 +55,15 @@ def _torch_findings() -> list[Finding]:
     except (ImportError, OSError) as error:
         text = " ".join(str(error).split())
         return [Finding(topic="PyTorch", name="torch", ok=False, value="cannot be loaded", note=text)]
+    from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
+
+    slow = bf16_is_slow(torch.device("cpu"))
     cuda = torch.cuda.is_available()
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     device = torch.cuda.get_device_name(0) if cuda else "none"
     rows = (
         ("torch", True, str(torch.__version__), built),
+        ("bf16 on the CPU", not slow, "slow" if slow else "fast", SLOW_BF16 if slow else "agent.precision=bf16 pays"),
         ("CUDA device", None, device, "used by --device auto" if cuda else ""),
         ("torch threads", None, str(torch.get_num_threads()), "in this process, with the settings above"),
     )

@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from frugalrl.cost.ledger import Ledger
+from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
+
+
+def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
+    """What a user should hear before the run gets going."""
+    if config.agent.precision == "bf16" and bf16_is_slow(device):
+        return (f"{SLOW_BF16}; leave out agent.precision=bf16",)
+    return ()
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:

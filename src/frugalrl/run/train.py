@@ -28,7 +28,7 @@ from frugalrl.run.redone import lost_work
 from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
-from frugalrl.run.tell import about, header_of, progress_line, status_of
+from frugalrl.run.tell import about, cautions, header_of, progress_line, status_of
 from frugalrl.run.window import Window
 from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
 
@@ -154,6 +154,8 @@ class Run:
     def play(self, *, resumed_at: int | None) -> Outcome:
         """Run to the end of the budget, a target or a signal."""
         self._reporter.start(self._header(resumed_at))
+        for caution in cautions(self._config, self._parts.device):
+            self._reporter.note(caution)
         try:
             with interruptible() as interrupt:
                 self._write_progress(begin=True)
