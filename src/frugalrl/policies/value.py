@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from frugalrl.policies.small import numpy_forward
 from frugalrl.types import PolicySnapshot
 
 
@@ -25,6 +26,7 @@ class ValuePolicy:
         self._device = device
         self._plain = device.type == "cpu" and dtype == torch.float32
         self._shared: Mapping[str, Any] | None = None
+        self._small = numpy_forward(self._net) if self._plain else None
         self.version = 0
 
     def load(self, snapshot: PolicySnapshot) -> int:
@@ -50,6 +52,8 @@ class ValuePolicy:
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        if self._small is not None:  # the parameters may lie elsewhere now
+            self._small = numpy_forward(self._net)
         return moved
 
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
@@ -57,6 +61,8 @@ class ValuePolicy:
 
     def q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host."""
+        if self._small is not None:
+            return self._small(obs)
         with torch.inference_mode():
             x = torch.from_numpy(obs)
             if self._plain:

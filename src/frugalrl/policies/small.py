@@ -1,0 +1,43 @@
+"""A small MLP computed by numpy: for a few rows, torch's calls cost several times the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from frugalrl.nets.torsos import Flat, Hidden
+
+Forward = Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+def numpy_forward(net: nn.Module) -> Forward | None:
+    """The same function as a float32 MLP on the CPU, obs [B, *obs_shape] -> Q-values [B, A]; None for other networks.
+
+    The arrays are the parameters' own memory: a learner that changes them in place is seen at once. Sums are added in
+    another order than torch does, so the last bits differ.
+    """
+    flat, *rest = net if isinstance(net, nn.Sequential) else [net]
+    linear = [m for m in rest if isinstance(m, nn.Linear)]
+    if not isinstance(flat, Flat) or not linear or len(linear) < len(rest):
+        return None
+    num_indices = flat.num_indices
+    layers = [(m.weight.detach().numpy().T, m.bias.detach().numpy(), isinstance(m, Hidden)) for m in linear]
+
+    def forward(obs: NDArray[Any]) -> NDArray[np.float32]:
+        if num_indices is None:
+            x = obs.reshape(len(obs), -1).astype(np.float32, copy=False)
+        else:
+            x = np.zeros((len(obs), num_indices), np.float32)
+            x[np.arange(len(obs)), obs] = 1.0
+        for weight, bias, relu in layers:
+            x = x @ weight
+            x += bias
+            if relu:
+                np.maximum(x, 0.0, out=x)
+        return x
+
+    return forward
