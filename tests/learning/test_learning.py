@@ -26,9 +26,11 @@ SEEDS = (0, 1, 2)
 
 
 def learn(config: RunConfig, folder: Path) -> float:
-    """Train and score the final policy on 100 new episodes."""
+    """Train and score the final policy on 100 new episodes; ``pytest -rP`` shows the score."""
     train(config, folder)
-    return evaluate_run(folder, episodes=100, seed=77).mean_return
+    score = evaluate_run(folder, episodes=100, seed=77).mean_return
+    print(f"{config.env.id} seed {config.seed}: {score:.1f}")
+    return score
 
 
 def cartpole(seed: int, *settings: str) -> RunConfig:
@@ -71,7 +73,9 @@ def first_value(folder: Path, config: RunConfig) -> float:
 
 def chain_value(config: RunConfig, folder: Path) -> float:
     train(config, folder)
-    return first_value(folder, config)
+    value = first_value(folder, config)
+    print(f"{config.env.id} seed {config.seed}: value of the first state {value:.2f}")
+    return value
 
 
 @pytest.mark.parametrize("seed", SEEDS)
