@@ -218,9 +218,9 @@ def _offers(price: Price | None) -> dict[str, float | None]:
 
 _HELP: Mapping[str, str] = {
     "environment": "a method that needs fewer samples, or a faster emulator, would help most",
-    "inference": "acting in larger batches, a smaller network or a lower precision would help most",
+    "inference": "acting in larger batches, a smaller network, or bf16 where the processor has it would help most",
     "learner": "fewer updates per step, bf16 where the processor has it, a smaller network or a GPU would help most",
-    "target": "computing the targets in a lower precision or a smaller network would help most",
+    "target": "computing the targets in bf16 where the processor has it, or a smaller network would help most",
     "replay": "fewer or smaller batches, or uniform sampling, would help most",
     "correction": "correcting fewer samples, or a sampler closer to the learner, would help most",
     "transport": "fewer and larger messages would help most",
