@@ -13,8 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-# random and human scores as printed in DQN Zoo's atari_data and rliable's notebook
 EXPLORERS = ("epsilon-greedy", "counteractive")
+# random and human scores as printed in DQN Zoo's atari_data and rliable's notebook
 REFERENCES = {"RoadRunner": (11.5, 7845.0), "Freeway": (0.0, 29.6)}
 
 

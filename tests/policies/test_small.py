@@ -112,3 +112,15 @@ def test_a_nan_stays_a_nan() -> None:
     with torch.no_grad():
         net[1].weight.fill_(np.nan)
     assert np.isnan(forward(np.zeros((1, 5), np.float32))).all()
+
+
+def test_an_overflow_is_infinite_and_makes_no_noise() -> None:
+    """Warnings are errors in the tests: a network that diverges is reported by the explorer, in one sentence."""
+    of = SPECS["vector"]
+    net = build_q_network(of, NetConfig(hidden_units=(8, 8)))
+    forward = numpy_forward(net)
+    assert forward is not None
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1e30)
+    assert np.isinf(forward(np.ones((1, 5), np.float32))).all()

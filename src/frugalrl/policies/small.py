@@ -33,11 +33,12 @@ def numpy_forward(net: nn.Module) -> Forward | None:
         else:
             x = np.zeros((len(obs), num_indices), np.float32)
             x[np.arange(len(obs)), obs] = 1.0
-        for weight, bias, relu in layers:
-            x = x @ weight
-            x += bias
-            if relu:
-                np.maximum(x, 0.0, out=x)
+        with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
+            for weight, bias, relu in layers:
+                x = x @ weight
+                x += bias
+                if relu:
+                    np.maximum(x, 0.0, out=x)
         return x
 
     return forward
