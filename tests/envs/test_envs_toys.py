@@ -12,6 +12,8 @@ from frugalrl.types import UserError
 VARIANTS = [
     ("frugalrl/Catch-v0", {}),
     ("frugalrl/Catch-v0", {"rows": 6, "columns": 9}),
+    ("frugalrl/Catch-v0", {"observation": "image"}),
+    ("frugalrl/Catch-v0", {"observation": "index"}),
     ("frugalrl/DeepSea-v0", {}),
     ("frugalrl/DeepSea-v0", {"size": 4, "mapping_seed": 3}),
     ("frugalrl/TimeLimitChain-v0", {}),

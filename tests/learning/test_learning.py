@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import frugalrl.algos.dqn as dqn
+import frugalrl.algos.qrdqn as qrdqn
+import frugalrl.algos.rainbow as rainbow
 from frugalrl import build_config, evaluate_run, override, train
 from frugalrl.envs.toys import Catch, DeepSea, TimeLimitChain, optimal_value
 from frugalrl.math.td import q_loss
@@ -103,6 +105,49 @@ def test_catch_is_within_5_percent_of_the_optimum(seed: int, tmp_path: Path) -> 
 )
 def test_every_field_of_the_agent_solves_catch(setting: str, tmp_path: Path) -> None:
     assert learn(catch(0, setting), tmp_path / "run") >= 0.95 * Catch().optimal_return
+
+
+C51 = ("agent.kind=c51", "agent.v_min=-2", "agent.v_max=2", "agent.atoms=21")
+NOISE_ALONE = ("net.noisy_sigma0=0.5", "explore.epsilon.kind=constant", "explore.epsilon.start=0")
+AGENTS = {
+    "qrdqn": ("agent.kind=qrdqn", "agent.quantiles=21"),
+    "qrdqn-counteractive": ("agent.kind=qrdqn", "agent.quantiles=21", "explore.name=counteractive-mixed"),
+    "c51": C51,
+    "noisy": NOISE_ALONE,
+    "rainbow": (*C51, *NOISE_ALONE, "net.dueling=true", "replay.kind=prioritized", "replay.n_step=3"),
+    "drq": ('env.kwargs={"observation": "image"}', "agent.shift_pixels=1", "agent.intensity_scale=0.05"),
+}
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_solves_catch(agent: str, tmp_path: Path) -> None:
+    assert learn(catch(0, *AGENTS[agent]), tmp_path / "run") >= 0.95 * Catch().optimal_return
+
+
+def catch_by_table(*settings: str) -> RunConfig:
+    never = ("evaluation.every_env_steps=1_000_000", "budget.env_steps=15_000", "explore.epsilon.start=0.3")
+    return override(
+        build_config("frugalrl/Catch-v0", "tabular-q"), ['env.kwargs={"observation": "index"}', *never, *settings]
+    )
+
+
+@pytest.mark.parametrize("settings", [(), ("agent.double=true",), ("explore.name=counteractive-mixed",)])
+def test_a_table_solves_catch(settings: tuple[str, ...], tmp_path: Path) -> None:
+    assert learn(catch_by_table(*settings), tmp_path / "run") >= 0.95 * Catch().optimal_return
+
+
+@pytest.mark.parametrize("agent", ["qrdqn", "c51"])
+def test_a_distributional_agent_with_a_flipped_reward_fails(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, name = {"qrdqn": (qrdqn, "quantile_loss"), "c51": (rainbow, "categorical_loss")}[agent]
+    right = getattr(home, name)
+
+    def wrong(out_tm1: Any, a_tm1: Any, r_t: Any, *rest: Any, **settings: Any) -> Any:
+        return right(out_tm1, a_tm1, -r_t, *rest, **settings)
+
+    monkeypatch.setattr(home, name, wrong)
+    assert learn(catch(0, *AGENTS[agent]), tmp_path / "run") < 0.95 * Catch().optimal_return
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -147,7 +147,7 @@ def test_every_recipe_comes_back_from_json(name: str, env_id: str) -> None:
 def test_every_field_can_be_set_to_what_it_is(name: str) -> None:
     config = RECIPES[name].build("CartPole-v1")
     settings = []
-    for path in all_paths(RunConfig):
+    for path in all_paths(RunConfig, to_dict(config)):
         value: Any = to_dict(config)
         for key in path.split("."):
             value = value[key]

@@ -12,22 +12,29 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from frugalrl.algos.adam import Adam
+from frugalrl.algos.augment import Augment
 from frugalrl.cost.flops import bytes_min_forward, bytes_min_update, count_flops
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.td import q_loss
+from frugalrl.nets.heads import Head, Scalar
+from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
+from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, StateDict, Updated
+
+_ONLINE, _TARGET = 1, 2
+"""Purposes of the learner's noise; see `counted_rng`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DQNConfig:
-    """The learner: target, loss and optimiser."""
+class ValueConfig:
+    """What all agents with a value network share: target, optimiser, augmentation."""
 
     gamma: float = 0.99
     """Discount per agent step."""
@@ -36,14 +43,16 @@ class DQNConfig:
     batch_size: int = 32
     learning_rate: float = 1e-4
     adam_eps: float = 1.5e-4
-    huber_delta: float | None = 1.0
-    """Where the loss turns linear; None for the squared loss."""
     max_grad_norm: float | None = None
     """Clip the global gradient norm; None for no clipping."""
     target_period_updates: int = 1000
     """Updates between copies of the online network into the target network."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32."""
+    shift_pixels: int = 0
+    """Move each replayed image by up to so many pixels (DrQ, Yarats et al. 2021); 0 for none."""
+    intensity_scale: float = 0.0
+    """Multiply each replayed image by ``1 + scale * clip(N(0, 1), -2, 2)`` (DrQ); 0 for none."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
@@ -51,20 +60,68 @@ class DQNConfig:
         for name in ("batch_size", "target_period_updates", "learning_rate", "adam_eps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be positive")
-        for name in ("huber_delta", "max_grad_norm"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"agent.{name}={value}: must be positive, or None")
+        for name in ("shift_pixels", "intensity_scale"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise ValueError(f"agent.max_grad_norm={self.max_grad_norm}: must be positive, or None")
+
+    def head(self) -> Head:
+        """What the network's outputs mean."""
+        return Scalar()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DQNConfig(ValueConfig):
+    """The learner: target, loss and optimiser."""
+
+    kind: Literal["dqn"] = "dqn"
+    huber_delta: float | None = 1.0
+    """Where the loss turns linear; None for the squared loss."""
+
+    def __post_init__(self) -> None:
+        ValueConfig.__post_init__(self)
+        if self.huber_delta is not None and self.huber_delta <= 0:
+            raise ValueError(f"agent.huber_delta={self.huber_delta}: must be positive, or None")
+
+
+class Target(NamedTuple):
+    """What a loss sees of a batch besides the network's outputs, as tensors."""
+
+    a_tm1: Tensor
+    """[B] int64"""
+    r_t: Tensor
+    discount_t: Tensor
+    q_select_t: Tensor
+    """[B, A] values that choose the bootstrap action."""
+    weight: Tensor
+
+
+class Loss(NamedTuple):
+    """What a learner's loss answers."""
+
+    loss: Tensor
+    """Scalar, with its graph."""
+    td: Tensor
+    """[B] signed TD errors of the Q-values, detached."""
+    priority: Tensor | None = None
+    """[B] priorities, at least 0; None: the absolute TD errors."""
+    metrics: Mapping[str, Tensor] = {}
 
 
 class DQNLearner:
-    """Holds the online and the target network and the optimiser; each update is one gradient step."""
+    """Holds the online and the target network and the optimiser; each update is one gradient step.
+
+    Agents with another head override ``loss``.
+    """
+
+    config: ValueConfig
 
     def __init__(
         self,
-        config: DQNConfig,
+        config: ValueConfig,
         spec: EnvSpec,
-        build: Callable[[], nn.Module],
+        build: Callable[[], ValueNetwork],
         *,
         device: torch.device,
         seed: int,
@@ -73,7 +130,7 @@ class DQNLearner:
         """``timer`` is the loop thread's: the learner marks its laps in it."""
         self.config = config
         self.version = 0
-        self._device = device
+        self._device, self._seed = device, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._online = build()
@@ -83,6 +140,8 @@ class DQNLearner:
         # the target's forward runs on a rounded copy, made once per target period instead of once per update
         bf16 = config.precision == "bf16"
         self._target_net = copy.deepcopy(self._target).to(torch.bfloat16) if bf16 else self._target
+        self._noisy = has_noise(self._online)
+        self._augment = Augment(spec, config.shift_pixels, config.intensity_scale, seed)
         self._parameters = dict(self._online.named_parameters())
         self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
         self._autocast: Callable[[], AbstractContextManager[None]] = (
@@ -91,24 +150,30 @@ class DQNLearner:
         self._timer = timer
         self._costs = self._cost_of_update(spec)
 
+    def loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> Loss:
+        """The loss of the network's outputs at the start (with gradient) and the target network's at the end."""
+        assert isinstance(self.config, DQNConfig)
+        a_tm1, r_t, discount_t, q_select_t, weight = target
+        delta = self.config.huber_delta
+        return Loss(*q_loss(out_tm1, a_tm1, r_t, discount_t, out_t, q_select_t, weight=weight, huber_delta=delta))
+
     def update(self, replayed: Replayed) -> Updated:
         """One gradient step on a batch of numpy transitions."""
-        timer = self._timer
-        batch = replayed.batch
-        obs_tm1, a_tm1, r_t, discount_t, obs_t, weight = (
-            self._tensor(x)
-            for x in (batch.obs_tm1, batch.a_tm1, batch.r_t, batch.discount_t, batch.obs_t, replayed.weight)
+        timer, batch, head = self._timer, replayed.batch, self._online.head
+        images = self._augment(batch.obs_tm1, batch.obs_t, self.version)
+        obs_tm1, obs_t, a_tm1, r_t, discount_t, weight = (
+            self._tensor(x) for x in (*images, batch.a_tm1, batch.r_t, batch.discount_t, replayed.weight)
         )
+        if self._noisy:
+            self._set_noise()
         timer.lap("learner")
         with self._autocast():
             with torch.no_grad():
-                q_t = self._target_net(obs_t).float()
-                q_select_t = self._online(obs_t).float() if self.config.double else q_t
+                out_t = self._target_net(obs_t).float()
+                q_select_t = head.to_q(self._online(obs_t).float() if self.config.double else out_t)
             timer.lap("target")
-            q_tm1 = self._online(obs_tm1).float()
-        loss, td = q_loss(
-            q_tm1, a_tm1, r_t, discount_t, q_t, q_select_t, weight=weight, huber_delta=self.config.huber_delta
-        )
+            out_tm1 = self._online(obs_tm1).float()
+        loss, td, priority, extra = self.loss(out_tm1, out_t, Target(a_tm1, r_t, discount_t, q_select_t, weight))
         loss_value = loss.item()
         if not math.isfinite(loss_value):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {loss_value}", replayed)
@@ -120,19 +185,21 @@ class DQNLearner:
                 raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", replayed)
         self._optimizer.step()
         self.version += 1
-        td_host, q_host = td.cpu().numpy(), q_tm1.detach().cpu().numpy()
+        td_host, q_host = td.cpu().numpy(), head.to_q(out_tm1.detach()).cpu().numpy()
         td_abs = np.abs(td_host)
         metrics = {
             "loss": loss_value,
             "td_mean": float(td_host.mean()),
             "td_abs": float(td_abs.mean()),
             "q_mean": float(q_host.mean()),
+            **{name: float(value) for name, value in extra.items()},
         }
         timer.lap("learner")
         if self.version % self.config.target_period_updates == 0:
             self._set_target(self._online.state_dict())
             timer.lap("target")
-        return Updated(metrics=metrics, priorities=td_abs, costs=self._costs)
+        priorities = td_abs if priority is None else priority.cpu().numpy()
+        return Updated(metrics=metrics, priorities=priorities, costs=self._costs)
 
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, always in the same mapping: the next update changes them in place."""
@@ -156,6 +223,11 @@ class DQNLearner:
     def weights(self) -> dict[str, Tensor]:
         """The online network's parameters, detached."""
         return {name: p.detach() for name, p in self._parameters.items()}
+
+    def _set_noise(self) -> None:
+        """New noise for this update; online and target network have their own (Fortunato et al. 2018, section 3.1)."""
+        set_noise(self._online, counted_rng(self._seed, _ONLINE, self.version))
+        set_noise(self._target_net, counted_rng(self._seed, _TARGET, self.version))
 
     def _set_target(self, state: Mapping[str, Tensor]) -> None:
         self._target.load_state_dict(state)

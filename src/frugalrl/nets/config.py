@@ -17,6 +17,12 @@ class NetConfig:
     dueling: bool = False
     """Separate value and advantage streams (Wang et al. 2016); each stream has its own last hidden layer."""
 
+    noisy_sigma0: float | None = None
+    """Noisy dense layers (Fortunato et al. 2018) whose deviations begin at ``noisy_sigma0 / sqrt(inputs)``; 0.5 in the
+    paper, 0.1 in Dopamine's DER. None for ordinary layers."""
+
     def __post_init__(self) -> None:
+        if self.noisy_sigma0 is not None and not self.noisy_sigma0 > 0:
+            raise ValueError(f"net.noisy_sigma0={self.noisy_sigma0}: must be positive, or None for ordinary layers")
         if not self.hidden_units or min(self.hidden_units) < 1:
             raise ValueError(f"net.hidden_units={self.hidden_units}: give at least one width of at least 1")

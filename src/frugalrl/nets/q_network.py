@@ -1,31 +1,78 @@
-"""A Q-network: torso, hidden layers, head."""
+"""A value network: torso, hidden layers, head."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from frugalrl.nets.config import NetConfig
+from frugalrl.nets.heads import Head, Scalar, Tabular
+from frugalrl.nets.noisy import NoisyHidden, NoisyLinear
+from frugalrl.nets.table import Table
 from frugalrl.nets.torsos import Flat, Hidden, minatar, nature
 from frugalrl.types import EnvSpec, UserError
 
 
 class Dueling(nn.Module):
-    """Q = V + A - mean A, each from its own hidden layer (Wang et al. 2016, equation 9)."""
+    """Q = V + A - mean A, each from its own hidden layer (Wang et al. 2016, equation 9).
 
-    def __init__(self, features: int, hidden: int, num_actions: int) -> None:
+    With several outputs per action, the same for each of them (Hessel et al. 2018: logits of the support).
+    """
+
+    def __init__(
+        self, features: int, hidden: int, num_actions: int, outputs: int = 1, sigma0: float | None = None
+    ) -> None:
         super().__init__()
-        self.value = _stream(features, hidden, 1)
-        self.advantage = _stream(features, hidden, num_actions)
+        dense = Dense(sigma0)
+        self.outputs = outputs
+        self.value = nn.Sequential(dense.hidden(features, hidden), dense.linear(hidden, outputs))
+        self.advantage = nn.Sequential(dense.hidden(features, hidden), dense.linear(hidden, num_actions * outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         advantage: Tensor = self.advantage(x)
         value: Tensor = self.value(x)
+        if self.outputs > 1:
+            advantage, value = advantage.view(len(x), -1, self.outputs), value.unsqueeze(1)
+            return value + advantage - advantage.mean(1, keepdim=True)
         return value + advantage - advantage.mean(-1, keepdim=True)
 
 
-def _stream(features: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Hidden(features, hidden), nn.Linear(hidden, outputs))
+class PerAction(nn.Module):
+    """[B, A * N] -> [B, A, N]."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1, self.outputs)
+
+
+class Dense:
+    """Makes the dense layers: ordinary, or noisy where ``sigma0`` is given."""
+
+    def __init__(self, sigma0: float | None) -> None:
+        self._sigma0 = sigma0
+
+    def hidden(self, features: int, units: int) -> nn.Linear:
+        return Hidden(features, units) if self._sigma0 is None else NoisyHidden(features, units, self._sigma0)
+
+    def linear(self, features: int, units: int) -> nn.Linear:
+        return nn.Linear(features, units) if self._sigma0 is None else NoisyLinear(features, units, self._sigma0)
+
+
+class ValueNetwork(nn.Sequential):
+    """Observations in the environment's dtype -> the head's outputs, [B, A] or [B, A, N]."""
+
+    def __init__(self, *layers: Any, head: Head | None = None) -> None:
+        super().__init__(*layers)
+        self.head: Head = head or Scalar()
+
+    def q_values(self, obs: Tensor) -> Tensor:
+        """obs [B, *obs_shape] -> Q-values [B, A]."""
+        return self.head.to_q(self(obs))
 
 
 def torso_name(spec: EnvSpec, config: NetConfig) -> str:
@@ -47,8 +94,14 @@ def torso_name(spec: EnvSpec, config: NetConfig) -> str:
     return name
 
 
-def build_q_network(spec: EnvSpec, config: NetConfig) -> nn.Module:
-    """obs [B, *obs_shape] in the environment's dtype -> Q-values [B, A]. PyTorch's default initialisation."""
+def build_q_network(spec: EnvSpec, config: NetConfig, head: Head | None = None) -> ValueNetwork:
+    """Torso, hidden layers and head for an environment, with PyTorch's default initialisation.
+
+    ``head``: Q-values themselves when None. Raises UserError where the observation does not fit.
+    """
+    head = head or Scalar()
+    if isinstance(head, Tabular):
+        return ValueNetwork(_table(spec, head), head=head)
     name = torso_name(spec, config)
     layers: list[nn.Module] = []
     if name == "mlp":
@@ -60,14 +113,26 @@ def build_q_network(spec: EnvSpec, config: NetConfig) -> nn.Module:
         with torch.no_grad():
             features = torso(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))).shape[1]
         layers.extend(torso)
+    dense = Dense(config.noisy_sigma0)
     hidden = config.hidden_units[:-1] if config.dueling else config.hidden_units
     for width in hidden:
-        layers.append(Hidden(features, width))
+        layers.append(dense.hidden(features, width))
         features = width
     if config.dueling:
-        layers.append(Dueling(features, config.hidden_units[-1], spec.num_actions))
+        layers.append(Dueling(features, config.hidden_units[-1], spec.num_actions, head.outputs, config.noisy_sigma0))
     else:
-        layers.append(nn.Linear(features, spec.num_actions))
-    network = nn.Sequential(*layers)
+        layers.append(dense.linear(features, spec.num_actions * head.outputs))
+        if head.outputs > 1:
+            layers.append(PerAction(head.outputs))
+    network = ValueNetwork(*layers, head=head)
     # channels_last halves the cost of a convolution's training step on a CPU; it is a layout, not another function
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _table(spec: EnvSpec, head: Tabular) -> Table:
+    if spec.num_indices is None:
+        raise UserError(
+            f"a tabular agent needs index observations (a Discrete space), but {spec.id} gives {spec.obs_kind} "
+            f"observations of shape {spec.obs_shape}; use another recipe"
+        )
+    return Table(spec.num_indices, spec.num_actions, head.tables, head.init_std)

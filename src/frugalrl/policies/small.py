@@ -21,7 +21,7 @@ def numpy_forward(net: nn.Module) -> Forward | None:
     another order than torch does, so the last bits differ.
     """
     flat, *rest = net if isinstance(net, nn.Sequential) else [net]
-    linear = [m for m in rest if isinstance(m, nn.Linear)]
+    linear = [m for m in rest if isinstance(m, nn.Linear) and type(m) in (nn.Linear, Hidden)]
     if not isinstance(flat, Flat) or not linear or len(linear) < len(rest):
         return None
     num_indices = flat.num_indices

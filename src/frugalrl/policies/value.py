@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
+from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.small import numpy_forward
 from frugalrl.types import PolicySnapshot
+
+_ACTING = 0
+"""Purpose of the policy's noise; see `counted_rng`."""
 
 
 class ValuePolicy:
@@ -20,9 +24,17 @@ class ValuePolicy:
     free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], device: torch.device, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        build: Callable[[], ValueNetwork],
+        device: torch.device,
+        precision: str = "fp32",
+        noise_seed: int | None = None,
+    ) -> None:
+        """``noise_seed``: noisy layers act with noise from this seed, new for each ``draw``; None: with their means."""
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._net = build().to(device, dtype).requires_grad_(False)
+        self._net = build().to(device, dtype).requires_grad_(False).train(noise_seed is not None)
+        self._noise_seed = noise_seed if has_noise(self._net) else None
         self._device = device
         self._plain = device.type == "cpu" and dtype == torch.float32
         self._shared: Mapping[str, Any] | None = None
@@ -59,14 +71,16 @@ class ValuePolicy:
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
 
-    def q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """obs [B, *obs_shape] -> float32 [B, A] on the host."""
+    def q_values(self, obs: np.ndarray[Any, Any], draw: int = 0) -> np.ndarray[Any, Any]:
+        """obs [B, *obs_shape] -> float32 [B, A] on the host. ``draw``: running number of the noise, if any."""
         if self._small is not None:
             return self._small(obs)
+        if self._noise_seed is not None:
+            set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
         with torch.inference_mode():
             x = torch.from_numpy(obs)
             if self._plain:
-                return self._net(x).numpy()  # type: ignore[no-any-return]
+                return self._net.q_values(x).numpy()
             if self._device.type != "cpu":
                 x = x.to(self._device, non_blocking=True)
-            return self._net(x).float().cpu().numpy()  # type: ignore[no-any-return]
+            return self._net.q_values(x).float().cpu().numpy()

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.algos.tabular import TabularConfig
 from frugalrl.envs import default_protocol
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
+from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq_eps, otr
 from frugalrl.replay.config import ReplayConfig
 from frugalrl.run.config import BudgetConfig, EnvConfig, EvaluationConfig, RunConfig, ScheduleConfig
 from frugalrl.run.config_io import hint
@@ -23,43 +25,6 @@ class Recipe:
     name: str
     doc: str
     build: Callable[[str], RunConfig]
-
-
-def atari100k_ddqn(env_id: str) -> RunConfig:
-    """Double DQN + prioritised replay, no dueling, 100,000 steps: the base agent of the CoAct TD paper.
-
-    The paper leaves open what follows; these are choices. Learner: DQN Zoo's ``prioritized`` (one update per 4
-    steps, PER alpha 0.6, beta 0.4 -> 1, uniform mix 1e-3) with Adam instead of centred RMSProp. Target period, warm-up
-    and epsilon are scaled to a run of 100,000 steps: 500 updates, 1,600 steps, 1 -> 0.05 until step 20,000.
-    """
-    return RunConfig(
-        recipe="atari100k-ddqn",
-        env=EnvConfig(id=env_id, protocol="atari100k"),
-        net=NetConfig(torso="nature", hidden_units=(512,)),
-        agent=DQNConfig(
-            gamma=0.99,
-            double=True,
-            batch_size=32,
-            learning_rate=1e-4,
-            adam_eps=1.5e-4,
-            huber_delta=1.0,
-            max_grad_norm=10.0,
-            target_period_updates=500,
-        ),
-        replay=ReplayConfig(
-            kind="prioritized",
-            capacity_transitions=100_000,
-            alpha=0.6,
-            beta_start=0.4,
-            beta_end=1.0,
-            beta_steps=100_000,
-            uniform_share=1e-3,
-        ),
-        explore=ExploreConfig(epsilon=Schedule(kind="linear", start=1.0, end=0.05, start_step=1_600, steps=18_400)),
-        schedule=ScheduleConfig(warmup_env_steps=1_600, steps_per_round=4, updates_per_round=1),
-        evaluation=EvaluationConfig(every_env_steps=25_000),
-        budget=BudgetConfig(env_steps=100_000),
-    )
 
 
 def dqn_nature(env_id: str) -> RunConfig:
@@ -138,6 +103,23 @@ def classic_dqn(env_id: str) -> RunConfig:
     )
 
 
+def tabular_q(env_id: str) -> RunConfig:
+    """Q-learning on a table, one update per step, for index observations; ``agent.double=true`` for two tables.
+
+    Watkins and Dayan 1992. The replay holds one transition, so each is learned from once, when it is made.
+    """
+    return RunConfig(
+        recipe="tabular-q",
+        env=EnvConfig(id=env_id, protocol="plain"),
+        agent=TabularConfig(gamma=0.99, step_size=0.5),
+        replay=ReplayConfig(kind="uniform", capacity_transitions=1),
+        explore=ExploreConfig(epsilon=Schedule(kind="constant", start=0.1)),
+        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=1, updates_per_round=1),
+        evaluation=EvaluationConfig(every_env_steps=10_000),
+        budget=BudgetConfig(env_steps=50_000),
+    )
+
+
 def _first_line(build: Callable[[str], RunConfig]) -> str:
     return (build.__doc__ or "").strip().splitlines()[0]
 
@@ -146,9 +128,14 @@ RECIPES: dict[str, Recipe] = {
     name: Recipe(name, _first_line(build), build)
     for name, build in (
         ("atari100k-ddqn", atari100k_ddqn),
+        ("atari100k-qrdqn", atari100k_qrdqn),
+        ("der", der),
+        ("drq-eps", drq_eps),
+        ("otr", otr),
         ("dqn-nature", dqn_nature),
         ("minatar-dqn", minatar_dqn),
         ("classic-dqn", classic_dqn),
+        ("tabular-q", tabular_q),
     )
 }
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.dqn import DQNLearner
+from frugalrl.algos.agents import LEARNERS, Learner
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_made_by
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
-from frugalrl.nets.q_network import build_q_network
+from frugalrl.nets.q_network import ValueNetwork, build_q_network
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
 from frugalrl.run.config import RunConfig
@@ -24,7 +24,7 @@ from frugalrl.sampling.inline import InlineSampler
 from frugalrl.types import Cost, EnvSpec, UserError
 
 # one stream of random numbers per purpose: adding a part never shifts the draws of another
-_ENV, _EXPLORE, _NET, _REPLAY = range(4)
+_ENV, _EXPLORE, _NET, _REPLAY, _NOISE = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Parts:
     env: RowEnv
     sampler: InlineSampler
     replay: Replay
-    learner: DQNLearner
+    learner: Learner
     device: torch.device
 
 
@@ -61,8 +61,11 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
         training=True,
     )
     build = network_builder(config, env.spec)
-    policy = ValuePolicy(build, device, config.agent.precision)
-    learner = DQNLearner(config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer)
+    policy = ValuePolicy(build, device, config.agent.precision, noise_seed=stream_seed(config.seed, _NOISE))
+    make_learner = LEARNERS[type(config.agent)]
+    learner = make_learner(
+        config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer
+    )
     sampler = InlineSampler(
         env,
         policy,
@@ -77,9 +80,9 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
     return Parts(env, sampler, replay, learner, device)
 
 
-def network_builder(config: RunConfig, spec: EnvSpec) -> Callable[[], nn.Module]:
+def network_builder(config: RunConfig, spec: EnvSpec) -> Callable[[], ValueNetwork]:
     """Builds the configured network for this environment."""
-    return lambda: build_q_network(spec, config.net)
+    return lambda: build_q_network(spec, config.net, config.agent.head())
 
 
 def forward_cost(net: nn.Module, spec: EnvSpec, rows: int) -> Cost:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from frugalrl.algos.agents import AgentConfig
 from frugalrl.algos.dqn import DQNConfig
 from frugalrl.nets.config import NetConfig
 from frugalrl.replay.config import ReplayConfig
@@ -113,7 +114,7 @@ class RunConfig:
     """Name of the recipe this started from; the fields below are what counts."""
     env: EnvConfig
     net: NetConfig = field(default_factory=NetConfig)
-    agent: DQNConfig = field(default_factory=DQNConfig)
+    agent: AgentConfig = field(default_factory=DQNConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

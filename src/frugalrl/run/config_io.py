@@ -50,32 +50,77 @@ def override(config: C, settings: Sequence[str]) -> C:
         if not eq:
             raise UserError(f"--set {setting!r} has no '='; write --set agent.learning_rate=1e-3")
         node, cls, keys = tree, type(config), path.strip().split(".")
+        kind: Any = cls
         for depth, key in enumerate(keys):
+            cls = variant(cls, node)
             hints = get_type_hints(cls)
             if key not in hints:
                 whole = ".".join([*keys[:depth], key])
-                raise UserError(f"--set {path}: there is no field {whole!r}{hint(path, all_paths(type(config)))}")
+                raise UserError(f"--set {path}: there is no field {whole!r}{hint(path, all_paths(type(config), tree))}")
             if depth == len(keys) - 1:
-                if dataclasses.is_dataclass(hints[key]):
-                    fields = ", ".join(get_type_hints(hints[key]))
+                if _groups(hints[key]):
+                    fields = ", ".join(get_type_hints(variant(hints[key], node[key])))
                     raise UserError(f"--set {path} names a group; set one of its fields: {fields}")
-                node[key] = _parse(hints[key], text, path)
+                if key == "kind" and len(_groups(kind)) > 1:
+                    _change_kind(kind, node, text.strip(), path)
+                else:
+                    node[key] = _parse(hints[key], text, path)
                 break
-            if not dataclasses.is_dataclass(hints[key]):
+            if not _groups(hints[key]):
                 raise UserError(f"--set {path}: {'.'.join(keys[: depth + 1])} is a value, not a group of fields")
             node, cls = node[key], hints[key]
+            kind = cls
     return from_dict(type(config), tree)
 
 
-def all_paths(cls: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all fields of a dataclass tree."""
+def variant(kind: Any, data: Mapping[str, Any]) -> Any:
+    """The dataclass that data belongs to: of several, the one of that ``kind``; without a kind, the first.
+
+    Raises UserError for an unknown kind.
+    """
+    groups = _groups(kind)
+    if len(groups) <= 1 or "kind" not in data:
+        return groups[0] if groups else kind
+    known = {_kind_of(g): g for g in groups}
+    if data["kind"] not in known:
+        raise UserError(
+            f"kind={data['kind']!r}: expected one of {', '.join(known)}{hint(str(data['kind']), list(known))}"
+        )
+    return known[data["kind"]]
+
+
+def _groups(kind: Any) -> list[Any]:
+    """The dataclasses that a type allows."""
+    return [k for k in (get_args(kind) if _is_union(kind) else (kind,)) if dataclasses.is_dataclass(k)]
+
+
+def _kind_of(cls: Any) -> str:
+    (name,) = get_args(get_type_hints(cls)["kind"])
+    return str(name)
+
+
+def _change_kind(kind: Any, node: dict[str, Any], name: str, path: str) -> None:
+    """Another variant of a group: it keeps the fields that both have."""
+    if name not in (known := [_kind_of(g) for g in _groups(kind)]):
+        raise UserError(f"{path}={name!r}: expected one of {', '.join(known)}{hint(name, known)}")
+    fields = get_type_hints(variant(kind, {"kind": name}))
+    for key in set(node) - set(fields):
+        del node[key]
+    node["kind"] = name
+
+
+def all_paths(cls: Any, data: Mapping[str, Any] | None = None, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a dataclass tree; with ``data``, only of the variants that it holds."""
     paths: list[str] = []
     for name, kind in get_type_hints(cls).items():
-        if dataclasses.is_dataclass(kind):
-            paths += all_paths(kind, f"{prefix}{name}.")
-        else:
+        groups = _groups(kind)
+        if data is not None and groups:
+            groups = [variant(kind, data[name])]
+        for group in groups:
+            paths += all_paths(group, None if data is None else data[name], f"{prefix}{name}.")
+        if not groups:
             paths.append(prefix + name)
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def hint(word: str, known: Sequence[str]) -> str:
@@ -121,10 +166,10 @@ def _number(text: str, path: str) -> int | float:
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
     """Check a JSON value against a type and convert it; floats take integers, tuples take lists."""
-    if dataclasses.is_dataclass(kind):
+    if _groups(kind):
         if not isinstance(value, Mapping):
             raise UserError(f"{where}={value!r}: expected a group of fields")
-        return from_dict(kind, value, where)  # type: ignore[arg-type]
+        return from_dict(variant(kind, value), value, where)
     if _is_union(kind):
         if value is None and type(None) in get_args(kind):
             return None

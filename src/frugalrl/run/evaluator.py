@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from frugalrl.envs import named_protocol
+from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.assemble import forward_cost
 from frugalrl.run.config import RunConfig
@@ -20,7 +20,9 @@ from frugalrl.types import Cost, EnvSpec, PolicySnapshot, StateDict
 class Evaluator:
     """Scores snapshots; remembers when the next score is due."""
 
-    def __init__(self, config: RunConfig, spec: EnvSpec, build: Callable[[], nn.Module], device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, spec: EnvSpec, build: Callable[[], ValueNetwork], device: torch.device
+    ) -> None:
         self._config = config
         self._protocol = named_protocol(config.env.protocol)
         self._policy = ValuePolicy(build, device, config.agent.precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,34 @@ from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
 
+_CLIPPED = 0.05
+"""Share of the target probability beyond the support above which a user hears of it."""
+
 
 def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     """What a user should hear before the run gets going."""
+    found: list[str] = []
     if config.agent.precision == "bf16" and bf16_is_slow(device):
-        return (f"{SLOW_BF16}; leave out agent.precision=bf16",)
+        found.append(f"{SLOW_BF16}; leave out agent.precision=bf16")
+    epsilon = config.explore.epsilon
+    last = epsilon.end if epsilon.kind == "linear" else epsilon.start
+    if config.net.noisy_sigma0 is not None and config.agent.kind != "tabular" and last > 0:
+        found.append(
+            f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
+            f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
+        )
+    return tuple(found)
+
+
+def alarms(metrics: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
+    """(name, sentence) of what a user should hear about these means over the last updates; each once per run."""
+    clipped = metrics.get("support_clipped", 0.0)
+    if clipped > _CLIPPED:
+        sentence = (
+            f"{clipped:.0%} of the target probability lies beyond the support and is clipped; the rewards seen need a "
+            f"wider one: widen agent.v_min and agent.v_max"
+        )
+        return (("support", sentence),)
     return ()
 
 

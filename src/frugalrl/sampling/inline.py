@@ -122,7 +122,7 @@ class InlineSampler:
 
     def _forward(self, step: Step) -> np.ndarray[Any, Any]:
         self.forwards += 1
-        return self._policy.q_values(step.obs)
+        return self._policy.q_values(step.obs, self.forwards)
 
     def _mark(self) -> tuple[Step | None, int, int]:
         self._streams.mark()
