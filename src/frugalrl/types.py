@@ -253,6 +253,22 @@ class Collected:
     env_steps: int
     """Valid transitions in ``data``."""
     costs: Costs
+    q: Array | None = None
+    """[T, B, A] float32 Q-values that chose ``data.action``, NaN in rows without a forward pass; None: all without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an update has seen of its batch, for meters; numpy arrays."""
+
+    q_tm1: Array
+    """[B, A] Q-values of the online network at the start."""
+    td: Array
+    """[B] signed TD errors, target minus prediction."""
+    explored_tm1: Array
+    """[B] bool"""
+    keys: Array
+    """[B] int64 keys of the transitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +280,4 @@ class Updated:
     priorities: Array | None
     """[B] float64 for the keys of the batch, or None when the learner has no priorities."""
     costs: Costs
+    seen: Seen | None = None

@@ -26,7 +26,7 @@ from frugalrl.math.td import q_loss
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, StateDict, Updated
+from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
 _ONLINE, _TARGET = 1, 2
 """Purposes of the learner's noise; see `counted_rng`."""
@@ -199,7 +199,8 @@ class DQNLearner:
             self._set_target(self._online.state_dict())
             timer.lap("target")
         priorities = td_abs if priority is None else priority.cpu().numpy()
-        return Updated(metrics=metrics, priorities=priorities, costs=self._costs)
+        seen = Seen(q_host, td_host, batch.explored_tm1, replayed.keys)
+        return Updated(metrics=metrics, priorities=priorities, costs=self._costs, seen=seen)
 
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, always in the same mapping: the next update changes them in place."""

@@ -17,7 +17,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.heads import Head, Tabular
 from frugalrl.nets.noisy import counted_rng
 from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, StateDict, Updated
+from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
 _COIN = 4
 """Purpose of the coin of double Q-learning; see `counted_rng`."""
@@ -100,7 +100,8 @@ class TabularLearner:
             "q_mean": float(q_tm1.mean()),
         }
         self._timer.lap("learner")
-        return Updated(metrics=metrics, priorities=td_abs, costs=_ONE)
+        seen = Seen(q_tm1, td, batch.explored_tm1, replayed.keys)
+        return Updated(metrics=metrics, priorities=td_abs, costs=_ONE, seen=seen)
 
     def snapshot(self) -> PolicySnapshot:
         """The live table: the next update changes it in place."""
