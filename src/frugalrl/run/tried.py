@@ -59,7 +59,7 @@ class Tried:
             ).tolist()
             return spread
         newest = obs[:, :, -self._newest :] if self._newest else obs
-        return [[crc32(np.ascontiguousarray(frame)) for frame in row] for row in newest]
+        return [[crc32(frame.tobytes()) for frame in row] for row in newest]
 
     def share(self) -> float | None:
         """Untried pairs / all pairs of the states followed; None without any."""
