@@ -32,7 +32,8 @@ def _chain(args: arguments.Reproduce) -> int:
     from frugalrl.cli.words import duration, one_line
     from frugalrl.cost.machine import usable_cores
     from frugalrl.study import chain_files, chain_grid
-    from frugalrl.study.chain_result import compare, sentences, summary, td_and_speed
+    from frugalrl.study.chain_result import examine
+    from frugalrl.study.chain_words import sentences, summary
 
     began, cpu = time.monotonic(), _cpu_s()
     whole = {"gamma": chain_grid.GAMMAS, "alpha": chain_grid.ALPHAS, "eps": chain_grid.EPSILONS}
@@ -52,11 +53,11 @@ def _chain(args: arguments.Reproduce) -> int:
     )
     with chain_files.claimed(folder, overwrite=args.overwrite):
         results = chain_grid.run_grid(settings, seeds, processes=processes, on_batch=_tell)
-        found, correlation = compare(results), td_and_speed(results)
-        document = chain_files.write(folder, results, found, correlation)
+        study = examine(results)
+        document = chain_files.write(folder, results, study)
     wall_s, cpu_s = time.monotonic() - began, None if cpu is None else (_cpu_s() or 0.0) - cpu
     used = "CPU time not measured" if cpu_s is None else f"{cpu_s:.0f} CPU-seconds"
-    print("", *sentences(found), "", *summary(found, correlation), "", sep="\n", file=out)
+    print("", *sentences(study), "", *summary(study), "", sep="\n", file=out)
     print(f"done in {duration(wall_s)}, {used}; figure, tables and sentences: {folder}", file=out, flush=True)
     if args.json:
         print(one_line({**document, "folder": str(folder), "wall_s": wall_s, "cpu_s": cpu_s}))

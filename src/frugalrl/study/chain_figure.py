@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from frugalrl.study.chain_grid import COACT, EPS_GREEDY, Results, Setting
-from frugalrl.study.chain_result import NAMES, Against, half_width
+from frugalrl.study.chain_result import Against, half_width
+from frugalrl.study.chain_words import NAMES
 
 STYLES: dict[str, dict[str, Any]] = {
     COACT: {"color": "#d55e00", "linestyle": "-", "linewidth": 1.8},

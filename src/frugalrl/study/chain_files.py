@@ -20,7 +20,8 @@ import numpy as np
 from frugalrl.study import chain_figure
 from frugalrl.study.chain import Learner
 from frugalrl.study.chain_grid import COACT, EPS_GREEDY, Results
-from frugalrl.study.chain_result import Against, Correlation, half_width, per_seed, sentences, summary
+from frugalrl.study.chain_result import Against, Study, half_width, per_seed
+from frugalrl.study.chain_words import sentences, summary
 from frugalrl.types import RunFailed, UserError
 
 SENTENCES, SUMMARY, CURVES, SEEDS, FIGURE, RESULT = (
@@ -60,17 +61,17 @@ def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
         raise
 
 
-def write(folder: Path, results: Results, found: list[Against], correlation: Correlation) -> dict[str, Any]:
+def write(folder: Path, results: Results, study: Study) -> dict[str, Any]:
     """Write all files of a study and return the document of result.json. Raises RunFailed when the disk refuses."""
-    document = document_of(results, found, correlation)
+    document = document_of(results, study)
     parts = {name: folder / f".part-{name}" for name in NAMES}
     try:
-        parts[SENTENCES].write_text("\n".join([*sentences(found), *summary(found, correlation), ""]))
-        parts[SUMMARY].write_text(_csv(_summary_rows(found)))
+        parts[SENTENCES].write_text("\n".join([*sentences(study), *summary(study), ""]))
+        parts[SUMMARY].write_text(_csv(_summary_rows(study.against)))
         parts[CURVES].write_text(_csv(_curve_rows(results)))
         parts[SEEDS].write_bytes(gzip.compress(_csv(_seed_rows(results)).encode(), mtime=0))
         parts[RESULT].write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        chain_figure.draw(parts[FIGURE], results, found)
+        chain_figure.draw(parts[FIGURE], results, study.against)
         for name, part in parts.items():
             os.replace(part, folder / name)
     except OSError as error:
@@ -81,11 +82,11 @@ def write(folder: Path, results: Results, found: list[Against], correlation: Cor
     return document
 
 
-def document_of(results: Results, found: list[Against], correlation: Correlation) -> dict[str, Any]:
+def document_of(results: Results, study: Study) -> dict[str, Any]:
     """Everything the study found, for machines; nothing of the machine or the clock, so equal studies are equal."""
     rows = []
-    for setting, sentence in zip(results.settings, sentences(found), strict=True):
-        here = {a.method: a for a in found if a.setting == setting}
+    for setting, sentence in zip(results.settings, sentences(study), strict=True):
+        here = {a.method: a for a in study.against if a.setting == setting}
         sign = here[COACT].score_gain.sign
         parts = ("score", "final", "early_td", "score_gain", "final_gain", "early_td_gain")
         rows.append(
@@ -101,8 +102,9 @@ def document_of(results: Results, found: list[Against], correlation: Correlation
         "seeds": results.seeds,
         "iterations": len(results.returns),
         "settings": rows,
-        "summary": summary(found, correlation),
-        "td_and_speed": asdict(correlation),
+        "summary": summary(study),
+        "tuned": [asdict(t) for t in study.tuned],
+        "td_and_speed": asdict(study.td_and_speed),
         "versions": {
             "frugalrl": importlib.metadata.version("frugalrl"),
             "numpy": np.__version__,

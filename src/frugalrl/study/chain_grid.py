@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -177,7 +177,7 @@ def _results(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[int, Any]
             part = list(enumerate(tasks))[first::processes]
             worker = context.Process(target=_work, args=(theirs, part), daemon=True)
             workers[ours] = worker
-            with _interrupt_ignored():
+            with _interrupt_waits():
                 worker.start()
             theirs.close()
         running = set(workers)
@@ -208,17 +208,20 @@ def _work(pipe: Connection, tasks: Sequence[tuple[int, _Task]]) -> None:
             pipe.send((number, task.run()))
         except BrokenPipeError:  # the parent was killed: nobody waits for the rest
             return
+        except MemoryError:  # the parent says it in a sentence
+            raise SystemExit(1) from None
     pipe.close()
 
 
 @contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """A child started in here ignores Ctrl-C from its first instruction on; the parent ends it."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupt_waits() -> Iterator[None]:
+    """Ctrl-C comes after this block; a child started in it never sees one, its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # else the first child starts it, and it lets the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

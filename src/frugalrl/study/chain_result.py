@@ -1,4 +1,4 @@
-"""What the chain study shows: paired differences with intervals over seeds, and a plain sentence for each setting.
+"""What the chain study shows: differences paired by seed, with intervals over seeds.
 
 The score of a learner is its mean return over all iterations: one number for how fast it learns and where it ends.
 A difference is paired by seed, because all learners of a seed see the same initial values and draws. Intervals are
@@ -18,7 +18,6 @@ from frugalrl.study.chain_grid import COACT, EPS_GREEDY, METHODS, Results, Setti
 Floats = NDArray[np.float64]
 EARLY = 10
 """Iterations of the early phase that theorem 3.4 of the paper is about."""
-NAMES = {COACT: "CoAct", EPS_GREEDY: "epsilon-greedy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,6 @@ class Estimate:
     def sign(self) -> int:
         """1 or -1 where the interval lies on one side of 0; 0 where it holds 0: no difference shown."""
         return (self.low > 0) - (self.high < 0)
-
-    def __str__(self) -> str:
-        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,17 @@ class Against:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """CoAct against epsilon-greedy at one gamma and alpha, each with the eps that gives it the highest mean score."""
+
+    gamma: float
+    alpha: float
+    eps_coact: float
+    eps_epsilon_greedy: float
+    score_gain: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Correlation:
     """Spearman's rank correlation over settings, with a 95 % bootstrap interval over seeds."""
 
@@ -64,6 +71,21 @@ class Correlation:
     """None: fewer than 3 settings, or no spread."""
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All that is said about the results."""
+
+    against: list[Against]
+    """Every method in every setting."""
+    tuned: list[Tuned]
+    td_and_speed: Correlation
+
+
+def examine(results: Results) -> Study:
+    """Compare everything."""
+    return Study(compare(results), tune(results), td_and_speed(results))
 
 
 def t_quantile(df: int) -> float:
@@ -114,6 +136,23 @@ def compare(results: Results) -> list[Against]:
     return found
 
 
+def tune(results: Results) -> list[Tuned]:
+    """The comparison with eps tuned for each method; chosen and compared on the same seeds. Empty with one eps."""
+    score, _, _ = per_seed(results)
+    found: list[Tuned] = []
+    if len({s.eps for s in results.settings}) == 1:
+        return found
+    for gamma, alpha in dict.fromkeys((s.gamma, s.alpha) for s in results.settings):
+        here = [s for s in results.settings if (s.gamma, s.alpha) == (gamma, alpha)]
+        best = {
+            method: max((float(score[results.at(s, method)].mean()), s) for s in here)[1]
+            for method in (COACT, EPS_GREEDY)
+        }
+        mine, base = (score[results.at(s, method)] for method, s in best.items())
+        found.append(Tuned(gamma, alpha, best[COACT].eps, best[EPS_GREEDY].eps, estimate(mine - base)))
+    return found
+
+
 def td_and_speed(results: Results, *, resamples: int = 2_000) -> Correlation:
     """Whether a larger early TD gain of CoAct goes with a larger gain in score, over the settings."""
     score, _, early = per_seed(results)
@@ -138,86 +177,3 @@ def spearman(x: Floats, y: Floats) -> float | None:
     if any(np.ptp(r) == 0 for r in ranks):
         return None
     return float(np.corrcoef(ranks)[0, 1])
-
-
-# -- words -----------------------------------------------------------------------------------------------------------
-
-
-def sentences(found: list[Against]) -> list[str]:
-    """One for each setting: CoAct against epsilon-greedy, and which method has the highest mean."""
-    lines = []
-    for setting in dict.fromkeys(a.setting for a in found):
-        here = {a.method: a for a in found if a.setting == setting}
-        coact, base = here[COACT], here[EPS_GREEDY]
-        best = max(here.values(), key=lambda a: a.score.mean)
-        lines.append(
-            f"{setting}: {_speed(coact, base)}; {_end(coact, base)}. "
-            f"Highest mean of all methods: {NAMES.get(best.method, best.method)} ({_short(best.score.mean)})."
-        )
-    return lines
-
-
-def _speed(coact: Against, base: Against) -> str:
-    gain = coact.score_gain
-    means = f"mean return {_short(coact.score.mean)} against {_short(base.score.mean)}"
-    if gain.sign > 0:
-        return f"CoAct learns faster than epsilon-greedy by {gain} ({means})"
-    if gain.sign < 0:
-        return f"epsilon-greedy learns faster than CoAct by {_flipped(gain)} (CoAct's {means})"
-    return f"no difference shown between CoAct and epsilon-greedy: {gain} ({means})"
-
-
-def _end(coact: Against, base: Against) -> str:
-    gain = coact.final_gain
-    ends = f"{_short(coact.final.mean)} against {_short(base.final.mean)}"
-    if gain.sign == 0:
-        return f"at the end no difference shown: {gain} ({ends})"
-    which = f"CoAct is {gain} higher" if gain.sign > 0 else f"CoAct is {_flipped(gain)} lower"
-    return f"at the end {which} ({ends})"
-
-
-def summary(found: list[Against], correlation: Correlation) -> list[str]:
-    """What holds over all settings."""
-    settings = list(dict.fromkeys(a.setting for a in found))
-    of = {method: [a for a in found if a.method == method] for method in METHODS}
-    lines = [
-        f"{NAMES.get(m, m)} against epsilon-greedy, mean return: {_counts([a.score_gain for a in of[m]])}."
-        for m in METHODS
-        if m != EPS_GREEDY
-    ]
-    best = [max((a for a in found if a.setting == s), key=lambda a: a.score.mean).method for s in settings]
-    named = ", ".join(f"{NAMES.get(m, m)} {best.count(m)}" for m in METHODS if m in best)
-    lines.append(f"Highest mean return of all methods: {named} (of {len(settings)} settings).")
-    lines.append(
-        f"Early signed TD error (iterations 1 to {EARLY}), CoAct against epsilon-greedy: "
-        f"{_counts([a.early_td_gain for a in of[COACT]])}."
-    )
-    higher = [a for a in of[COACT] if a.early_td_gain.sign > 0]
-    slower = sum(a.score_gain.sign < 0 for a in higher)
-    lines.append(f"CoAct learns slower in {slower} of the {len(higher)} settings where its early TD error is higher.")
-    if correlation.rho is None:
-        lines.append("Early TD gain and gain in mean return: too few settings for a rank correlation.")
-    else:
-        lines.append(
-            f"Early TD gain and gain in mean return, rank correlation over {len(settings)} settings: "
-            f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}] (bootstrap over seeds)."
-        )
-    lines.append("Intervals are 95 % over seeds: where nothing differs, about 1 in 20 excludes 0 by chance.")
-    return lines
-
-
-def _counts(gains: list[Estimate]) -> str:
-    signs = [gain.sign for gain in gains]
-    return (
-        f"higher in {signs.count(1)}, lower in {signs.count(-1)}, no difference shown in {signs.count(0)} "
-        f"of {len(signs)} settings"
-    )
-
-
-def _flipped(gain: Estimate) -> Estimate:
-    return Estimate(-gain.mean, -gain.high, -gain.low)
-
-
-def _short(value: float) -> str:
-    text = f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-    return "0.00" if float(text) == 0 else text
