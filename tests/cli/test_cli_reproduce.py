@@ -18,6 +18,7 @@ import pytest
 from frugalrl.cli import main
 from frugalrl.cli.reproduce import free_folder
 from frugalrl.study import chain_files
+from frugalrl.study.chain_grid import METHODS
 
 TINY = ["--gamma", "0.9", "--alpha", "0.9", "0.5", "--eps", "0.25", "--seeds", "10", "--processes", "1"]
 
@@ -30,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         [sys.executable, "-m", "frugalrl.cli", "reproduce", "chain", *TINY, "--json", "--out", str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert "CoAct" in done.stderr
@@ -60,13 +61,13 @@ def test_every_file_is_whole_and_they_agree(study: tuple[Path, str]) -> None:
 
     with (folder / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 8
+    assert len(rows) == 2 * len(METHODS)
     with (folder / "curves.csv").open() as file:
         curves = list(csv.DictReader(file))
-    assert len(curves) == 2 * 8 * 100
+    assert len(curves) == 2 * len(METHODS) * 100
     with gzip.open(folder / "seeds.csv.gz", "rt") as file:
         seeds = list(csv.DictReader(file))
-    assert len(seeds) == 2 * 8 * 3
+    assert len(seeds) == 2 * len(METHODS) * 3
 
     coact = next(r for r in rows if r["method"] == "counteractive")
     curve = [float(r["return"]) for r in curves if r["method"] == "counteractive" and r["alpha"] == "0.9"]

@@ -25,8 +25,8 @@ COACT, EPS_GREEDY = "counteractive", "epsilon-greedy"
 MIXTURES = {COACT: 0.0, "mixed-0.25": 0.25, "mixed-0.5": 0.5, "mixed-0.75": 0.75, EPS_GREEDY: 1.0}
 """Uniform share of the exploration branch, by method."""
 GREEDY = "greedy"
-BONUSES = {"ucb-2": 2.0, "ucb-0.05": 0.05}
-"""c of UCB, by method: as printed in the paper, and scaled to action values of this size."""
+BONUSES = {"ucb-2": 2.0, "ucb-0.05": 0.05, "ucb-0": 0.0}
+"""c of UCB, by method: as printed in the paper; scaled to action values of this size; each action once, then greedy."""
 METHODS = (*MIXTURES, GREEDY, *BONUSES)
 
 MIN_SEEDS = 10
