@@ -85,4 +85,5 @@ def _cpu_s() -> float | None:
 def _tell(done: int, total: int) -> None:
     """One line that is written over, on a terminal only."""
     if sys.stderr.isatty():
-        print(f"\r{done} of {total} batches", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        text = "" if done == total else f"{done} of {total} batches"
+        print(f"{text:<30}", end="\r", file=sys.stderr, flush=True)

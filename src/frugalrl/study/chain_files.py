@@ -78,7 +78,8 @@ def write(folder: Path, results: Results, study: Study) -> dict[str, Any]:
         raise RunFailed(f"the results cannot be written to {folder}: {error.strerror or error}") from error
     finally:
         for part in parts.values():
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
     return document
 
 
