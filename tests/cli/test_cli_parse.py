@@ -25,6 +25,8 @@ USAGES = (
     "bill RUN --json",
     "list recipes --json",
     "doctor --json",
+    "reproduce chain --seeds 1_00 --gamma 0.9 --alpha 0.1 0.5 --eps 0.2 --quick --out DIR --overwrite --processes 1 "
+    "--json",
 )
 
 
@@ -139,7 +141,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom frugalrl.cli import main\n"
         f"main({words!r})\n"
-        "heavy = ('torch', 'numpy', 'gymnasium', 'rich', 'safetensors', 'ale_py')\n"
+        "heavy = ('torch', 'numpy', 'gymnasium', 'rich', 'safetensors', 'ale_py', 'matplotlib')\n"
         "assert not [name for name in heavy if name in sys.modules]\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -50,6 +50,10 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.listing import show_list
 
         return show_list(found)
+    if isinstance(found, arguments.Reproduce):
+        from frugalrl.cli.reproduce import reproduce
+
+        return reproduce(found)
     from frugalrl.cli.doctor import doctor
 
     return doctor(found)

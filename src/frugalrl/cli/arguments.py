@@ -66,6 +66,21 @@ def _device(text: str) -> str:
     return text
 
 
+def _values(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
+    def at_least_one(words: list[str]) -> tuple[Any, ...]:
+        if not words:
+            raise ValueError("one value or more is needed")
+        return tuple(read(word) for word in words)
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=metavar,
+        instance_from_str=at_least_one,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(part) for part in value],
+    )
+
+
 _NO_DEFAULT = arg(help_behavior_hint="")
 Steps = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
 Hours = Annotated[float | None, _value(_positive(read_number), "H"), _NO_DEFAULT]
@@ -78,6 +93,7 @@ Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
+Numbers = Annotated[tuple[float, ...], _values(read_number, "X"), _NO_DEFAULT]
 Words = tuple[str, ...]
 RunFolderArgument = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")]
 
@@ -180,6 +196,32 @@ class List:
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
     json: Flag = False
     """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reproduce:
+    """Put a published claim to the test: chain."""
+
+    topic: Annotated[Positional[str], arg(metavar="chain", help_behavior_hint="")]
+    """What to reproduce. chain: CoAct, epsilon-greedy, mixtures of both and UCB on the chain of "Counteractive RL"."""
+    seeds: Count = None
+    """Seeds of every method in every setting, 10 or more (default: 200; 50 with --quick)."""
+    gamma: Numbers = ()
+    """Discount factors (default: 0.9 0.99)."""
+    alpha: Numbers = ()
+    """Step sizes (default: 0.1 0.3 0.5 0.9)."""
+    eps: Numbers = ()
+    """Exploration probabilities (default: 0.05 0.15 0.25)."""
+    quick: Flag = False
+    """Four settings (alpha 0.3 0.9, eps 0.15), unless they are named."""
+    out: Folder = None
+    """Folder of the results (default: runs/chain-DATE-TIME)."""
+    overwrite: Flag = False
+    """Replace the results of an earlier study in the folder; other files stay."""
+    processes: Count = None
+    """Processes to use (default: one per usable core); their number does not change the results."""
+    json: Flag = False
+    """Print one JSON object at the end and nothing else on stdout; the rest goes to stderr."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
     "bill": ("BillOf", "Show the bill of a run."),
     "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
+    "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
     "doctor": ("Doctor", "Say what can be measured here, what will be modelled, and what is chosen why."),
 }
 """Class of the arguments and summary, by command; the overview needs no more, so it does not load the parser."""
@@ -47,6 +48,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "eval": ("frugal eval runs/NAME --episodes 100", "frugal eval runs/NAME --episodes 10 --seed 7 --json"),
     "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json"),
     "list": ("frugal list envs", "frugal list machines --prices my_prices.toml"),
+    "reproduce": (
+        "frugal reproduce chain",
+        "frugal reproduce chain --quick",
+        "frugal reproduce chain --seeds 500 --alpha 0.5 0.9 --eps 0.15 --json",
+    ),
     "doctor": ("frugal doctor", "frugal doctor --json"),
 }
 
@@ -69,7 +75,7 @@ def parse(argv: Sequence[str]) -> Any | None:
         raise UserError(f"a command is missing; use one of {', '.join(COMMANDS)}, or frugal --help")
     if word not in COMMANDS:
         kind = "option" if word.startswith("-") else "command"
-        raise UserError(f"unknown {kind} {word!r}{_near(word, list(COMMANDS)) or '; see frugal --help'}")
+        raise UserError(f"unknown {kind} {word!r}{near(word, list(COMMANDS)) or '; see frugal --help'}")
     return _parse_command(word, list(argv[1:]))
 
 
@@ -82,7 +88,7 @@ def kind_of(command: str) -> type[Any]:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         (
             USAGE,
@@ -146,11 +152,12 @@ def _stray_option(kind: type[Any], words: list[str]) -> str | None:
 
 def _unknown_option(name: str, kind: type[Any], word: str) -> UserError:
     option = word.partition("=")[0]
-    hint = _near(option, _options(kind)) or f"; see frugal {name} --help"
+    hint = near(option, _options(kind)) or f"; see frugal {name} --help"
     return UserError(f"frugal {name} has no option {option!r}{hint}")
 
 
-def _near(word: str, known: list[str]) -> str:
+def near(word: str, known: list[str]) -> str:
+    """``; did you mean 'x'?``, or nothing when no known word is near."""
     longer = [k for k in known if k.startswith(word) and len(word) > 3]  # --budget for --budget-steps
     near = longer or get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
@@ -173,7 +180,11 @@ def _sentence(box: str, name: str) -> str:
             break
     text = " ".join(" ".join(body).split())
     if title.startswith("Required"):
-        required = {"train": "ENV", "list": "a topic: recipes, envs, explorers, machines or prices"}
+        required = {
+            "train": "ENV",
+            "list": "a topic: recipes, envs, explorers, machines or prices",
+            "reproduce": "a topic: chain",
+        }
         return f"frugal {name} needs {required.get(name, 'RUN, the folder of a run')}"
     for start in ("Error parsing ", "Missing value for argument "):
         if text.startswith(start):

@@ -1,0 +1,1 @@
+"""Studies: published claims put to the test, with intervals over seeds."""
