@@ -8,19 +8,31 @@ from typing import Any
 import torch
 
 from frugalrl.cost.ledger import Ledger
+from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
+from frugalrl.sampling.exploration import ExploreConfig
 
 
 def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     """What a user should hear before the run gets going."""
-    if config.agent.precision == "bf16" and bf16_is_slow(device):
-        return (f"{SLOW_BF16}; leave out agent.precision=bf16",)
-    return ()
+    slow = config.agent.precision == "bf16" and bf16_is_slow(device)
+    return ((f"{SLOW_BF16}; leave out agent.precision=bf16",) if slow else ()) + tuple(
+        f"explore.{knob} is set, but the explorer {config.explore.name!r} does not read it; "
+        f"{' and '.join(e.name for e in EXPLORERS.values() if knob in e.knobs)} would"
+        for knob in unread_knobs(config.explore)
+    )
+
+
+def unread_knobs(explore: ExploreConfig) -> list[str]:
+    """Fields that were changed and that the chosen explorer does not read; every recipe sets epsilon, so not that."""
+    plain, reads = ExploreConfig(), EXPLORERS[explore.name].knobs
+    known = dict.fromkeys(k for e in EXPLORERS.values() for k in e.knobs if k != "epsilon")
+    return [k for k in known if k not in reads and getattr(explore, k) != getattr(plain, k)]
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:
@@ -53,7 +65,7 @@ def status_of(
     evaluator: Evaluator,
     used: Used,
     *,
-    epsilon: float,
+    epsilon: float | None,
     eur: float | None,
 ) -> Status:
     """This moment; starts a new window. Settle the ledger before."""
