@@ -34,10 +34,10 @@ from frugalrl.types import EnvSpec
 def ez_greedy(view: View, memory: Memory) -> Choice:
     """With probability eps a uniform action for n steps, n from a zeta distribution, else a maximiser of Q.
 
-    Dabney, Ostrovski and Barreto, "Temporally-Extended epsilon-Greedy Exploration", ICLR 2021, section 3 and
-    algorithm 1, with duration P(n) ~ n ** -ez_mu up to ez_max_steps. n counts all steps with the action, so that
-    ez_max_steps = 1 is epsilon-greedy; the algorithm as printed acts once more, because its first step is not counted.
-    A repetition ends with its episode.
+    Dabney, Ostrovski and Barreto, "Temporally-Extended epsilon-Greedy Exploration", ICLR 2021, appendix B, algorithm
+    1, with P(n) ~ n ** -ez_mu up to ez_max_steps. n counts all steps with the action, so that ez_max_steps = 1 is
+    epsilon-greedy; the pseudocode of the paper acts once more, because it does not count the first step. A repetition
+    ends with its episode.
 
     ``u[:, 0]`` decides whether the row begins a repetition, ``u[:, 1]`` picks its length, ``u[:, 2]`` the action.
     Inside a repetition the action is certain given the memory: log_mu is 0, whatever Q is. Memory: ``left`` [B] int64,
