@@ -53,6 +53,15 @@ def test_plain_lines() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+def test_an_explorer_without_epsilon_shows_none() -> None:
+    assert "epsilon" not in status_line(status(epsilon=None))
+    found, _ = screen(80)
+    found.start(HEADER)
+    text = " ".join(" ".join(rendered(found, found.render(status(epsilon=None)))).split())
+    found.close()
+    assert "epsilon none" in text
+
+
 def test_a_note_is_not_lost_when_the_run_does_not_start() -> None:
     stream = io.StringIO()
     reporter = Plain(stream)

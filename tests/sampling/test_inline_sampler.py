@@ -99,7 +99,7 @@ class FakePolicy:
         self.version = snapshot.version
         return 64
 
-    def q_values(self, obs: np.ndarray) -> np.ndarray:
+    def q_values(self, obs: np.ndarray, draw: int = 0) -> np.ndarray:
         self.seen.append(obs)
         return np.tile(np.array([0.0, -1.0, 1.0, 0.5], np.float32), (len(obs), 1))
 

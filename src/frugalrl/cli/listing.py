@@ -54,6 +54,7 @@ def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
             "name": e.name,
             "full support": e.full_support,
             "forward pass to explore": e.explored_needs_q,
+            "knobs": ", ".join(e.knobs),
             "what": _first_sentence(e.doc),
         }
         for e in EXPLORERS.values()

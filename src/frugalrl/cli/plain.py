@@ -94,7 +94,8 @@ def status_line(status: Status) -> str:
         parts.append(f"{short(status.steps_per_s)} steps/s")
     if status.eta_s is not None:
         parts.append(f"ETA {duration(status.eta_s)}")
-    parts.append(f"epsilon {short(status.epsilon)}")
+    if status.epsilon is not None:
+        parts.append(f"epsilon {short(status.epsilon)}")
     parts += [f"{name.replace('_', ' ')} {short(value)}" for name, value in status.metrics.items()]
     parts.append(f"CPU {duration(status.cpu_s)}")
     if status.eur is not None:

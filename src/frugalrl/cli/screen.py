@@ -220,7 +220,7 @@ def _learning(status: Status, speed: float | None) -> RenderableType:
         ),
         _facts(
             [
-                ("epsilon", short(status.epsilon)),
+                ("epsilon", "none" if status.epsilon is None else short(status.epsilon)),
                 ("loss", metric("loss")),
                 ("q mean", metric("q_mean")),
                 ("|td|", metric("td_abs")),

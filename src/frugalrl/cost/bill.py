@@ -59,7 +59,7 @@ def _machine_facts(machine: Machine) -> dict[str, Any]:
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
-_NETWORK_ROLES = frozenset({"inference", "learner", "target", "correction", "evaluation", "redone"})
+_NETWORK_ROLES = frozenset({"inference", "learner", "target", "correction", "evaluation", "probe", "redone"})
 _APPLIES: Mapping[str, frozenset[str]] = {
     "calls": frozenset({"environment", "inference", "learner", "target", "replay", "correction", "transport"}),
     "cpu_s": frozenset(ROLES) - {"waiting"},
@@ -225,6 +225,7 @@ _HELP: Mapping[str, str] = {
     "correction": "correcting fewer samples, or a sampler closer to the learner, would help most",
     "transport": "fewer and larger messages would help most",
     "evaluation": "evaluating less often or over fewer episodes would help most",
+    "probe": "fewer or no probe environments would help most",
     "startup": "the run is short: a longer one would spread the start-up",
     "checkpoint": "fewer checkpoints would help most",
     "reporting": "reporting less often would help most",

@@ -64,7 +64,18 @@ class EvaluationConfig:
     seed: int = 1_000_003
     """Seed of the evaluation's episodes and of its action noise: the same for every evaluation and method."""
 
+    probe_rows: int = 0
+    """Environments in which argmin and uniform actions are tried at each evaluation, for the meters of the theory;
+    billed apart, 0 for none."""
+    probe_steps: int = 200
+    """Agent steps of each of them."""
+
     def __post_init__(self) -> None:
+        if self.probe_rows < 0 or self.probe_steps < 1:
+            raise ValueError(
+                f"evaluation.probe_rows={self.probe_rows}, probe_steps={self.probe_steps}: "
+                f"need at least 0, and at least 1"
+            )
         if self.every_env_steps < 1 or self.rows < 1 or (self.episodes is not None and self.episodes < 1):
             raise ValueError(
                 f"evaluation.every_env_steps={self.every_env_steps}, rows={self.rows}, episodes={self.episodes}: "

@@ -11,7 +11,7 @@ import numpy as np
 
 from frugalrl.cost.meters import NativeThreads
 from frugalrl.envs import Protocol, make_env
-from frugalrl.math.explore import EXPLORERS
+from frugalrl.math.explore import epsilon_greedy
 from frugalrl.sampling.streams import RowStreams
 from frugalrl.types import Cost
 
@@ -61,14 +61,13 @@ def evaluate(
     done: list[list[tuple[float, int]]] = [[] for _ in range(rows)]
     streams = RowStreams(seed, rows)
     eps = np.full(rows, protocol.eval_epsilon)
-    choose = EXPLORERS["epsilon-greedy"].choose
     threads_clock = NativeThreads("evaluation", env.thread_ids)
     calls = steps = 0
     try:
         step = env.reset()
         missing = episodes
         while missing and not stop():
-            step = env.step(choose(q_values(step.obs), eps, streams.next(), 0.0).action)
+            step = env.step(epsilon_greedy(q_values(step.obs), eps, streams.next()).action)
             calls += 1
             steps += int(np.count_nonzero(step.valid))
             for episode in step.episodes:

@@ -50,7 +50,8 @@ class Status:
     score_step: int | None
     behaviour_return: float | None
     """Mean raw return of the last episodes of the exploring policy: not the score."""
-    epsilon: float
+    epsilon: float | None
+    """Probability of an exploratory action; None for an explorer that has none."""
     metrics: Mapping[str, float]
     """Means since the last status: loss, td_mean, td_abs, q_mean."""
     shares: Mapping[str, float]

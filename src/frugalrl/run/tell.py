@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from frugalrl.cost.ledger import Ledger
+from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
+from frugalrl.sampling.exploration import ExploreConfig
 
 _CLIPPED = 0.05
 """Share of the target probability beyond the support above which a user hears of it."""
@@ -22,29 +24,40 @@ _CLIPPED = 0.05
 
 def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     """What a user should hear before the run gets going."""
+    explore, noisy = config.explore, config.net.noisy_sigma0 is not None and config.agent.kind != "tabular"
     found: list[str] = []
     if config.agent.precision == "bf16" and bf16_is_slow(device):
         found.append(f"{SLOW_BF16}; leave out agent.precision=bf16")
-    epsilon = config.explore.epsilon
-    last = epsilon.end if epsilon.kind == "linear" else epsilon.start
-    if config.net.noisy_sigma0 is not None and config.agent.kind != "tabular" and last > 0:
-        found.append(
-            f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
-            f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
-        )
+    if noisy and "epsilon" in EXPLORERS[explore.name].knobs:
+        last = explore.epsilon.start if explore.epsilon.kind in ("constant", "ladder") else explore.epsilon.end
+        if last > 0:
+            found.append(
+                f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
+                f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
+            )
+    for knob in unread_knobs(explore):
+        readers = " and ".join(e.name for e in EXPLORERS.values() if knob in e.knobs)
+        found.append(f"explore.{knob} is set, but the explorer {explore.name!r} does not read it; {readers} would")
     return tuple(found)
 
 
-def alarms(metrics: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
+def alarms(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:
     """(name, sentence) of what a user should hear about these means over the last updates; each once per run."""
-    clipped = metrics.get("support_clipped", 0.0)
-    if clipped > _CLIPPED:
-        sentence = (
-            f"{clipped:.0%} of the target probability lies beyond the support and is clipped; the rewards seen need a "
-            f"wider one: widen agent.v_min and agent.v_max"
-        )
-        return (("support", sentence),)
-    return ()
+    clipped = metrics.get("support_clipped") or 0.0
+    if clipped <= _CLIPPED:
+        return ()
+    sentence = (
+        f"{clipped:.0%} of the target probability lies beyond the support and is clipped; the rewards seen need a "
+        f"wider one: widen agent.v_min and agent.v_max"
+    )
+    return (("support", sentence),)
+
+
+def unread_knobs(explore: ExploreConfig) -> list[str]:
+    """Fields that were changed and that the chosen explorer does not read; every recipe sets epsilon, so not that."""
+    plain, reads = ExploreConfig(), EXPLORERS[explore.name].knobs
+    known = dict.fromkeys(k for e in EXPLORERS.values() for k in e.knobs if k != "epsilon")
+    return [k for k in known if k not in reads and getattr(explore, k) != getattr(plain, k)]
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:
@@ -77,7 +90,7 @@ def status_of(
     evaluator: Evaluator,
     used: Used,
     *,
-    epsilon: float,
+    epsilon: float | None,
     eur: float | None,
 ) -> Status:
     """This moment; starts a new window. Settle the ledger before."""

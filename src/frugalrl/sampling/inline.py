@@ -8,8 +8,8 @@ import numpy as np
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.envs import RowEnv
-from frugalrl.math.explore import EXPLORERS, Choice, uniform
-from frugalrl.math.schedules import eps as epsilon_of_rows
+from frugalrl.math.explore import EXPLORERS, Choice, Knobs, Memory, View, counteractive, uniform
+from frugalrl.math.schedules import of_rows
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.streams import RowStreams
@@ -36,17 +36,27 @@ class InlineSampler:
         self._env = env
         self._policy = policy
         self._config = config
-        self._explorer = EXPLORERS[config.name]
+        self._explorer = explorer = EXPLORERS[config.name]
+        self._memory = explorer.start(env.spec, env.num_rows)
+        self._knobs = Knobs(
+            uniform_share=config.uniform_share,
+            ez_mu=config.ez_mu,
+            ez_max_steps=config.ez_max_steps,
+            ucb_c=config.ucb_c,
+            seed=seed,
+        )
         self._prefill = prefill_env_steps
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
         # without a consumer of mu a row that explores at random needs no forward pass
-        self._may_skip = not needs_log_mu and not self._explorer.explored_needs_q
+        self._explores = None if needs_log_mu else explorer.explores
         self._timer = timer
         self._loads = self._moved = 0
         self._step: Step | None = None
         self.env_steps = 0
         self.forwards = 0
+        self._q: np.ndarray[Any, Any] | None = None
+        """Q-values of the forward pass of this step, if there was one."""
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
@@ -78,12 +88,13 @@ class InlineSampler:
             block.add(self._step, _no_choice(env.num_rows), self._policy.version)
             timer.lap("environment")
         while self.env_steps - steps_before < n:
+            self._q = None
             choice = self._act(self._step)
             timer.lap("inference")
             self._step = step = env.step(choice.action)
             calls += 1
             timer.lap("environment")
-            block.add(step, choice, self._policy.version)
+            block.add(step, choice, self._policy.version, self._q)
             self.env_steps += int(np.count_nonzero(step.valid))
         steps = self.env_steps - steps_before
         data = block.rows()
@@ -98,15 +109,23 @@ class InlineSampler:
             "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
         }
         self._loads = self._moved = 0
-        return Collected(data=data, episodes=tuple(block.episodes), env_steps=steps, costs=costs)
+        return Collected(data=data, episodes=tuple(block.episodes), env_steps=steps, costs=costs, q=block.q())
 
-    def epsilon(self) -> float:
-        """The mean exploration probability over rows at this point of the run."""
+    def epsilon(self) -> float | None:
+        """The mean exploration probability over rows at this point of the run; None for a rule that has none."""
         if self.env_steps < self._prefill:
             return 1.0
-        return float(epsilon_of_rows(self._config.epsilon, self.env_steps, self._env.num_rows).mean())
+        if "epsilon" not in self._explorer.knobs:
+            return None
+        return float(of_rows(self._config.epsilon, self.env_steps, self._env.num_rows).mean())
 
     def _act(self, step: Step) -> Choice:
+        choice = self._choose(step)
+        if self._memory and step.last.any():
+            self._explorer.end(self._memory, step.last)
+        return choice
+
+    def _choose(self, step: Step) -> Choice:
         u = self._streams.next()
         if step.last.all():  # every row is about to be reset: its action is not used
             return _no_choice(len(u))
@@ -114,47 +133,75 @@ class InlineSampler:
         if prefilling and self._config.prefill == "uniform":
             return uniform(self._env.spec.num_actions, u)
         if prefilling:
-            return EXPLORERS["counteractive"].choose(self._forward(step), np.ones(len(u)), u, 0.0)
-        eps = epsilon_of_rows(self._config.epsilon, self.env_steps, len(u))
-        q = None if self._may_skip and (u[:, 0] < eps).all() else self._forward(step)
-        share = self._config.uniform_share
-        return self._explorer.choose(q, eps, u, share, num_actions=self._env.spec.num_actions)
+            return counteractive(self._forward(step), np.ones(len(u)), u)
+        explorer, config, memory = self._explorer, self._config, self._memory
+        eps = of_rows(config.epsilon, self.env_steps, len(u))
+        skip = self._explores is not None and self._explores(eps, u, memory).all()
+        view = View(
+            q=None if skip else self._forward(step),
+            obs=step.obs,
+            acts=~step.last,
+            eps=eps,
+            temperature=(
+                of_rows(config.temperature, self.env_steps, len(u)) if "temperature" in explorer.knobs else None
+            ),
+            u=u,
+            num_actions=self._env.spec.num_actions,
+            knobs=self._knobs,
+        )
+        return explorer.choose(view, memory)
 
     def _forward(self, step: Step) -> np.ndarray[Any, Any]:
         self.forwards += 1
-        return self._policy.q_values(step.obs, self.forwards)
+        self._q = q = self._policy.q_values(step.obs, self.forwards)
+        return q
 
-    def _mark(self) -> tuple[Step | None, int, int]:
+    def _mark(self) -> tuple[Step | None, int, int, Memory]:
         self._streams.mark()
         if self._step is not None:
             self._env.mark()
-        return self._step, self.env_steps, self.forwards
+        return self._step, self.env_steps, self.forwards, _copies(self._memory)
 
-    def _roll_back(self, step: Step | None, env_steps: int, forwards: int) -> None:
+    def _roll_back(self, step: Step | None, env_steps: int, forwards: int, memory: Memory) -> None:
         self._streams.roll_back()
-        self._step, self.env_steps, self.forwards = step, env_steps, forwards
+        self._step, self.env_steps, self.forwards, self._memory = step, env_steps, forwards, memory
         if step is not None:
             self._env.roll_back()
 
     def state_dict(self) -> StateDict:
-        """Streams, counters and the environment's own state. The standing observation is replayed, not saved."""
+        """Streams, counters, what the explorer remembers and the environment's own state. The standing observation is
+        replayed, not saved."""
         return {
             "env_steps": self.env_steps,
             "forwards": self.forwards,
             "started": self._step is not None,
             "streams": self._streams.state_dict(),
+            "explorer": _copies(self._memory),
             "env": self._env.state_dict() if self._step is not None else {},
         }
 
     def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
-        """Returns the rows that could not be brought back exactly and start a new episode."""
+        """Returns the rows that could not be brought back exactly and start a new episode.
+
+        Raises ValueError when the explorer remembers something else than was saved.
+        """
         self.env_steps = state["env_steps"]
         self.forwards = state["forwards"]
         self._streams.load_state_dict(state["streams"])
+        memory = _copies(state.get("explorer", {}))  # absent in checkpoints older than these memories
+        if _shapes(memory) != _shapes(self._memory):
+            raise ValueError(
+                f"the explorer {self._config.name!r} remembers {_shapes(self._memory)}, but {_shapes(memory)} was saved"
+            )
+        self._memory = memory
         if not state["started"]:
             return ()
         restored = self._env.load_state_dict(state["env"])
         self._step = restored.step
+        if self._memory and restored.not_restored:
+            ended = np.zeros(self._env.num_rows, np.bool_)
+            ended[list(restored.not_restored)] = True
+            self._explorer.end(self._memory, ended)
         return tuple(restored.not_restored)
 
     def close(self) -> None:
@@ -168,14 +215,24 @@ class _Block:
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
         self._versions: list[int] = []
+        self._q: list[np.ndarray[Any, Any] | None] = []
         self.episodes: list[Episode] = []
 
-    def add(self, step: Step, choice: Choice, version: int) -> None:
+    def add(self, step: Step, choice: Choice, version: int, q: np.ndarray[Any, Any] | None = None) -> None:
         self._steps.append(step)
         self._choices.append(choice)
         self._versions.append(version)
+        self._q.append(q)
         if step.episodes:
             self.episodes.extend(step.episodes)
+
+    def q(self) -> np.ndarray[Any, Any] | None:
+        """[T, B, A], NaN where no forward pass was made; None without any."""
+        made = next((q for q in self._q if q is not None), None)
+        if made is None:
+            return None
+        none = np.full_like(made, np.nan)
+        return np.array([none if q is None else q for q in self._q])
 
     def rows(self) -> Rows:
         steps, choices = self._steps, self._choices
@@ -191,6 +248,14 @@ class _Block:
             version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
             explored=np.array([c.explored for c in choices]),
         )
+
+
+def _copies(memory: Memory) -> Memory:
+    return {name: np.array(array) for name, array in memory.items()}
+
+
+def _shapes(memory: Memory) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in memory.items()}
 
 
 def _no_choice(rows: int) -> Choice:

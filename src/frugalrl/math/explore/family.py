@@ -1,12 +1,9 @@
-"""Exploration rules: pure functions that return the action and the probability with which it was chosen.
+"""One family of rules: a set of actions with probability eps, else a maximiser of Q.
 
-An explorer takes the Q-values of the acting network and three uniform draws per row, all from the row's own stream,
-so rows never share a draw. ``u[:, 0]`` decides whether the row explores, ``u[:, 1]`` picks the part of a mixed
-exploration branch, ``u[:, 2]`` picks the action inside the chosen set (all actions, or the tied ones).
-
-All rules here are one family. With probability eps the action comes from the exploration branch, which is uniform
-over all actions with probability ``share`` and uniform over the minimisers of Q otherwise; with probability 1 - eps it
-is uniform over the maximisers of Q::
+``u[:, 0]`` decides whether the row explores, ``u[:, 1]`` picks the part of a mixed exploration branch, ``u[:, 2]``
+picks the action inside the chosen set (all actions, or the tied ones). With probability eps the action comes from the
+exploration branch, which is uniform over all actions with probability ``share`` and uniform over the minimisers of Q
+otherwise; with probability 1 - eps it is uniform over the maximisers of Q::
 
     mu(a) = eps * (share / A + (1 - share) * [a in argmin Q] / #argmin) + (1 - eps) * [a in argmax Q] / #argmax
 
@@ -21,38 +18,23 @@ Ties are exact float equality; Q-values keep the dtype they come in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isfinite, log
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-
-
-class Choice(NamedTuple):
-    """What an explorer answers, one entry per row."""
-
-    action: NDArray[np.int64]
-    """[B] int64"""
-    log_mu: NDArray[np.float32]
-    """[B] float32: log-probability with which this action was chosen; NaN where it could not be known."""
-    explored: NDArray[np.bool_]
-    """[B] bool: the action came from the exploration branch."""
+from frugalrl.math.explore.rule import (
+    Choice,
+    Floats,
+    bad_eps,
+    below_eps,
+    check_all_explore,
+    check_eps,
+    check_shapes,
+    diverged,
+)
 
 
-class ChooseFn(Protocol):
-    """The signature of an exploration rule."""
-
-    def __call__(
-        self, q: Floats | None, eps: Floats, u: Floats, share: float, *, num_actions: int | None = None
-    ) -> Choice: ...
-
-
-def epsilon_greedy(
-    q: Floats | None, eps: Floats, u: Floats, share: float = 1.0, *, num_actions: int | None = None
-) -> Choice:
+def epsilon_greedy(q: Floats | None, eps: Floats, u: Floats, *, num_actions: int | None = None) -> Choice:
     """A uniform action with probability eps, else a maximiser of Q.
 
     Args:
@@ -60,7 +42,6 @@ def epsilon_greedy(
             ``num_actions`` must be given, and ``log_mu`` is known (-log A) only in rows with eps = 1, NaN elsewhere.
         eps: [B] in [0, 1].
         u: [B, 3] uniform draws in [0, 1).
-        share: not used; part of the common signature.
         num_actions: A; needed only without ``q``.
 
     Raises:
@@ -72,17 +53,15 @@ def epsilon_greedy(
     return _choose(q, eps, u, 1.0)
 
 
-def counteractive(
-    q: Floats | None, eps: Floats, u: Floats, share: float = 0.0, *, num_actions: int | None = None
-) -> Choice:
+def counteractive(q: Floats, eps: Floats, u: Floats) -> Choice:
     """A minimiser of Q with probability eps, else a maximiser of Q (CoAct TD, algorithm 1).
 
     Shapes and errors as in `epsilon_greedy`; ``q`` is always needed. Most actions have probability 0.
     """
-    return _choose(_needed(q, "counteractive"), eps, u, 0.0)
+    return _choose(q, eps, u, 0.0)
 
 
-def mixture(q: Floats | None, eps: Floats, u: Floats, share: float, *, num_actions: int | None = None) -> Choice:
+def mixture(q: Floats, eps: Floats, u: Floats, share: float) -> Choice:
     """With probability eps explore (uniform with probability ``share``, else a minimiser of Q), else a maximiser of Q.
 
     Shapes and errors as in `epsilon_greedy`; ``q`` is always needed; ``share`` in [0, 1].
@@ -91,7 +70,7 @@ def mixture(q: Floats | None, eps: Floats, u: Floats, share: float, *, num_actio
         raise ValueError(
             f"share is the uniform part of the exploration branch and must lie in [0, 1], but is {share!r}"
         )
-    return _choose(_needed(q, "counteractive-mixed"), eps, u, share)
+    return _choose(q, eps, u, share)
 
 
 def uniform(num_actions: int, u: Floats) -> Choice:
@@ -104,50 +83,8 @@ def uniform(num_actions: int, u: Floats) -> Choice:
     return Choice(action, log_mu, np.ones(len(u), np.bool_))
 
 
-@dataclass(frozen=True, slots=True)
-class Explorer:
-    """An exploration rule and what the rest must know about it."""
-
-    name: str
-    choose: ChooseFn
-    explored_needs_q: bool
-    """False: when every row explores, the forward pass can be skipped (``q=None``)."""
-    full_support: bool
-    """True: with eps > 0 (and share > 0) every action has positive probability, so dividing by mu is allowed."""
-    doc: str
-
-
-EXPLORERS: dict[str, Explorer] = {
-    e.name: e
-    for e in (
-        Explorer(
-            name="epsilon-greedy",
-            choose=epsilon_greedy,
-            explored_needs_q=False,
-            full_support=True,
-            doc="a uniform action with probability eps, else argmax Q",
-        ),
-        Explorer(
-            name="counteractive",
-            choose=counteractive,
-            explored_needs_q=True,
-            full_support=False,
-            doc="argmin Q with probability eps, else argmax Q (CoAct TD)",
-        ),
-        Explorer(
-            name="counteractive-mixed",
-            choose=mixture,
-            explored_needs_q=True,
-            full_support=True,
-            doc="with probability eps a uniform action (share p) or argmin Q (share 1-p), else argmax Q",
-        ),
-    )
-}
-
-
 def _choose(q: Floats, eps: Floats, u: Floats, share: float) -> Choice:
-    if q.ndim != 2 or eps.shape != q.shape[:1] or u.shape != (q.shape[0], 3):
-        raise ValueError(f"expected q [B, A], eps [B], u [B, 3], but got q {q.shape}, eps {eps.shape}, u {u.shape}")
+    check_shapes(q, eps, u)
     if q.shape[0] == 1:
         return _choose_one(q, float(eps[0]), u, share)
     return _choose_rows(q, eps, u, share)
@@ -156,9 +93,8 @@ def _choose(q: Floats, eps: Floats, u: Floats, share: float) -> Choice:
 def _choose_rows(q: Floats, eps: Floats, u: Floats, share: float) -> Choice:
     """The family of the module docstring, for any number of rows."""
     if not np.isfinite(q).all():
-        raise _diverged(q)
-    if not (eps >= 0.0).all() or not (eps <= 1.0).all():
-        raise _bad_eps(eps)
+        raise diverged(q)
+    check_eps(eps)
     rows, num_actions = q.shape
     low = q == q.min(axis=1, keepdims=True)
     high = q == q.max(axis=1, keepdims=True)
@@ -182,9 +118,9 @@ def _choose_one(q: Floats, eps: float, u: Floats, share: float) -> Choice:
     """`_choose_rows` for one row in plain Python: ten times faster there, and equal bit for bit (a test)."""
     values: list[float] = q[0].tolist()
     if not all(map(isfinite, values)):
-        raise _diverged(q)
+        raise diverged(q)
     if not 0.0 <= eps <= 1.0:
-        raise _bad_eps(np.asarray([eps]))
+        raise bad_eps(np.asarray([eps]))
     num_actions = len(values)
     low, high = min(values), max(values)
     num_low, num_high = values.count(low), values.count(high)
@@ -210,29 +146,9 @@ def _uniform_without_q(eps: Floats, u: Floats, num_actions: int | None) -> Choic
         raise ValueError("epsilon-greedy without q needs num_actions, but it is None")
     if eps.ndim != 1 or u.shape != (len(eps), 3):
         raise ValueError(f"expected eps [B], u [B, 3], but got eps {eps.shape}, u {u.shape}")
-    if not (eps >= 0.0).all() or not (eps <= 1.0).all():
-        raise _bad_eps(eps)
-    if not (u[:, 0] < eps).all():
-        row = int(np.argmin(u[:, 0] < eps))
-        raise ValueError(f"epsilon-greedy got no q, but row {row} does not explore (u={u[row, 0]}, eps={eps[row]})")
+    check_eps(eps)
+    check_all_explore("epsilon-greedy", below_eps(eps, u, {}), eps, u)
     choice = uniform(num_actions, u)
     # below eps = 1 the probability also depends on whether the action is greedy, which only q could tell
     choice.log_mu[eps < 1.0] = np.nan
     return choice
-
-
-def _needed(q: Floats | None, name: str) -> Floats:
-    if q is None:
-        raise ValueError(f"the explorer {name!r} needs q in every row, but q is None")
-    return q
-
-
-def _diverged(q: Floats) -> FloatingPointError:
-    row, action = (int(i) for i in np.argwhere(~np.isfinite(q))[0])
-    return FloatingPointError(
-        f"Q-values must be finite, but row {row}, action {action} is {q[row, action]}: the network has diverged"
-    )
-
-
-def _bad_eps(eps: Floats) -> ValueError:
-    return ValueError(f"eps must lie in [0, 1], but is {eps.tolist()}")
