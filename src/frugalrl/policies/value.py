@@ -20,11 +20,15 @@ class ValuePolicy:
     free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], device: torch.device, precision: str = "fp32") -> None:
+    def __init__(
+        self, build: Callable[[], nn.Module], device: torch.device, precision: str = "fp32", *, share: bool = True
+    ) -> None:
+        """``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``."""
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._net = build().to(device, dtype).requires_grad_(False)
         self._device = device
         self._plain = device.type == "cpu" and dtype == torch.float32
+        self._may_share = share
         self._shared: Mapping[str, Any] | None = None
         self._small = numpy_forward(self._net) if self._plain else None
         self.version = 0
@@ -45,7 +49,7 @@ class ValuePolicy:
                     raise ValueError(f"the snapshot has no parameter {name}")
                 if new.shape != parameter.shape:
                     raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
-                if new.dtype != parameter.dtype:
+                if new.dtype != parameter.dtype or not self._may_share:
                     parameter.copy_(new)
                     moved += new.nbytes + parameter.nbytes
                 elif new.data_ptr() != parameter.data_ptr():
@@ -55,6 +59,10 @@ class ValuePolicy:
         if self._small is not None:  # the parameters may lie elsewhere now
             self._small = numpy_forward(self._net)
         return moved
+
+    def snapshot(self) -> PolicySnapshot:
+        """What it acts with, in float32: loading it gives the same policy."""
+        return PolicySnapshot(version=self.version, parameters={n: p.float() for n, p in self._net.named_parameters()})
 
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
