@@ -97,10 +97,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     first, last = reader.marks[0], reader.marks[-1]
     steps, cpu_s, wall_s = last.env_steps - first.env_steps, last.cpu_s - first.cpu_s, last.wall_s - first.wall_s
     # a window is at least two seconds, so that the status lines themselves do not show in it
-    windows, start = [], first
+    windows, wall_windows, start = [], [], first
     for mark in reader.marks[1:]:
         if mark.wall_s - start.wall_s >= 2.0:
             windows.append(round((mark.env_steps - start.env_steps) / (mark.cpu_s - start.cpu_s), 3))
+            wall_windows.append(round((mark.env_steps - start.env_steps) / (mark.wall_s - start.wall_s), 3))
             start = mark
     roles: dict[str, dict[str, float]] = {"cpu_s": {}, "busy_s": {}}
     for row in outcome.bill.rows:
@@ -131,6 +132,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "steps_per_cpu_s": round(steps / cpu_s, 3),
         "steps_per_wall_s": round(steps / wall_s, 3),
         "steps_per_cpu_s_best_window": max(windows, default=None),
+        "steps_per_wall_s_best_window": max(wall_windows, default=None),
         "windows": windows,
         "frames": steps * work["frames_per_step"],
         "roles_cpu_s_whole_run": roles["cpu_s"],

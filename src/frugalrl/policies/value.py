@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frugalrl.policies.small import numpy_forward
 from frugalrl.types import PolicySnapshot
@@ -30,6 +30,8 @@ class ValuePolicy:
         self._plain = device.type == "cpu" and dtype == torch.float32
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
+        self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
+        """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         self._small = numpy_forward(self._net) if self._plain else None
         self.version = 0
 
@@ -41,6 +43,11 @@ class ValuePolicy:
         self.version = snapshot.version
         if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
             return 0
+        if self._copied is not None and snapshot.parameters is self._copied[0]:
+            _, mine, theirs, moved = self._copied
+            with torch.no_grad():
+                torch._foreach_copy_(mine, theirs)
+            return moved
         moved = 0
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
@@ -56,6 +63,9 @@ class ValuePolicy:
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        if not self._may_share:
+            own = dict(self._net.named_parameters())
+            self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
         if self._small is not None:  # the parameters may lie elsewhere now
             self._small = numpy_forward(self._net)
         return moved

@@ -57,6 +57,7 @@ def pipelined(
         published = learner.snapshot().version
     while True:
         hand.begin(collect)
+        timer.lap("waiting")
         updated, failure = (
             ([], None)
             if counters.learner_ahead
