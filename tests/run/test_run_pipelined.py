@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,18 @@ from kill_resume import differences, flat
 from run_support import breakout, cartpole
 from test_run_loop import Tape
 
+from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.meters import LapTimer
-from frugalrl.run.assemble import Parts, assemble
+from frugalrl.run.assemble import Parts, assemble, network_builder
 from frugalrl.run.config import RunConfig, ScheduleConfig
+from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.events import events
 from frugalrl.run.loop import Counters, Event
 from frugalrl.run.pipelined import pipelined
+from frugalrl.run.state import RunState
+from frugalrl.run.tell import about, header_of
 from frugalrl.run.worker import Worker
-from frugalrl.types import Collected, Cost, EnvFailed, NonFiniteLoss
+from frugalrl.types import Collected, Cost, EnvFailed, NonFiniteLoss, UserError
 from oracles.hands import Dawdling, LearnerFirst, SamplerFirst
 
 LAG = "schedule.lag_blocks=1"
@@ -258,3 +263,35 @@ def test_the_lag_is_real() -> None:
     np.testing.assert_array_equal(in_turn[0].collected.data.obs, in_pipe[0].collected.data.obs)
     assert [len(e.updated) for e in in_turn] == [len(e.updated) for e in in_pipe[1:]] + [1]
     assert "learner/online/1.weight" in differences(serial, lagging)
+
+
+# -- around it ---------------------------------------------------------------------------------------------------------
+
+
+def test_another_lag_is_refused() -> None:
+    with pytest.raises(UserError, match=r"schedule\.lag_blocks=2: must be 0 \(serial\) or 1 \(pipelined\)"):
+        cartpole("schedule.lag_blocks=2")
+
+
+def test_the_first_line_and_the_bill_say_which_loop_it_is() -> None:
+    for lag, name in ((0, "inline"), (1, "inline, pipelined")):
+        config = cartpole(f"schedule.lag_blocks={lag}")
+        header = header_of(config, device="cpu", folder=Path("run"), resumed_at=None)
+        assert header.sampler == about(header)["sampler"] == name
+
+
+def test_a_checkpoint_of_older_code_is_read() -> None:
+    """It knows nothing of a learner that is ahead."""
+    config = cartpole(LAG)
+    parts = [assemble(config, started()) for _ in range(2)]
+    old, new = (
+        RunState(p, Counters(), Evaluator(config, p.env.spec, network_builder(config, p.env.spec), p.device), Ledger())
+        for p in parts
+    )
+    state = old.state_dict()
+    assert "acting" not in state
+    del state["counters"]["learner_ahead"]
+    assert new.load_state_dict(state) == ()
+    assert new.counters == Counters()
+    for p in parts:
+        p.sampler.close()
