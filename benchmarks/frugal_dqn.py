@@ -1,6 +1,6 @@
 """Time FrugalRL's DQN on the work of ``peer_sb3_dqn.py``: the whole `train`, with its ledger, as a user runs it.
 
-    python benchmarks/frugal_dqn.py pong --steps 4000 --warmup 2000 --precision fp32
+    python benchmarks/frugal_dqn.py pong --steps 4000 --warmup 2000 --precision fp32 [--lag-blocks 1]
 
 Clocks are read at the first status after --warmup and at the end of the budget, before the final evaluation. The last
 line of the output is one JSON object with the fields of the peer's.
@@ -64,6 +64,7 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
         f"schedule.warmup_env_steps={work['learning_starts']}",
         f"schedule.steps_per_round={work['steps_per_update']}",
         "schedule.updates_per_round=1",
+        f"schedule.lag_blocks={args.lag_blocks}",
         f"evaluation.every_env_steps={10 * (args.steps + args.warmup)}",
         "evaluation.episodes=1",
         "evaluation.rows=1",
@@ -96,14 +97,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     first, last = reader.marks[0], reader.marks[-1]
     steps, cpu_s, wall_s = last.env_steps - first.env_steps, last.cpu_s - first.cpu_s, last.wall_s - first.wall_s
     # a window is at least two seconds, so that the status lines themselves do not show in it
-    windows, start = [], first
+    windows, wall_windows, start = [], [], first
     for mark in reader.marks[1:]:
         if mark.wall_s - start.wall_s >= 2.0:
             windows.append(round((mark.env_steps - start.env_steps) / (mark.cpu_s - start.cpu_s), 3))
+            wall_windows.append(round((mark.env_steps - start.env_steps) / (mark.wall_s - start.wall_s), 3))
             start = mark
-    roles = {
-        row.role: row.value for row in outcome.bill.rows if row.section == "role" and row.name == "cpu_s" and row.value
-    }
+    roles: dict[str, dict[str, float]] = {"cpu_s": {}, "busy_s": {}}
+    for row in outcome.bill.rows:
+        if row.section == "role" and row.name in roles and row.role and row.value:
+            roles[row.name][row.role] = row.value
     libraries = ("torch", "numpy", "gymnasium", "ale-py")
     return {
         "peer": "frugalrl",
@@ -116,6 +119,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "threads": 1,
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "precision": args.precision,
+        "lag_blocks": args.lag_blocks,
         "device": "cpu",
         "warmup_steps": first.env_steps,
         "agent_steps": steps,
@@ -128,9 +132,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "steps_per_cpu_s": round(steps / cpu_s, 3),
         "steps_per_wall_s": round(steps / wall_s, 3),
         "steps_per_cpu_s_best_window": max(windows, default=None),
+        "steps_per_wall_s_best_window": max(wall_windows, default=None),
         "windows": windows,
         "frames": steps * work["frames_per_step"],
-        "roles_cpu_s_whole_run": roles,
+        "roles_cpu_s_whole_run": roles["cpu_s"],
+        "roles_busy_s_whole_run": roles["busy_s"],
         "work": work,
     }
 
@@ -141,6 +147,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=2_000)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--lag-blocks", type=int, choices=(0, 1), default=0, help="1: the pipelined loop")
     parser.add_argument("--explorer", default="epsilon-greedy")
     parser.add_argument("--epsilon", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,7 @@
 """Kill -9 a run, resume it, and see whether it ends as if nothing had happened.
 
-    python benchmarks/kill_resume.py --work DIR [--games breakout cartpole] [--points 20] [--seed 0] [--log FILE.json]
+    python benchmarks/kill_resume.py --work DIR [--games breakout cartpole] [--points 20] [--seed 0] [--lag-blocks 1]
+        [--log FILE.json]
 
 Per game: one uninterrupted run, then runs that are killed one to three times each at seeded step counts (every fourth
 kill waits for the checkpoint writer) and resumed to the end. Weights, optimiser, target, replay, streams, counters,
@@ -33,7 +34,7 @@ FRUGAL = {
 }
 COMMON = (
     "schedule.warmup_env_steps=64 agent.batch_size=8 agent.target_period_updates=20 net.hidden_units=16 "
-    "evaluation.episodes=2 evaluation.rows=2 checkpoint.every_s={every_s}"
+    "evaluation.episodes=2 evaluation.rows=2 checkpoint.every_s={every_s} schedule.lag_blocks={lag_blocks}"
 )
 TRAIN = {
     "cartpole": (
@@ -88,9 +89,9 @@ class Checked:
 # -- one run ---------------------------------------------------------------------------------------------------------
 
 
-def command(game: str, folder: Path, seed: int, every_s: float) -> list[str]:
+def command(game: str, folder: Path, seed: int, every_s: float, lag_blocks: int = 0) -> list[str]:
     """The command that starts a run."""
-    words = TRAIN[game].format(every_s=every_s).split()
+    words = TRAIN[game].format(every_s=every_s, lag_blocks=lag_blocks).split()
     return [*FRUGAL[game], *words, "--seed", str(seed), "--out", str(folder)]
 
 
@@ -141,9 +142,11 @@ def newest_checkpoint(folder: Path) -> int:
     return max((int(f.name.split("-")[2]) for f in (folder / "checkpoints").glob("[0-9]*-step-*")), default=0)
 
 
-def killed_run(game: str, folder: Path, seed: int, plan: Sequence[tuple[str, int]], every_s: float) -> Iterator[Kill]:
+def killed_run(
+    game: str, folder: Path, seed: int, plan: Sequence[tuple[str, int]], every_s: float, lag_blocks: int = 0
+) -> Iterator[Kill]:
     """Start a run, kill it at each point of the plan, resume it to the end."""
-    words = command(game, folder, seed, every_s)
+    words = command(game, folder, seed, every_s, lag_blocks)
     resume = [*FRUGAL[game], "resume", str(folder), "--quiet"]
     for where, step in plan:
         died = kill_at(words, folder, where, step)
@@ -269,17 +272,17 @@ def plans(game: str, points: int, rng: np.random.Generator) -> list[list[tuple[s
     return found
 
 
-def play(game: str, work: Path, points: int, seed: int) -> tuple[list[Kill], list[Checked]]:
+def play(game: str, work: Path, points: int, seed: int, lag_blocks: int = 0) -> tuple[list[Kill], list[Checked]]:
     """All kills of one game; prints a line for each."""
     baseline = work / f"{game}-uninterrupted"
-    to_the_end(command(game, baseline, seed, 600.0))
+    to_the_end(command(game, baseline, seed, 600.0, lag_blocks))
     rng = np.random.default_rng([seed, len(game)])
     all_kills: list[Kill] = []
     checked: list[Checked] = []
     for number, plan in enumerate(plans(game, points, rng)):
         folder = work / f"{game}-{number:02d}"
         kills = []
-        for kill in killed_run(game, folder, seed, plan, EVERY_S[game]):
+        for kill in killed_run(game, folder, seed, plan, EVERY_S[game], lag_blocks):
             kills.append(kill)
             print(in_words(kill), flush=True)
         result = compare(game, folder, baseline, kills)
@@ -321,12 +324,13 @@ def main() -> int:
     parser.add_argument("--games", nargs="+", default=["breakout", "cartpole"], choices=sorted(TRAIN))
     parser.add_argument("--points", type=int, default=20, help="kills per game")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lag-blocks", type=int, choices=(0, 1), default=0, help="1: the pipelined loop")
     parser.add_argument("--log", type=Path, help="JSON with every kill")
     args = parser.parse_args()
     kills: list[Kill] = []
     checked: list[Checked] = []
     for game in args.games:
-        new_kills, new_checked = play(game, args.work, args.points, args.seed)
+        new_kills, new_checked = play(game, args.work, args.points, args.seed, args.lag_blocks)
         kills += new_kills
         checked += new_checked
     good = sum(result.equal for result in checked)

@@ -94,6 +94,32 @@ def test_a_snapshot_that_was_copied_is_not_shared() -> None:
     np.testing.assert_array_equal(policy.q_values(obs), before)
 
 
+def test_a_policy_that_does_not_share_keeps_what_it_loaded() -> None:
+    policy, teacher, obs = ValuePolicy(build, CPU, share=False), learner(), observations(3)
+    weights = sum(p.nbytes for p in teacher.weights().values())
+    assert policy.load(teacher.snapshot()) == 2 * weights, "read and written"
+    before = policy.q_values(obs)
+    np.testing.assert_array_equal(before, online(teacher, obs))
+    update(teacher)
+    np.testing.assert_array_equal(policy.q_values(obs), before)
+    assert policy.load(teacher.snapshot()) == 2 * weights
+    np.testing.assert_array_equal(policy.q_values(obs), online(teacher, obs))
+    assert not np.array_equal(policy.q_values(obs), before)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_its_own_snapshot_makes_the_same_policy(precision: str) -> None:
+    teacher, obs = learner(), observations(3)
+    policy, other = ValuePolicy(build, CPU, precision, share=False), ValuePolicy(build, CPU, precision, share=False)
+    update(teacher)
+    policy.load(teacher.snapshot())
+    copied = policy.snapshot()
+    assert all(p.dtype == torch.float32 for p in copied.parameters.values())
+    other.load(copied)
+    assert other.version == 1
+    np.testing.assert_array_equal(other.q_values(obs), policy.q_values(obs))
+
+
 def test_another_memory_layout_gives_the_same_values() -> None:
     """A checkpoint holds contiguous arrays; the learner's convolutions are channels-last."""
     teacher, obs = learner(), observations(3)

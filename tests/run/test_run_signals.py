@@ -22,10 +22,10 @@ TRAIN = [
 ]  # fmt: skip
 
 
-def stop_at(folder: Path, step: int, number: signal.Signals) -> tuple[int, str, str]:
+def stop_at(folder: Path, step: int, number: signal.Signals, *settings: str) -> tuple[int, str, str]:
     """Start a long run, send a signal at a step; returns the exit code and what it said."""
     process = subprocess.Popen(
-        [*TRAIN, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*TRAIN, *settings, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         deadline = time.monotonic() + 120

@@ -153,6 +153,18 @@ def test_pieces_of_any_size_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) 
         assert other == pytest.approx(results[0])
 
 
+def test_blocks_without_a_forward_pass_are_left_out() -> None:
+    blocks = mixed_blocks(600)
+    silent = [replace(c, q=None) for c in blocks[:100]]
+    meter = BranchMeter(gamma=0.5, share=0.5)
+    for c in silent:
+        meter.add(c)
+    assert set(meter.close().values()) == {None}
+    for c in (*silent, *blocks[100:]):
+        meter.add(c)
+    assert meter.close()["td_gap"] == pytest.approx(5 / 3, abs=0.1)
+
+
 def test_a_rule_that_is_no_mixture_has_no_slack() -> None:
     meters = TheoryMeters(INDEX, 0.9, None, 10)
     update = Updated(metrics={}, priorities=None, costs={}, seen=seen([[0, 1, 2]], [1.0], [True], [3]))

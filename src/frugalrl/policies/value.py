@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
@@ -29,15 +30,23 @@ class ValuePolicy:
         build: Callable[[], ValueNetwork],
         device: torch.device,
         precision: str = "fp32",
+        *,
         noise_seed: int | None = None,
+        share: bool = True,
     ) -> None:
-        """``noise_seed``: noisy layers act with noise from this seed, new for each ``draw``; None: with their means."""
+        """``noise_seed``: noisy layers act with noise from this seed, new for each ``draw``; None: with their means.
+
+        ``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``.
+        """
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._net = build().to(device, dtype).requires_grad_(False).train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
         self._device = device
         self._plain = device.type == "cpu" and dtype == torch.float32
+        self._may_share = share
         self._shared: Mapping[str, Any] | None = None
+        self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
+        """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         self._small = numpy_forward(self._net) if self._plain else None
         self.version = 0
 
@@ -49,6 +58,11 @@ class ValuePolicy:
         self.version = snapshot.version
         if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
             return 0
+        if self._copied is not None and snapshot.parameters is self._copied[0]:
+            _, mine, theirs, moved = self._copied
+            with torch.no_grad():
+                torch._foreach_copy_(mine, theirs)
+            return moved
         moved = 0
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
@@ -57,16 +71,23 @@ class ValuePolicy:
                     raise ValueError(f"the snapshot has no parameter {name}")
                 if new.shape != parameter.shape:
                     raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
-                if new.dtype != parameter.dtype:
+                if new.dtype != parameter.dtype or not self._may_share:
                     parameter.copy_(new)
                     moved += new.nbytes + parameter.nbytes
                 elif new.data_ptr() != parameter.data_ptr():
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        if not self._may_share:
+            own = dict(self._net.named_parameters())
+            self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
         if self._small is not None:  # the parameters may lie elsewhere now
             self._small = numpy_forward(self._net)
         return moved
+
+    def snapshot(self) -> PolicySnapshot:
+        """What it acts with, in float32: loading it gives the same policy."""
+        return PolicySnapshot(version=self.version, parameters={n: p.float() for n, p in self._net.named_parameters()})
 
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())

@@ -20,6 +20,7 @@ from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import hint
+from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.types import Cost, EnvSpec, UserError
 
@@ -36,10 +37,15 @@ class Parts:
     replay: Replay
     learner: Learner
     device: torch.device
+    sampler_timer: LapTimer
+    """The loop thread's own when the sampler works in it."""
+    hand: Worker
+    """The thread that collects in a pipelined loop; idle otherwise."""
 
 
 def assemble(config: RunConfig, timer: LapTimer) -> Parts:
-    """Build environment, sampler, replay and learner, which mark their laps in the loop thread's ``timer``.
+    """Build environment, sampler, replay and learner, which mark their laps in the loop thread's ``timer``, or in a
+    timer of the sampler's own where that works in another thread.
 
     Raises UserError for what does not fit together.
     """
@@ -47,9 +53,9 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
         raise UserError(f"unknown explorer {config.explore.name!r}{hint(config.explore.name, list(EXPLORERS))}")
     device = pick_device(config.device)
     torch.set_num_threads(config.threads)
-    if config.threads > 1:  # the workers of the pool work for whoever computes in this thread
-        _, workers = threads_made_by(lambda: torch.ones(1 << 20).add_(1))
-        timer.watch(workers)
+    watch_tensor_threads(config.threads, timer)
+    pipelined = config.schedule.lag_blocks > 0
+    sampler_timer = LapTimer() if pipelined else timer
     protocol = named_protocol(config.env.protocol)
     env = make_env(
         config.env.id,
@@ -61,7 +67,8 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
         training=True,
     )
     build = network_builder(config, env.spec)
-    policy = ValuePolicy(build, device, config.agent.precision, noise_seed=stream_seed(config.seed, _NOISE))
+    noise_seed = stream_seed(config.seed, _NOISE)
+    policy = ValuePolicy(build, device, config.agent.precision, noise_seed=noise_seed, share=not pipelined)
     make_learner = LEARNERS[type(config.agent)]
     learner = make_learner(
         config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer
@@ -73,11 +80,18 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
         prefill_env_steps=config.schedule.warmup_env_steps,
         seed=stream_seed(config.seed, _EXPLORE),
         inference_cost=forward_cost(build(), env.spec, config.env.rows),
-        timer=timer,
+        timer=sampler_timer,
     )
     rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
     replay = Replay(config.replay, env.spec, config.env.rows, config.agent.gamma, rng)
-    return Parts(env, sampler, replay, learner, device)
+    return Parts(env, sampler, replay, learner, device, sampler_timer, Worker("sampler"))
+
+
+def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
+    """Let ``timer`` follow the tensor threads of the calling thread; every thread that computes has its own."""
+    if threads > 1:
+        _, workers = threads_made_by(lambda: torch.ones(1 << 20).add_(1))
+        timer.watch(workers)
 
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Callable[[], ValueNetwork]:

@@ -42,8 +42,13 @@ class ScheduleConfig:
     steps_per_round: int = 4
     """Agent steps of each row between two rounds of updates."""
     updates_per_round: int = 1
+    lag_blocks: int = 0
+    """0: collect a block, then make the updates due (serial). 1: collect a block in a second thread while the updates
+    due after the block before are made (pipelined)."""
 
     def __post_init__(self) -> None:
+        if self.lag_blocks not in (0, 1):
+            raise ValueError(f"schedule.lag_blocks={self.lag_blocks}: must be 0 (serial) or 1 (pipelined)")
         if self.warmup_env_steps < 1 or self.steps_per_round < 1 or self.updates_per_round < 1:
             raise ValueError(
                 f"schedule.warmup_env_steps={self.warmup_env_steps}, steps_per_round={self.steps_per_round}, "

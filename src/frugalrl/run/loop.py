@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay import Replay
 from frugalrl.run.config import ScheduleConfig
-from frugalrl.types import Collected, Cost, Costs, NonFiniteLoss, PolicySnapshot, Replayed, Updated
+from frugalrl.types import Collected, Cost, Costs, EnvFailed, NonFiniteLoss, PolicySnapshot, Replayed, Updated
 
 
 class Sampler(Protocol):
@@ -34,18 +34,21 @@ class Counters:
 
     env_steps: int = 0
     updates: int = 0
+    learner_ahead: bool = False
+    """An environment failed in a pipelined round: its updates are made, its block is still to be collected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One block: what was collected, what was learned, what it cost."""
+    """One round: what was collected, what was learned, what it cost."""
 
-    collected: Collected
+    collected: Collected | None
+    """None when an environment failed and the block was dropped, while the learner worked."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
-    """What was counted; the seconds are on the loop thread's timer."""
-    failure: NonFiniteLoss | None = None
-    """The learner could not finish this block's updates; the reader raises it once the block is booked."""
+    """What was counted; the seconds are on the timers of the threads."""
+    failure: NonFiniteLoss | EnvFailed | None = None
+    """Why this round could not be finished; the reader raises it once the round is booked."""
 
 
 def serial(
@@ -70,24 +73,46 @@ def serial(
         replay.add(collected.data)
         counters.env_steps += collected.env_steps
         timer.lap("replay")
-        updated: list[Updated] = []
-        failure: NonFiniteLoss | None = None
-        if counters.env_steps >= schedule.warmup_env_steps and replay.can_sample(batch_size):
-            for _ in range(schedule.updates_per_round):
-                replayed = replay.sample(batch_size, env_step=counters.env_steps)
-                timer.lap("replay")
-                try:
-                    update = learner.update(replayed)
-                except NonFiniteLoss as error:
-                    failure = error
-                    break
-                if update.priorities is not None:
-                    replay.set_priorities(replayed.keys, update.priorities)
-                updated.append(update)
-                counters.updates += 1
-            timer.lap("replay")
+        updated, failure = make_updates(learner, replay, schedule, counters, batch_size=batch_size, timer=timer)
+        if updated:
             sampler.load(learner.snapshot())
             timer.lap("transport")
-        moved = row_bytes * collected.data.last.size + batch_bytes * len(updated)
-        traffic = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
-        yield Event(collected, tuple(updated), (collected.costs, traffic, *(u.costs for u in updated)), failure)
+        yield Event(collected, tuple(updated), costs_of(collected, updated, row_bytes, batch_bytes), failure)
+
+
+def make_updates(
+    learner: Learner,
+    replay: Replay,
+    schedule: ScheduleConfig,
+    counters: Counters,
+    *,
+    batch_size: int,
+    timer: LapTimer,
+) -> tuple[list[Updated], NonFiniteLoss | None]:
+    """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short."""
+    updated: list[Updated] = []
+    if counters.env_steps < schedule.warmup_env_steps or not replay.can_sample(batch_size):
+        return updated, None
+    for _ in range(schedule.updates_per_round):
+        replayed = replay.sample(batch_size, env_step=counters.env_steps)
+        timer.lap("replay")
+        try:
+            update = learner.update(replayed)
+        except NonFiniteLoss as error:
+            return updated, error
+        if update.priorities is not None:
+            replay.set_priorities(replayed.keys, update.priorities)
+        updated.append(update)
+        counters.updates += 1
+    timer.lap("replay")
+    return updated, None
+
+
+def costs_of(
+    collected: Collected | None, updated: Sequence[Updated], row_bytes: int, batch_bytes: int
+) -> tuple[Costs, ...]:
+    """What a round has counted, with the replay's traffic."""
+    moved = batch_bytes * len(updated) + (0 if collected is None else row_bytes * collected.data.last.size)
+    traffic = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
+    own = () if collected is None else (collected.costs,)
+    return (*own, traffic, *(u.costs for u in updated))

@@ -17,15 +17,24 @@ from frugalrl.envs import make_env, named_protocol
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.value import ValuePolicy
+from frugalrl.run.assemble import forward_cost
 from frugalrl.run.config import RunConfig
 from frugalrl.run.theory import BranchMeter, Meters
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.inline import InlineSampler
-from frugalrl.types import Cost, PolicySnapshot
+from frugalrl.types import Cost, EnvSpec, PolicySnapshot
 
 _RULE = ExploreConfig(
     name="counteractive-mixed", uniform_share=0.5, epsilon=Schedule(kind="constant", start=0.5), prefill="uniform"
 )
+
+
+def make_probe(
+    config: RunConfig, spec: EnvSpec, build: Callable[[], ValueNetwork], device: torch.device
+) -> Probe | None:
+    """The probe that a configuration asks for, if any."""
+    rows = config.evaluation.probe_rows
+    return Probe(config, build, device, forward_cost(build(), spec, rows)) if rows else None
 
 
 class Probe:

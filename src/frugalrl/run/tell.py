@@ -67,7 +67,7 @@ def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int |
         protocol=config.env.protocol,
         recipe=config.recipe,
         explorer=config.explore.name,
-        sampler="inline",
+        sampler="inline, pipelined" if config.schedule.lag_blocks else "inline",
         seed=config.seed,
         threads=config.threads,
         device=device,

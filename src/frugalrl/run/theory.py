@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.math.theory import branch_sums, disadvantage_gap, slack_of
+from frugalrl.run.config import RunConfig
 from frugalrl.run.loop import Event
 from frugalrl.run.tried import Tried
 from frugalrl.types import Collected, EnvSpec, Seen, StateDict
@@ -46,6 +47,8 @@ class TheoryMeters:
             self._updates += 1
             if update.seen is not None and self._updates % EVERY == 0:
                 self._replayed.add(update.seen)
+        if event.collected is None:
+            return
         self._tried.add(event.collected.data)
         if self._branches is not None:
             self._branches.add(event.collected)
@@ -68,6 +71,15 @@ class TheoryMeters:
         self._updates = state["updates"]
         self._tried.load_state_dict(state["tried"])
         self._replayed.last_key[:], self._replayed.last_argmin[:] = state["key"], state["argmin"]
+
+
+def theory_meters(config: RunConfig, spec: EnvSpec) -> TheoryMeters:
+    """The meters of a run."""
+    # what epsilon-greedy explores with is the mixture without its argmin part; only its rows with Q-values count
+    shares = {"counteractive-mixed": config.explore.uniform_share, "epsilon-greedy": 1.0}
+    rows = config.env.rows
+    num_keys = -(-config.replay.capacity_transitions // rows) * rows
+    return TheoryMeters(spec, config.agent.gamma, shares.get(config.explore.name), num_keys)
 
 
 class ReplayedMeter:
@@ -142,7 +154,11 @@ class BranchMeter:
         """All transitions whose successor's Q-values are known; the newest row waits for its successor."""
         names = ("action", "reward", "discount", "valid", "explored")
         parts: dict[str, list[NDArray[Any]]] = {n: [getattr(c.data, n) for c in self._pending] for n in names}
-        parts["q"] = [_q_of(c) for c in self._pending]
+        made = next((c.q for c in self._pending if c.q is not None), None)
+        if made is None:  # not one forward pass: a new beginning
+            self._pending, self._rows, self._before = [], 0, None
+            return
+        parts["q"] = [_q_of(c, made.shape[2]) for c in self._pending]
         if self._before is not None:
             parts = {n: [self._before[n], *arrays] for n, arrays in parts.items()}
         rows = {n: np.concatenate(arrays) for n, arrays in parts.items()}
@@ -171,8 +187,11 @@ class BranchMeter:
         return dict.fromkeys(BRANCH_METERS) if parts is None else {n: getattr(parts, n) for n in BRANCH_METERS}
 
 
-def _q_of(collected: Collected) -> NDArray[Any]:
-    return collected.q if collected.q is not None else np.full((*collected.data.action.shape, 1), np.nan, np.float32)
+def _q_of(collected: Collected, num_actions: int) -> NDArray[Any]:
+    if collected.q is not None:
+        q: NDArray[Any] = collected.q
+        return q
+    return np.full((*collected.data.action.shape, num_actions), np.nan, np.float32)
 
 
 def _ratio(part: float, whole: float) -> float | None:

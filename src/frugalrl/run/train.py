@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from frugalrl.cost import Bill, make_bill, score_row, to_json
-from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
 from frugalrl.cost.meters import LapTimer, NativeThreads
@@ -22,13 +21,17 @@ from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
 from frugalrl.run.evaluator import Evaluator, score_to_json
-from frugalrl.run.loop import Counters, Event, serial
+from frugalrl.run.events import events
+from frugalrl.run.loop import Counters, Event
+from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import lost_work
 from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
+from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
-from frugalrl.run.tell import about, cautions, header_of, progress_line, status_of
+from frugalrl.run.tell import about, alarms, cautions, header_of, progress_line, status_of
+from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
 from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
 
@@ -106,7 +109,8 @@ class Run:
     def __init__(self, config: RunConfig, reporter: Reporter, *, tables: Tables | None, whole_process: bool) -> None:
         self._tables = load_tables() if tables is None else tables
         self._machine = detect_machine(self._tables, config.machine)
-        self._ledger = Ledger(whole_process=whole_process, energy=EnergyCounters())
+        lanes = 1 + config.schedule.lag_blocks
+        self._ledger = Ledger(whole_process=whole_process, lanes=lanes, energy=EnergyCounters())
         if config.budget.eur is not None:
             cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
         self._config = config
@@ -116,15 +120,22 @@ class Run:
         self._ledger.follow(self._timer)
         self._parts = parts = assemble(config, self._timer)
         self._ledger.follow(NativeThreads("environment", parts.env.thread_ids))
+        if parts.sampler_timer is not self._timer:
+            self._ledger.follow(parts.sampler_timer)
         self._spec = parts.env.spec
         self._counters = Counters()
-        self._evaluator = Evaluator(config, self._spec, network_builder(config, self._spec), parts.device)
+        build = network_builder(config, self._spec)
+        self._evaluator = Evaluator(config, self._spec, build, parts.device)
+        self._theory = theory_meters(config, self._spec)
+        self._probe = make_probe(config, self._spec, build, parts.device)
+        self._state = RunState(parts, self._counters, self._evaluator, self._ledger, self._theory)
         self._window = Window()
         now = self._ledger.sessions[-1]
         # clocks of this process as the ledger counts them, cheap enough to be read after every block
         self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
         self._session = 0
         self._logged_at = -_LOG_EVERY_S
+        self._told: set[str] = set()
         self._progress: Progress | None = None
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
@@ -142,7 +153,8 @@ class Run:
         """Free the environments and the run folder; harmless when called twice."""
         if self._progress is not None:
             self._progress.close()
-        self._parts.sampler.close()
+        if self._parts.hand.close():  # a thread that hangs in an environment must not be freed under its feet
+            self._parts.sampler.close()
 
     @property
     def evaluated_at(self) -> int | None:
@@ -194,19 +206,8 @@ class Run:
         return RunFailed(how_to_go_on(sentence, self._record.path, self._checkpoints.newest_step))
 
     def _loop(self, interrupt: Interrupt) -> str:
-        parts, config = self._parts, self._config
-        events = serial(
-            parts.sampler,
-            parts.learner,
-            parts.replay,
-            config.schedule,
-            self._counters,
-            num_rows=config.env.rows,
-            batch_size=config.agent.batch_size,
-            row_bytes=bytes_min_replay_row(self._spec),
-            batch_bytes=bytes_min_replay_sample(self._spec, config.agent.batch_size, n_step=config.replay.n_step),
-            timer=self._timer,
-        )
+        config = self._config
+        rounds = events(config, self._parts, self._counters, self._timer)
         saved_at = time.monotonic()
         if self._evaluator.due(self._counters.env_steps):  # the process before was interrupted while it evaluated
             self._evaluate(interrupt)
@@ -214,7 +215,7 @@ class Run:
             reason = self._reason(interrupt)
             if reason is not None:
                 return reason
-            self._read(next(events))
+            self._read(next(rounds))
             if self._evaluator.due(self._counters.env_steps):
                 self._evaluate(interrupt)
             if self._window.age_s >= self._reporter.interval_s:
@@ -235,18 +236,20 @@ class Run:
         return reason
 
     def _read(self, event: Event) -> None:
-        """Book one block."""
+        """Book one round."""
         ledger, collected = self._ledger, event.collected
         for costs in event.costs:
             ledger.charge_all(costs)
-        ledger.count(
-            agent_steps=collected.env_steps,
-            frames=collected.env_steps * self._spec.frames_per_step,
-            updates=len(event.updated),
-            episodes=len(collected.episodes),
-            invalid_rows=collected.data.last.size - collected.env_steps,
-        )
+        ledger.count(updates=len(event.updated))
+        if collected is not None:
+            ledger.count(
+                agent_steps=collected.env_steps,
+                frames=collected.env_steps * self._spec.frames_per_step,
+                episodes=len(collected.episodes),
+                invalid_rows=collected.data.last.size - collected.env_steps,
+            )
         self._window.add(event)
+        self._theory.read(event)
         self._write_progress()
         self._timer.lap("reporting")
         if event.failure is not None:
@@ -271,6 +274,11 @@ class Run:
         self._reporter.score(steps, score)
         self._warn_of_costly_evaluation(used.cpu_s)
         self._timer.lap("reporting")
+        if self._probe is not None:
+            meters, cost = self._probe.run(self._parts.learner.snapshot())
+            self._ledger.charge("probe", cost)
+            self._timer.lap("probe")
+            self._record.log("probe", env_steps=steps, **meters)
 
     def _warn_of_costly_evaluation(self, cpu_s: float) -> None:
         self._ledger.settle()
@@ -310,9 +318,14 @@ class Run:
             eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
         )
         self._reporter.status(status)
+        for name, sentence in alarms(status.metrics):
+            if name not in self._told:
+                self._told.add(name)
+                self._reporter.note(sentence)
         if phase != "training" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
             self._record.log("progress", **progress_line(status))
+            self._record.log("theory", env_steps=status.env_steps, **self._theory.close())
         self._timer.lap("reporting")
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:
@@ -330,15 +343,7 @@ class Run:
 
     def _save(self) -> None:
         self._write_progress()
-        state: StateDict = {
-            "learner": self._parts.learner.state_dict(),
-            "sampler": self._parts.sampler.state_dict(),
-            "replay": self._parts.replay.state_dict(),
-            "counters": {"env_steps": self._counters.env_steps, "updates": self._counters.updates},
-            "evaluator": self._evaluator.state_dict(),
-            "ledger": self._ledger.state_dict(),
-        }
-        self._checkpoints.save(self._counters.env_steps, state, self._parts.replay)
+        self._checkpoints.save(self._counters.env_steps, self._state.state_dict(), self._parts.replay)
         self._timer.lap("checkpoint")
 
     def restore(self) -> int:
@@ -350,7 +355,7 @@ class Run:
             return 0
         try:
             loaded = self._checkpoints.load(self._parts.replay)
-            not_restored = self._load(loaded.state)
+            not_restored = self._state.load_state_dict(loaded.state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             why = " ".join(str(error).split())
             raise RunFailed(
@@ -370,16 +375,6 @@ class Run:
         self._book_lost(loaded, records)
         self._session = len(self._ledger.sessions) - 1
         return loaded.step
-
-    def _load(self, state: StateDict) -> tuple[int, ...]:
-        """Put the parts back; returns the environment rows that could not be."""
-        self._parts.replay.load_state_dict(state["replay"])
-        self._parts.learner.load_state_dict(state["learner"])
-        self._evaluator.load_state_dict(state["evaluator"])
-        self._counters.env_steps = state["counters"]["env_steps"]
-        self._counters.updates = state["counters"]["updates"]
-        self._ledger.load_state_dict(state["ledger"])
-        return self._parts.sampler.load_state_dict(state["sampler"])
 
     def _book_lost(self, loaded: Loaded, records: list[Done]) -> None:
         """Work that dead processes did after the checkpoint is done again; it stands on its own line."""

@@ -28,12 +28,13 @@ class Window:
         self._process = psutil.Process()
 
     def add(self, event: Event) -> None:
-        self._steps += event.collected.env_steps
+        if event.collected is not None:
+            self._steps += event.collected.env_steps
+            self.add_episodes(event.collected.episodes)
         for update in event.updated:
             self._updates += 1
             for name, value in update.metrics.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
-        self.add_episodes(event.collected.episodes)
 
     def add_episodes(self, episodes: tuple[Episode, ...]) -> None:
         self._returns.extend(e.raw_return for e in episodes)

@@ -1,4 +1,4 @@
-"""The inline sampler: environments and policy in the loop's own thread."""
+"""The inline sampler: environments and policy in the thread that calls it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class InlineSampler:
         needs_log_mu: bool = False,
     ) -> None:
         """``inference_cost``: FLOPs and bytes of one forward pass over all rows. ``prefill_env_steps``: agent steps.
-        ``timer``: the loop thread's, in which the sampler marks its laps."""
+        ``timer``: of the thread that calls ``collect``; the sampler marks its laps in it."""
         self._env = env
         self._policy = policy
         self._config = config
@@ -65,6 +65,10 @@ class InlineSampler:
         if new:  # a resumed process loads what was published before once more
             self._loads += 1
             self._moved += moved
+
+    def acting(self) -> PolicySnapshot:
+        """What it acts with."""
+        return self._policy.snapshot()
 
     def collect(self, n: int) -> Collected:
         """Step all rows until at least ``n`` valid transitions were made: exactly ``n`` with one row, fewer than

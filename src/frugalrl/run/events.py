@@ -1,0 +1,36 @@
+"""The loop that a configuration asks for, with the parts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
+from frugalrl.cost.meters import LapTimer
+from frugalrl.run.assemble import Parts, watch_tensor_threads
+from frugalrl.run.config import RunConfig
+from frugalrl.run.loop import Counters, Event, serial
+from frugalrl.run.pipelined import pipelined
+
+
+def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer) -> Iterator[Event]:
+    """Rounds without an end; ``timer`` is that of the calling thread, which makes the updates."""
+    spec, size = parts.env.spec, config.agent.batch_size
+    settings: dict[str, Any] = {
+        "num_rows": config.env.rows,
+        "batch_size": size,
+        "row_bytes": bytes_min_replay_row(spec),
+        "batch_bytes": bytes_min_replay_sample(spec, size, n_step=config.replay.n_step),
+        "timer": timer,
+    }
+    if config.schedule.lag_blocks == 0:
+        return serial(parts.sampler, parts.learner, parts.replay, config.schedule, counters, **settings)
+
+    def settle_in() -> None:
+        watch_tensor_threads(config.threads, parts.sampler_timer)
+        parts.sampler_timer.start()
+
+    parts.hand.begin(settle_in)
+    parts.hand.finish()
+    settings |= {"sampler_timer": parts.sampler_timer, "hand": parts.hand}
+    return pipelined(parts.sampler, parts.learner, parts.replay, config.schedule, counters, **settings)
