@@ -24,6 +24,7 @@ class CatchRules:
     """State: ball row, ball column, paddle column."""
 
     num_actions = 3
+    action_meanings = ("LEFT", "STAY", "RIGHT")
     time_limit = None
     optimal_return = 1.0
 
@@ -31,6 +32,7 @@ class CatchRules:
         if columns < 2 or rows - 1 < columns // 2:
             raise UserError(f"Catch with rows={rows}, columns={columns} cannot be won; use rows > columns / 2 >= 1.")
         self.rows, self.columns = rows, columns
+        self.board = rows, columns
         self.observation_space = spaces.Box(0.0, 1.0, (rows * columns,), np.float32)
 
     def start(self, rng: np.random.Generator) -> Ints:
