@@ -59,6 +59,11 @@ class ValuePolicy:
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
 
+    @property
+    def network(self) -> nn.Module:
+        """obs [B, *obs_shape] in the environment's dtype -> Q-values [B, A]; the one that acts, not a copy."""
+        return self._net
+
     def q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host."""
         if self._small is not None:
