@@ -46,7 +46,7 @@ def test_the_first_episode_is_that_of_eval(run: str, capsys: pytest.CaptureFixtu
 def test_a_cut_is_said(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", run, "--video", "a.gif", "--max-steps", "4"]) == 0
     shown = capsys.readouterr().out
-    assert shown == "a.gif: 5 frames of the observation, policy after 304 steps; cut off at return 0\n"
+    assert shown == "a.gif: 5 frames, 10 per second, the observation; policy after 304 steps; cut off at return 0\n"
 
 
 def test_without_ffmpeg_a_note_and_a_gif(

@@ -45,11 +45,11 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
     if isinstance(found, arguments.Watch):
         from frugalrl.cli.take_out import watch
 
-        return watch(found, context)
+        return watch(found)
     if isinstance(found, arguments.Export):
         from frugalrl.cli.take_out import export
 
-        return export(found, context)
+        return export(found)
     if isinstance(found, arguments.BillOf):
         from frugalrl.cli.inspect import bill
 

@@ -6,20 +6,19 @@ import sys
 from contextlib import redirect_stdout
 
 from frugalrl.cli import arguments, environment
-from frugalrl.cli.errors import OK, Context
+from frugalrl.cli.errors import OK
 
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def watch(args: arguments.Watch, context: Context) -> int:
+def watch(args: arguments.Watch) -> int:
     """Film the last whole checkpoint."""
     environment.prepare()
     from frugalrl.cli.words import one_line, short
     from frugalrl.watch.record import watch_run
 
-    context.folder = args.run if args.run.is_dir() else None
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):  # whatever an environment prints must not come before the result
         found = watch_run(
@@ -49,14 +48,14 @@ def watch(args: arguments.Watch, context: Context) -> int:
     if found.cut_return is not None:
         ended.append(f"cut off at return {short(found.cut_return)}")
     print(
-        f"{found.video.path}: {found.video.frames:,} frames of {found.shows}, policy after {found.env_steps:,} steps; "
-        f"{', '.join(ended)}",
+        f"{found.video.path}: {found.video.frames:,} frames, {found.fps:g} per second, {found.shows}; "
+        f"policy after {found.env_steps:,} steps; {', '.join(ended)}",
         file=stdout,
     )
     return OK
 
 
-def export(args: arguments.Export, context: Context) -> int:
+def export(args: arguments.Export) -> int:
     """Write the last whole checkpoint's policy for use elsewhere."""
     environment.prepare()
     from dataclasses import asdict
@@ -64,7 +63,6 @@ def export(args: arguments.Export, context: Context) -> int:
     from frugalrl.cli.words import one_line
     from frugalrl.export.export_run import export_run
 
-    context.folder = args.run if args.run.is_dir() else None
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):
         found = export_run(args.run, args.to, args.out, note=_note)

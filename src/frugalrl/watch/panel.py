@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from frugalrl.watch.moments import Moment
 
-_GAME, _PANEL, _MARGIN = 420, 430, 16
+_GAME, _PANEL, _MARGIN, _NAMES = 420, 446, 16, 116
 _HEAD, _CURVE = 116, 118
 _MOST_BARS = 24
 _BACK, _BAND = (18, 20, 26), (38, 48, 58)
@@ -79,8 +79,8 @@ class Panel:
     def _bars(self, pen: ImageDraw.ImageDraw, left: int, q: NDArray[Any], moment: Moment) -> None:
         """One bar per action: how far its Q lies above the lowest, full width at the episode's largest gap."""
         low, high = float(q.min()), float(q.max())
-        names = left + 96
-        width = _PANEL - 2 * _MARGIN - 96 - 130
+        names = left + _NAMES
+        width = _PANEL - 2 * _MARGIN - _NAMES - 130
         for at, action in enumerate(_shown(q, moment.action)):
             value, top = float(q[action]), _HEAD + at * self._bar
             middle = top + self._bar // 2
@@ -90,7 +90,7 @@ class Panel:
                 pen.rectangle((left - 10, top, left + _PANEL - 2 * _MARGIN, top + self._bar - 2), _BAND)
                 pen.polygon([(left - 6, middle - 5), (left - 6, middle + 4), (left, middle - 1)], colour)
             ink = _TEXT if chosen else _DIM
-            pen.text((names - 6, middle - 1), self._meanings[action][:12], ink, self._font, anchor="rm")
+            pen.text((names - 6, middle - 1), self._meanings[action][:14], ink, self._font, anchor="rm")
             reach = round(width * (value - low) / self._gap) if self._gap > 0 else 0
             pen.rectangle((names, top + 2, names + max(2, reach), top + self._bar - 4), colour)
             pen.text((names + width + 66, middle - 1), f"{value:.4g}", ink, self._font, anchor="rm")

@@ -135,7 +135,7 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 @contextmanager
 def _gif(part: Path, size: tuple[int, int], fps: float) -> Iterator[Sink]:
     """A GIF that is written frame by frame; of each frame after the first only the box that has changed."""
-    duration = max(20, round(100 / fps) * 10)  # ms; the format counts in hundredths of a second
+    duration = min(max(2, round(100 / fps)), 65_535) * 10  # ms; the format counts in hundredths of a second
     before: list[Image.Image] = []
     with part.open("wb") as file:
 
