@@ -19,9 +19,11 @@ from frugalrl.types import UserError
 USAGES = (
     "train ENV --recipe NAME --explore NAME --set a.b=c d.e=f --set g=h --env-kwargs k=v --protocol NAME --seed 3 "
     "--out DIR --budget-steps 10_000 --budget-hours 2 --budget-eur 0.5 --target -3 --device cpu --threads 2 "
-    "--machine NAME --prices FILE --quiet --json",
-    "resume RUN --budget-steps 10_000 --budget-hours 1_0.5 --budget-eur 1 --target 3",
+    "--machine NAME --prices FILE --tensorboard DIR --quiet --json",
+    "resume RUN --budget-steps 10_000 --budget-hours 1_0.5 --budget-eur 1 --target 3 --tensorboard DIR",
     "eval RUN --episodes 1_00 --seed 0 --json",
+    "watch RUN --video out.mp4 --episodes 3 --seed 0 --max-steps 1_000 --fps 12.5 --json",
+    "export RUN --to onnx --out FILE --json",
     "bill RUN --json",
     "list recipes --json",
     "doctor --json",
@@ -87,6 +89,10 @@ WRONG = (
     (["train"], "frugal train needs ENV"),
     (["resume"], "frugal resume needs RUN"),
     (["train", "--quiet"], "frugal train needs ENV"),
+    (["watch", "R"], "frugal watch needs RUN, the folder of a run, and --video FILE"),
+    (["watch", "R", "--video", "a.mp4", "--fps", "0"], "--fps: '0' must be more than 0"),
+    (["export", "R"], "frugal export needs RUN, the folder of a run, and --to torch or --to onnx"),
+    (["export", "R", "--to", "tflite"], "--to: 'tflite' is not one of torch, onnx"),
     (["list"], "needs a topic: recipes, envs"),
     (["train", "X", "--budgt-steps", "3"], "no option '--budgt-steps'; did you mean '--budget-steps'?"),
     (["train", "--budgt-steps", "3"], "no option '--budgt-steps'; did you mean '--budget-steps'?"),

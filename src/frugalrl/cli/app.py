@@ -42,6 +42,14 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.inspect import evaluate
 
         return evaluate(found, context)
+    if isinstance(found, arguments.Watch):
+        from frugalrl.cli.take_out import watch
+
+        return watch(found)
+    if isinstance(found, arguments.Export):
+        from frugalrl.cli.take_out import export
+
+        return export(found)
     if isinstance(found, arguments.BillOf):
         from frugalrl.cli.inspect import bill
 

@@ -60,6 +60,12 @@ def _value(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec
     )
 
 
+def _format(text: str) -> str:
+    if text not in ("torch", "onnx"):
+        raise ValueError(f"{text!r} is not one of torch, onnx")
+    return text
+
+
 def _device(text: str) -> str:
     if text not in ("auto", "cpu", "cuda"):
         raise ValueError(f"{text!r} is not one of auto, cpu, cuda")
@@ -88,6 +94,8 @@ Euros = Annotated[float | None, _value(_positive(read_number), "X"), _NO_DEFAULT
 Target = Annotated[float | None, _value(read_number, "SCORE"), _NO_DEFAULT]
 Count = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
 Seed = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
+Rate = Annotated[float | None, _value(_positive(read_number), "F"), _NO_DEFAULT]
+Format = Annotated[Literal["torch", "onnx"], _value(_format, "torch|onnx"), _NO_DEFAULT]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _value(_device, "auto|cpu|cuda"), _NO_DEFAULT]
 Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
@@ -134,6 +142,8 @@ class Train:
     """Machine profile for prices and modelled joules (default: detected; see 'frugal list machines')."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    tensorboard: Folder = None
+    """Write scalars for TensorBoard into a folder of the run's name in DIR as well (default: no)."""
     quiet: Flag = False
     """Print only the first line, warnings and the final score."""
     json: Flag = False
@@ -156,6 +166,8 @@ class Resume:
     """Stop when an evaluation reaches SCORE; without a budget the run's own stays the limit."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    tensorboard: Folder = None
+    """Write scalars for TensorBoard into a folder of the run's name in DIR as well (default: no)."""
     quiet: Flag = False
     """Print only the first line, warnings and the final score."""
     json: Flag = False
@@ -172,6 +184,40 @@ class Eval:
     """Episodes to play (default: the final number of the run's protocol)."""
     seed: Seed = None
     """Seed of the episodes (default: the run's evaluation seed)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """Film the last checkpoint of a run: the game and the Q-values that play it."""
+
+    run: RunFolderArgument
+    """Folder of the run."""
+    video: Annotated[Path, arg(metavar="FILE", help_behavior_hint="")]
+    """Video to write, .mp4 or .gif; without an ffmpeg an .mp4 becomes a .gif."""
+    episodes: Count = None
+    """Episodes to play (default: 1)."""
+    seed: Seed = None
+    """Seed of the episodes (default: the run's evaluation seed)."""
+    max_steps: Steps = None
+    """Stop after N agent steps in all (default: 5,000)."""
+    fps: Rate = None
+    """Frames per second, one frame per agent step (default: the speed of the game)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """Write the policy of the last checkpoint as a file that needs no frugalrl."""
+
+    run: RunFolderArgument
+    """Folder of the run."""
+    to: Format
+    """Format: a torch.export program (.pt2), or ONNX (.onnx)."""
+    out: File = None
+    """File to write (default: policy.pt2 or policy.onnx in the run's folder); FILE.json goes beside it."""
     json: Flag = False
     """Print one JSON object and nothing else on stdout."""
 

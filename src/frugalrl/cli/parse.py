@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("Train", "Train an agent and print the bill."),
     "resume": ("Resume", "Go on with a run from its last checkpoint."),
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
+    "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
+    "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
     "bill": ("BillOf", "Show the bill of a run."),
     "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
     "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
@@ -46,6 +48,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "frugal resume runs/NAME --budget-steps 200_000",
     ),
     "eval": ("frugal eval runs/NAME --episodes 100", "frugal eval runs/NAME --episodes 10 --seed 7 --json"),
+    "watch": (
+        "frugal watch runs/NAME --video play.mp4",
+        "frugal watch runs/NAME --video play.gif --episodes 3 --seed 7 --max-steps 500 --fps 15",
+    ),
+    "export": ("frugal export runs/NAME --to onnx", "frugal export runs/NAME --to torch --out pong.pt2 --json"),
     "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json"),
     "list": ("frugal list envs", "frugal list machines --prices my_prices.toml"),
     "reproduce": (
@@ -184,6 +191,8 @@ def _sentence(box: str, name: str) -> str:
             "train": "ENV",
             "list": "a topic: recipes, envs, explorers, machines or prices",
             "reproduce": "a topic: chain",
+            "watch": "RUN, the folder of a run, and --video FILE",
+            "export": "RUN, the folder of a run, and --to torch or --to onnx",
         }
         return f"frugal {name} needs {required.get(name, 'RUN, the folder of a run')}"
     for start in ("Error parsing ", "Missing value for argument "):

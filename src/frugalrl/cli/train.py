@@ -38,6 +38,7 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
     context.folder = folder
     return _follow(
         args,
+        folder,
         lambda reporter: run.train(
             config,
             folder,
@@ -62,6 +63,7 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
     budget = None if _no_budget(args) else _budget(args, config.budget)
     return _follow(
         args,
+        args.run,
         lambda reporter: run.resume(
             args.run,
             reporter,
@@ -178,12 +180,17 @@ def _threads_of(folder: Path) -> int | None:
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 
-def _follow(args: arguments.Train | arguments.Resume, work: Callable[[Reporter], Outcome]) -> int:
+def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callable[[Reporter], Outcome]) -> int:
     from frugalrl.cli.output import console_for
 
     stdout = sys.stdout
     console = console_for(stdout)
     reporter = _reporter(args, console)
+    if args.tensorboard is not None:
+        from frugalrl.integrations.tensorboard import TensorBoard
+
+        events = args.tensorboard / folder.resolve().name
+        reporter = TensorBoard(reporter, events, resumed=isinstance(args, arguments.Resume))
     try:
         if args.json:
             with redirect_stdout(sys.stderr):  # whatever an environment prints must not come before the JSON

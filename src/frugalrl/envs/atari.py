@@ -22,16 +22,19 @@ def make_atari(
     num_rows: int,
     threads: int,
     training: bool,
+    screen: tuple[int, int] | None = None,
     life_loss_info: bool = False,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
 ) -> VectorEnv[Any, Any, Any]:
     """The vector environment of a game under an ``ale`` protocol.
 
+    ``screen``: height and width of an observation in pixels where they differ; by default the protocol's square.
     A seeded reset loads the game again, which takes about 100 ms of CPU: it is the price of an own seed per episode.
     """
     assert found.spec is not None
     limit = protocol.step_limit(training=training)
     frame_skip = protocol.frame_skip or 1
+    height, width = screen or (protocol.screen_size, protocol.screen_size)
     vector_class = importlib.import_module("ale_py.vector_env").AtariVectorEnv
     env: VectorEnv[Any, Any, Any] = vector_class(
         found.spec.kwargs["game"],
@@ -45,8 +48,8 @@ def make_atari(
         full_action_space=protocol.full_action_space,
         continuous=False,
         autoreset_mode=autoreset_mode,
-        img_height=protocol.screen_size,
-        img_width=protocol.screen_size,
+        img_height=height,
+        img_width=width,
         grayscale=protocol.grayscale,
         stack_num=protocol.frame_stack,
         frameskip=frame_skip,
@@ -58,3 +61,13 @@ def make_atari(
         use_fire_reset=protocol.fire_reset,
     )
     return env
+
+
+def native_screen(found: Found) -> tuple[int, int]:
+    """Height and width of a game's own picture in pixels: (210, 160) for most."""
+    assert found.spec is not None
+    ale_py = importlib.import_module("ale_py")
+    emulator = ale_py.ALEInterface()
+    emulator.loadROM(importlib.import_module("ale_py.roms").get_rom_path(found.spec.kwargs["game"]))
+    height, width = emulator.getScreenDims()
+    return int(height), int(width)

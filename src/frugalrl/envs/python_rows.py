@@ -101,6 +101,11 @@ class PythonRows(RowEnv):
     def _raised(self, row: int, doing: str, error: Exception) -> EnvFailed:
         return self._failed(row, f"{doing} failed with {say_error(error)}")
 
+    @property
+    def inner(self) -> Any:
+        """The environment of row 0."""
+        return self._envs[0]
+
     def close(self) -> None:
         for env in self._envs:
             env.close()

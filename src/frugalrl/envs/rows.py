@@ -157,6 +157,11 @@ class RowEnv(ABC):
     def _replay(self, seeds: Ints, actions: Sequence[NDArray[np.int32]]) -> NDArray[Any]:
         """Brings each row to where these actions lead from its seed -> observations [B, *obs_shape]."""
 
+    @property
+    @abstractmethod
+    def inner(self) -> Any:
+        """The Gymnasium environment of row 0, or the vector environment of all rows: to look at, not to step."""
+
     @abstractmethod
     def close(self) -> None:
         """Frees the environment; harmless when called twice."""

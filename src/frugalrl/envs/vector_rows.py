@@ -156,6 +156,11 @@ class VectorRows(RowEnv):
     def _raised(self, doing: str, error: Exception) -> EnvFailed:
         return self._failed(None, f"{doing} failed with {say_error(error)}")
 
+    @property
+    def inner(self) -> Any:
+        """The vector environment."""
+        return self._env
+
     def close(self) -> None:
         self._env.close()
 

@@ -34,7 +34,7 @@ class Dueling(nn.Module):
         advantage: Tensor = self.advantage(x)
         value: Tensor = self.value(x)
         if self.outputs > 1:
-            advantage, value = advantage.view(len(x), -1, self.outputs), value.unsqueeze(1)
+            advantage, value = advantage.view(x.shape[0], -1, self.outputs), value.unsqueeze(1)
             return value + advantage - advantage.mean(1, keepdim=True)
         return value + advantage - advantage.mean(-1, keepdim=True)
 
@@ -47,7 +47,7 @@ class PerAction(nn.Module):
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.view(len(x), -1, self.outputs)
+        return x.view(x.shape[0], -1, self.outputs)
 
 
 class Dense:

@@ -61,7 +61,8 @@ class Images(nn.Module):
         device = obs.device.type
         like: Tensor = self._like  # type: ignore[assignment]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
-        if obs.dtype == torch.uint8 and obs.shape[1] == 4 and device == "cpu":
+        # its views of bytes are a trick for this machine: ONNX has none, and a program may be loaded on another
+        if obs.dtype == torch.uint8 and obs.shape[1] == 4 and device == "cpu" and not torch.compiler.is_exporting():
             return interleave4(obs).to(dtype)
         return obs.to(dtype, memory_format=torch.channels_last)
 

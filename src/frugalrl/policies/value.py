@@ -92,6 +92,11 @@ class ValuePolicy:
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
 
+    @property
+    def network(self) -> ValueNetwork:
+        """obs [B, *obs_shape] in the environment's dtype -> the head's outputs; the one that acts, not a copy."""
+        return self._net
+
     def q_values(self, obs: np.ndarray[Any, Any], draw: int = 0) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host. ``draw``: running number of the noise, if any."""
         if self._small is not None:

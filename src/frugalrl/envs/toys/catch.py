@@ -28,6 +28,7 @@ class CatchRules:
     """State: ball row, ball column, paddle column."""
 
     num_actions = 3
+    action_meanings = ("LEFT", "STAY", "RIGHT")
     time_limit = None
     optimal_return = 1.0
 
@@ -38,6 +39,7 @@ class CatchRules:
             raise UserError(f"Catch with rows={rows}, columns={columns} cannot be won; use rows > columns / 2 >= 1.")
         self.rows, self.columns = rows, columns
         self._index = observation == "index"
+        self.board = (rows * columns, columns) if self._index else (rows, columns)
         self._shape = (rows, columns) if observation == "image" else (rows * columns,)
         self.observation_space: spaces.Space[Any] = spaces.Box(0.0, 1.0, self._shape, np.float32)
         if self._index:

@@ -3,6 +3,9 @@
 Rules are pure functions of an integer state [B, K], so the single environment is the vector one with B = 1 and both
 agree by construction. Rows of the vector environment can be seeded alone (``metadata["row_seeding"]``): ``reset`` takes
 one seed per row that is reset, in row order, and ``options={"reset_mask": [B] bool}``.
+
+Rules may also have ``action_meanings`` (a name per action) and ``board`` (rows and columns of the picture that their
+observation is); both are only shown.
 """
 
 from __future__ import annotations
@@ -81,6 +84,10 @@ class ToyEnv(gym.Env[Any, Any]):
         truncated = self.rules.time_limit is not None and self._steps >= self.rules.time_limit
         return self._observed(), float(reward[0]), bool(terminated[0]), truncated, {}
 
+    def get_action_meanings(self) -> list[str]:
+        """A name per action."""
+        return _meanings(self.rules)
+
     def _observed(self) -> Any:
         return self.rules.observe(self.state)[0]
 
@@ -140,6 +147,10 @@ class ToyVectorEnv(VectorEnv[Any, Any, Any]):
         self._ended = terminated | truncated
         return self.rules.observe(self.state), reward, terminated, truncated, {}
 
+    def get_action_meanings(self) -> list[str]:
+        """A name per action."""
+        return _meanings(self.rules)
+
     def _restart(self, rows: Ints) -> None:
         state, ended = self.state.copy(), self._ended.copy()
         for row in rows:
@@ -147,3 +158,7 @@ class ToyVectorEnv(VectorEnv[Any, Any, Any]):
         ended[rows] = False
         self.state, self._ended = state, ended
         self._steps[rows] = 0
+
+
+def _meanings(rules: Rules) -> list[str]:
+    return list(getattr(rules, "action_meanings", map(str, range(rules.num_actions))))

@@ -32,6 +32,7 @@ class DeepSeaRules:
         if size < 2:
             raise UserError(f"DeepSea with size={size} is no grid; use at least 2.")
         self.size = size
+        self.board = size, size
         self.observation_space = spaces.Discrete(size * size + 1)
         self._right = np.ones((size, size), np.int64)
         if mapping_seed is not None:

@@ -22,11 +22,13 @@ class TimeLimitChainRules:
     """State: place in the ring."""
 
     num_actions = 2
+    action_meanings = ("STAY", "GO ON")
 
     def __init__(self, length: int = 4, limit: int = 8) -> None:
         if length < 1 or limit < 2:
             raise UserError(f"TimeLimitChain with length={length}, limit={limit}: use length >= 1 and limit >= 2.")
         self.length, self.time_limit = length, limit
+        self.board = 1, length
         self.optimal_return = float(limit)
         self.observation_space = spaces.Discrete(length)
 

@@ -1,0 +1,76 @@
+"""What somebody must know to feed an exported policy: the JSON file beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from frugalrl.envs import Protocol, RowEnv
+from frugalrl.envs.meanings import action_meanings
+from frugalrl.envs.spaces import action_range
+from frugalrl.export.check import Checked
+from frugalrl.export.formats import Format
+from frugalrl.run.last_policy import LastPolicy
+from frugalrl.types import EnvSpec
+
+SCHEMA = "frugalrl.export/1"
+
+
+def describe(
+    last: LastPolicy, env: RowEnv, form: Format, checked: Checked, *, file: str, sha256: str
+) -> dict[str, Any]:
+    """The document, in JSON types."""
+    spec, config = env.spec, last.config
+    return {
+        "schema": SCHEMA,
+        "file": file,
+        "sha256": sha256,
+        "format": form.name,
+        "env": {"id": spec.id, "kwargs": dict(config.env.kwargs)},
+        "protocol": asdict(last.protocol),
+        "checkpoint": {"env_steps": last.step, "updates": last.snapshot.version, "seed": config.seed},
+        "input": {
+            "name": "obs",
+            "shape": ["batch", *spec.obs_shape],
+            "dtype": spec.obs_dtype,
+            "kind": spec.obs_kind,
+            "num_indices": spec.num_indices,
+            "meaning": observation_meaning(spec, last.protocol),
+        },
+        "outputs": {
+            "q": {"shape": ["batch", spec.num_actions], "dtype": "float32"},
+            "action": {"shape": ["batch"], "dtype": "int64", "meaning": "argmax of q, the first of equal ones"},
+        },
+        "actions": {
+            "meanings": list(action_meanings(env)),
+            "first": first_action(env),
+            "note": "action a of the policy is the environment's action a + first",
+        },
+        "precision": {"file": "fp32", "run": config.agent.precision},
+        "checked": {**asdict(checked), "note": "against the run's policy, on observations of the environment"},
+        "made_with": {"torch": torch.__version__},
+    }
+
+
+def first_action(env: RowEnv) -> int:
+    """The environment's own number of our action 0."""
+    space = getattr(env.inner, "single_action_space", None) or env.inner.action_space
+    return action_range(space, env.spec.id)[1]
+
+
+def observation_meaning(spec: EnvSpec, protocol: Protocol) -> str:
+    """An observation in words."""
+    if spec.obs_kind == "index":
+        return f"number of the state, 0 to {(spec.num_indices or 1) - 1}"
+    if spec.obs_kind == "vector":
+        return "the environment's own vector"
+    if protocol.suite != "ale":
+        return "the environment's own image, channels first [channels, height, width]"
+    pooled = "the maximum of the last two emulator frames" if protocol.max_pool else "the last emulator frame"
+    return (
+        f"the last {spec.frame_stack} frames, oldest first [frames, height, width]; a frame is {pooled} of an agent "
+        f"step of {spec.frames_per_step}, in gray, 0 to 255, scaled to {spec.obs_shape[-2]}x{spec.obs_shape[-1]} as "
+        f"ale-py does it; zeros before the first frame of an episode"
+    )
