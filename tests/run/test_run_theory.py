@@ -66,6 +66,7 @@ def test_a_reset_is_no_action() -> None:
     valid = np.array([[False], [True], [False], [True]])
     last = np.array([[False], [True], [False], [False]])
     tried.add(walk([1, 2, 3, 4], [0, 1, 1, 2], valid=valid, last=last))
+    tried.share()
     assert set(tried._tried.values()) == {1 << 1, 1 << 2}
     assert len(tried._tried) == 2  # 1 and 3; nothing was done in 2, and 4 has not acted yet
 
@@ -82,6 +83,7 @@ def test_blocks_are_joined_and_the_state_comes_back() -> None:
     again = Tried(INDEX)
     again.load_state_dict(parts.state_dict())
     again.add(replace(data, **{f: getattr(data, f)[20:] for f in fields}))
+    assert again.share() == whole.share()
     assert again._tried == whole._tried
 
 
@@ -95,6 +97,7 @@ def test_many_states_leave_a_random_sample(monkeypatch: pytest.MonkeyPatch) -> N
         s = rng.permutation(10_000)[:500]
         tried.add(walk(s.tolist(), [0] * 500))
         tried.add(walk([int(x) for x in s for _ in range(2)], [1, 2] * 500))
+    tried.share()
     assert len(tried._tried) <= 64
     assert tried._stride >= 64
 

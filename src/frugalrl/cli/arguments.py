@@ -134,6 +134,9 @@ class Train:
     """Stop after X euro at the price of this machine."""
     target: Target = None
     """Stop when an evaluation reaches SCORE; without a budget the recipe's stays the limit."""
+    probe_envs: Count = None
+    """Try argmin and uniform actions in N more environments at each evaluation, for the meters of the theory; billed
+    apart (default: none)."""
     device: Device = None
     """Where the network lives (default: auto)."""
     threads: Count = None

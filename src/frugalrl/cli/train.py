@@ -99,6 +99,7 @@ def build(args: arguments.Train) -> RunConfig:
         config,
         env=env,
         explore=replace(config.explore, name=args.explore or config.explore.name),
+        evaluation=replace(config.evaluation, probe_rows=args.probe_envs or config.evaluation.probe_rows),
         budget=_budget(args, config.budget),
         seed=config.seed if args.seed is None else args.seed,
         device=args.device or config.device,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from frugalrl.types import EnvSpec, Rows, StateDict
 
 _MOST_STATES = 1 << 16
+_BUFFER = 64
+"""Time rows that are worked on together; their observations are kept until then."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio (Knuth): multiplying by it spreads neighbouring numbers."""
 
@@ -33,14 +35,26 @@ class Tried:
         """Hash of a state -> bit mask of actions."""
         self._here: list[int] = []
         """Hash of the state in which each row stands."""
+        self._pending: list[Rows] = []
+        self._rows = 0
 
     def add(self, data: Rows) -> None:
         """One block: row ``t`` was reached by ``action[t]`` from the row before."""
         if not self._on:
             return
-        hashes = self._hashes(data.obs)
+        self._pending.append(data)
+        self._rows += len(data.last)
+        if self._rows >= _BUFFER:
+            self._work()
+
+    def _work(self) -> None:
+        if not self._pending:
+            return
+        hashes = [row for data in self._pending for row in self._hashes(data.obs)]
         tried, stride, here = self._tried, self._stride, self._here
-        valid, actions = data.valid.tolist(), data.action.tolist()
+        valid = np.concatenate([data.valid for data in self._pending]).tolist()
+        actions = np.concatenate([data.action for data in self._pending]).tolist()
+        self._pending, self._rows = [], 0
         for t, row in enumerate(hashes):
             for b, state in enumerate(here):
                 if valid[t][b] and state % stride == 0:
@@ -63,6 +77,7 @@ class Tried:
 
     def share(self) -> float | None:
         """Untried pairs / all pairs of the states followed; None without any."""
+        self._work()
         if not self._tried:
             return None
         done = sum(mask.bit_count() for mask in self._tried.values())
@@ -70,6 +85,7 @@ class Tried:
 
     def state_dict(self) -> StateDict:
         """The table, as arrays."""
+        self._work()
         return {
             "stride": self._stride,
             "states": np.fromiter(self._tried.keys(), np.int64, len(self._tried)),
