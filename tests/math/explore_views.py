@@ -44,7 +44,7 @@ def view_of(
     u: np.ndarray,
     *,
     obs: np.ndarray | None = None,
-    acts: np.ndarray | None = None,
+    last: np.ndarray | None = None,
     temperature: float | np.ndarray | None = 1.0,
     num_actions: int = 4,
     **knobs: Any,
@@ -55,7 +55,7 @@ def view_of(
     return View(
         q=q,
         obs=np.zeros(rows, np.int64) if obs is None else obs,
-        acts=np.ones(rows, np.bool_) if acts is None else acts,
+        last=np.zeros(rows, np.bool_) if last is None else last,
         eps=eps,
         temperature=temperature,
         u=u,

@@ -25,7 +25,7 @@ def played(steps: int, rows: int, c: float) -> tuple[dict[str, np.ndarray], Memo
     for _ in range(steps):
         q, u = rng.integers(0, 3, (rows, ACTIONS)) / 2.0, rng.random((rows, 3))
         state, acts = rng.integers(0, STATES, rows), rng.random(rows) < 0.9
-        got = choose("ucb", q, np.ones(rows), u, memory=memory, obs=state, acts=acts, ucb_c=c)
+        got = choose("ucb", q, np.ones(rows), u, memory=memory, obs=state, last=~acts, ucb_c=c)
         values = (q, u, state, acts, got.action, np.exp(got.log_mu), got.explored)
         for name, value in zip(seen, values, strict=True):
             seen[name].append(value)

@@ -64,7 +64,7 @@ def played(steps: int, rows: int, *, eps: float, longest: int, ends: float = 0.0
     seen: dict[str, list[Any]] = {k: [] for k in ("q", "u", "ended", "action", "mu", "explored")}
     for _ in range(steps):
         q, u, ended = rng.integers(0, 3, (rows, ACTIONS)) / 2.0, rng.random((rows, 3)), rng.random(rows) < ends
-        got = choose(EZ.name, q, np.full(rows, eps), u, memory=memory, acts=~ended, ez_mu=2.0, ez_max_steps=longest)
+        got = choose(EZ.name, q, np.full(rows, eps), u, memory=memory, last=ended, ez_mu=2.0, ez_max_steps=longest)
         EZ.end(memory, ended)
         for name, value in zip(seen, (q, u, ended, got.action, np.exp(got.log_mu), got.explored), strict=True):
             seen[name].append(value)

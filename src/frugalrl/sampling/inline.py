@@ -45,6 +45,7 @@ class InlineSampler:
             ucb_c=config.ucb_c,
             seed=seed,
         )
+        self._has_temperature = "temperature" in explorer.knobs
         self._prefill = prefill_env_steps
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
@@ -144,11 +145,9 @@ class InlineSampler:
         view = View(
             q=None if skip else self._forward(step),
             obs=step.obs,
-            acts=~step.last,
+            last=step.last,
             eps=eps,
-            temperature=(
-                of_rows(config.temperature, self.env_steps, len(u)) if "temperature" in explorer.knobs else None
-            ),
+            temperature=of_rows(config.temperature, self.env_steps, len(u)) if self._has_temperature else None,
             u=u,
             num_actions=self._env.spec.num_actions,
             knobs=self._knobs,

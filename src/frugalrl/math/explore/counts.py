@@ -29,7 +29,7 @@ def ucb(view: View, memory: Memory) -> Choice:
     best = bound == bound.max(axis=1, keepdims=True)
     action, size = one_of(np.where(never.any(axis=1, keepdims=True), never, best), view.u[:, 2])
 
-    acts = view.acts
+    acts = ~view.last
     np.add.at(tried, (state[acts], action[acts]), 1)  # two rows may stand in the same state
     choices += np.count_nonzero(acts)
     explored = q[np.arange(len(q)), action] < q.max(axis=1)

@@ -57,8 +57,8 @@ class View(NamedTuple):
     """[B, A] Q-values of the acting network; None when every row explores and the rule can do without."""
     obs: NDArray[Any]
     """[B, *obs_shape]: the observations that Q belongs to."""
-    acts: Bools
-    """[B] bool: False in a row that is about to be reset, whose action is not used."""
+    last: Bools
+    """[B] bool: True in a row that is about to be reset, whose action is not used."""
     eps: Floats
     """[B] in [0, 1]: probability of the exploration branch."""
     temperature: Floats | None
