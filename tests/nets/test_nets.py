@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from frugalrl.nets.config import NetConfig
-from frugalrl.nets.q_network import Dueling, build_q_network, torso_name
+from frugalrl.nets.q_network import Dueling, build_q_network, prepared, torso_name
 from frugalrl.nets.torsos import Images, ScaledConv2d, interleave4
 from frugalrl.types import EnvSpec, UserError
 
@@ -211,3 +211,13 @@ def test_convolutions_are_kept_in_channels_last() -> None:
     for parameter in net.parameters():
         if parameter.ndim == 4:
             assert parameter.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("of", [ATARI, MINATAR, VECTOR, INDEX], ids=["atari", "minatar", "vector", "index"])
+def test_a_prepared_observation_gives_the_same_outputs_bit_for_bit(of: EnvSpec) -> None:
+    torch.manual_seed(0)
+    net = build_q_network(of, NetConfig(hidden_units=(8,)))
+    obs = observations(of, 3)
+    once = prepared(net, obs)
+    assert torch.equal(net(once), net(obs))
+    assert torch.equal(prepared(net, once), once)

@@ -25,7 +25,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.td import q_loss
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
-from frugalrl.nets.q_network import ValueNetwork
+from frugalrl.nets.q_network import ValueNetwork, prepared
 from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
 _ONLINE, _TARGET = 1, 2
@@ -169,6 +169,8 @@ class DQNLearner:
         timer.lap("learner")
         with self._autocast():
             with torch.no_grad():
+                if self.config.double:  # both networks read it: its layout is made once
+                    obs_t = prepared(self._online, obs_t)
                 out_t = self._target_net(obs_t).float()
                 q_select_t = head.to_q(self._online(obs_t).float() if self.config.double else out_t)
             timer.lap("target")

@@ -11,7 +11,7 @@ from frugalrl.nets.config import NetConfig
 from frugalrl.nets.heads import Head, Scalar, Tabular
 from frugalrl.nets.noisy import NoisyHidden, NoisyLinear
 from frugalrl.nets.table import Table
-from frugalrl.nets.torsos import Flat, Hidden, minatar, nature
+from frugalrl.nets.torsos import Flat, Hidden, Images, minatar, nature
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -73,6 +73,12 @@ class ValueNetwork(nn.Sequential):
     def q_values(self, obs: Tensor) -> Tensor:
         """obs [B, *obs_shape] -> Q-values [B, A]."""
         return self.head.to_q(self(obs))
+
+
+def prepared(net: ValueNetwork, obs: Tensor) -> Tensor:
+    """Images as the first layer of a network makes them, for several networks of one build: they take that as it is."""
+    first = net[0]
+    return first(obs) if isinstance(first, Images) else obs
 
 
 def torso_name(spec: EnvSpec, config: NetConfig) -> str:
