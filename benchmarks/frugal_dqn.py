@@ -1,6 +1,6 @@
 """Time FrugalRL's DQN on the work of ``peer_sb3_dqn.py``: the whole `train`, with its ledger, as a user runs it.
 
-    python benchmarks/frugal_dqn.py pong --steps 4000 --warmup 2000 --precision fp32 [--lag-blocks 1]
+    python benchmarks/frugal_dqn.py pong --steps 4000 --warmup 2000 --precision fp32 [--lag-blocks 1] [--threads 2]
 
 Clocks are read at the first status after --warmup and at the end of the budget, before the final evaluation. The last
 line of the output is one JSON object with the fields of the peer's.
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # must be set before the OpenMP runtime is loaded
-os.environ["OMP_NUM_THREADS"] = "1"
+THREADS = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv[:-1] else "1"
+os.environ["OMP_NUM_THREADS"] = THREADS
 
 WORK: dict[str, Any] = {
     "algorithm": "dqn", "double": False, "n_step": 1, "replay": "uniform", "explorer": "epsilon-greedy",
@@ -65,6 +66,7 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
         f"schedule.steps_per_round={work['steps_per_update']}",
         "schedule.updates_per_round=1",
         f"schedule.lag_blocks={args.lag_blocks}",
+        f"threads={args.threads}",
         f"evaluation.every_env_steps={10 * (args.steps + args.warmup)}",
         "evaluation.episodes=1",
         "evaluation.rows=1",
@@ -116,7 +118,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         },
         "task": args.task,
         "seed": args.seed,
-        "threads": 1,
+        "threads": args.threads,
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "precision": args.precision,
         "lag_blocks": args.lag_blocks,
@@ -147,6 +149,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=2_000)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one tensor operation")
     parser.add_argument("--lag-blocks", type=int, choices=(0, 1), default=0, help="1: the pipelined loop")
     parser.add_argument("--explorer", default="epsilon-greedy")
     parser.add_argument("--epsilon", type=float, default=0.05)

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace, marks: dict[int, tuple[float, float]]) -> int:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)
     os.environ["OMP_WAIT_POLICY"] = "passive"
+    import ale_py  # noqa: F401  (registers its environments)
     import cv2
     import gymnasium
     import torch
