@@ -201,6 +201,48 @@ def test_kinds_are_chosen_by_name() -> None:
         cartpole("agent.kind=qrdqn", "agent.quantiles=1")
 
 
+def test_the_order_of_settings_does_not_matter() -> None:
+    assert cartpole("agent.v_max=100", "agent.kind=c51") == cartpole("agent.kind=c51", "agent.v_max=100")
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("evaluation.seed=-1", r"evaluation.seed=-1: must be at least 0"),
+        ("evaluation.probe_rows=-1", r"evaluation.probe_rows=-1"),
+        ("explore.ez_max_steps=100_000_000_000", r"from 1 to 10,000,000"),
+    ],
+)
+def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        cartpole(setting)
+
+
+def test_evaluation_of_noisy_layers_is_billed_without_noise(tmp_path: Path) -> None:
+    """The means alone: half of the training pass's products in the dense layers, and no deviations are read."""
+    outcomes = [
+        train(cartpole(*settings, *SENSITIVE, steps=100), tmp_path / str(k), Silent())
+        for k, settings in enumerate(((), NOISY[:1]))
+    ]
+    plain, noisy = ({role: o.bill.find("flop", role).value for role in ("evaluation", "inference")} for o in outcomes)
+    calls = [{role: o.bill.find("calls", role).value for role in plain} for o in outcomes]
+    per_call = [{role: f[role] / c[role] for role in f} for f, c in zip((plain, noisy), calls, strict=True)]
+    assert per_call[1]["evaluation"] == per_call[0]["evaluation"]
+    assert per_call[1]["inference"] == 2 * per_call[0]["inference"]
+
+
+def test_a_table_reads_only_its_rows(tmp_path: Path) -> None:
+    outcome = train(table(), tmp_path / "run", Silent())
+    moved, calls = (outcome.bill.find(name, "inference").value for name in ("bytes_min", "calls"))
+    assert moved / calls == 4 * 4 + 8 + 4 * 4  # a row of four float32, its index, and the Q-values written
+
+
+def test_a_counteractive_prefill_is_not_taken_for_the_mixture(tmp_path: Path) -> None:
+    config = cartpole(MIXED, "explore.prefill=counteractive", "schedule.warmup_env_steps=300", steps=300)
+    train(config, tmp_path / "run", Silent())
+    assert all(line["slack"] is None for line in lines(tmp_path / "run", "theory"))
+
+
 def test_a_table_for_an_environment_without_indices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a tabular agent needs index observations"):
         train(override(build_config("CartPole-v1", "tabular-q"), []), tmp_path / "run", Silent())

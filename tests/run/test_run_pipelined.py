@@ -25,6 +25,7 @@ from frugalrl.run.loop import Counters, Event
 from frugalrl.run.pipelined import pipelined
 from frugalrl.run.state import RunState
 from frugalrl.run.tell import about, header_of
+from frugalrl.run.theory import theory_meters
 from frugalrl.run.worker import Worker
 from frugalrl.types import Collected, Cost, EnvFailed, NonFiniteLoss, UserError
 from oracles.hands import Dawdling, LearnerFirst, SamplerFirst
@@ -134,17 +135,32 @@ def test_when_both_halves_fail_the_loss_is_reported_and_the_block_is_still_to_co
     assert (counters.env_steps, counters.updates, counters.learner_ahead) == (8, 4, True)
 
 
-def test_another_error_of_the_sampler_comes_out_of_the_loop() -> None:
-    class Diverged(Tape):
-        def collect(self, n: int) -> Collected:
-            if self.size:
-                raise FloatingPointError("the Q-values are not finite")
-            return super().collect(n)
+class Raising(Tape):
+    """Its sampler raises in every block but the first."""
 
+    error: Exception = RuntimeError("a bug")
+
+    def collect(self, n: int) -> Collected:
+        if self.size:
+            raise self.error
+        return super().collect(n)
+
+
+def test_another_error_of_the_sampler_comes_out_of_the_loop() -> None:
     thread = Worker("sampler")
-    with pytest.raises(FloatingPointError, match="not finite"):
-        play(Diverged(), 3, hand=thread)
+    with pytest.raises(RuntimeError, match="a bug"):
+        play(Raising(), 3, hand=thread)
     assert thread.close()
+
+
+@pytest.mark.parametrize("fail_at", [None, 1])
+def test_q_values_that_are_not_finite_end_the_round_and_do_not_hide_the_loss(fail_at: int | None) -> None:
+    tape, counters = (Raising() if fail_at is None else Raising(fail_at=fail_at)), Counters()
+    tape.error = FloatingPointError("the Q-values are not finite")
+    *_, event = play(tape, 9, counters, updates_per_round=3)
+    assert isinstance(event.failure, FloatingPointError if fail_at is None else NonFiniteLoss)
+    assert event.collected is None
+    assert len(event.updated) == counters.updates, "what was learned is booked"
 
 
 # -- two threads and one ---------------------------------------------------------------------------------------------
@@ -281,16 +297,18 @@ def test_the_first_line_and_the_bill_say_which_loop_it_is() -> None:
 
 
 def test_a_checkpoint_of_older_code_is_read() -> None:
-    """It knows nothing of a learner that is ahead."""
+    """It knows nothing of a learner that is ahead, nor of meters."""
     config = cartpole(LAG)
     parts = [assemble(config, started()) for _ in range(2)]
-    old, new = (
-        RunState(p, Counters(), Evaluator(config, p.env.spec, network_builder(config, p.env.spec), p.device), Ledger())
-        for p in parts
-    )
+
+    def state_of(p: Parts) -> RunState:
+        evaluator = Evaluator(config, p.env.spec, network_builder(config, p.env.spec), p.device)
+        return RunState(p, Counters(), evaluator, Ledger(), theory_meters(config, p.env.spec))
+
+    old, new = (state_of(p) for p in parts)
     state = old.state_dict()
     assert "acting" not in state
-    del state["counters"]["learner_ahead"]
+    del state["counters"]["learner_ahead"], state["theory"]
     assert new.load_state_dict(state) == ()
     assert new.counters == Counters()
     for p in parts:

@@ -168,6 +168,13 @@ def test_blocks_without_a_forward_pass_are_left_out() -> None:
     assert meter.close()["td_gap"] == pytest.approx(5 / 3, abs=0.1)
 
 
+def test_the_meter_keeps_no_observations() -> None:
+    meter = BranchMeter(gamma=0.5, share=0.5)
+    for c in mixed_blocks(10):
+        meter.add(c)
+    assert "obs" not in meter._pending[0]._fields
+
+
 def test_a_rule_that_is_no_mixture_has_no_slack() -> None:
     meters = TheoryMeters(INDEX, 0.9, None, 10)
     update = Updated(metrics={}, priorities=None, costs={}, seen=seen([[0, 1, 2]], [1.0], [True], [3]))

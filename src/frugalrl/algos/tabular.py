@@ -89,7 +89,7 @@ class TabularLearner:
         td = batch.r_t + batch.discount_t * other[batch.obs_t, best_t] - mine[batch.obs_tm1, batch.a_tm1]
         if not np.isfinite(td).all():
             raise NonFiniteLoss(f"a TD error of update {self.version + 1} is not finite", replayed)
-        q_tm1 = mine[batch.obs_tm1]
+        q_tm1 = self._q[:, batch.obs_tm1].mean(0)  # as the policy sees them
         np.add.at(mine, (batch.obs_tm1, batch.a_tm1), config.step_size * replayed.weight * td)
         self.version += 1
         td_abs = np.abs(td)

@@ -123,15 +123,26 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 # -- bytes -----------------------------------------------------------------------------------------------------------
 
 
-def weight_bytes(module: torch.nn.Module) -> int:
-    """Bytes of all parameters and buffers."""
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+def weight_bytes(module: torch.nn.Module, batch: int) -> int:
+    """Bytes of the parameters and buffers that one forward reads.
+
+    All of them, but for a submodule that has a method ``bytes_read(batch)`` and so reads only some of its own.
+    """
+    total = 0
+    for part in module.modules():
+        read: Callable[[int], int] | None = getattr(part, "bytes_read", None)
+        if read is not None:
+            total += read(batch)
+        else:
+            own = (*part.parameters(recurse=False), *part.buffers(recurse=False))
+            total += sum(t.numel() * t.element_size() for t in own)
+    return total
 
 
 def bytes_min_forward(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outputs: object) -> int:
     """Lower bound of one forward: weights, inputs and outputs move once. Activations may stay in the cache."""
     moved = (*inputs, *_tensors(outputs))
-    return weight_bytes(module) + sum(t.numel() * t.element_size() for t in moved)
+    return weight_bytes(module, len(inputs[0])) + sum(t.numel() * t.element_size() for t in moved)
 
 
 def bytes_min_adam(num_weights: int, *, itemsize: int = 4) -> int:
@@ -147,7 +158,7 @@ def bytes_min_update(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], 
     trained = [p for p in module.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
     adam = sum(bytes_min_adam(p.numel(), itemsize=p.element_size()) for p in trained)
-    return bytes_min_forward(module, inputs, outputs) + weight_bytes(module) + gradients + adam
+    return bytes_min_forward(module, inputs, outputs) + weight_bytes(module, len(inputs[0])) + gradients + adam
 
 
 def bytes_min_replay_row(spec: EnvSpec) -> int:

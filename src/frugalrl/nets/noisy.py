@@ -42,6 +42,14 @@ class NoisyLinear(nn.Linear):
         noise_out: Tensor = self.noise_out  # type: ignore[assignment]
         return mean + noise_out * F.linear(x * noise_in, self.weight_sigma, self.bias_sigma)
 
+    def bytes_read(self, batch: int) -> int:
+        """Of the weights, by one forward: without noise only the means."""
+        means = self.weight.nbytes + self.bias.nbytes
+        if not self.training:
+            return means
+        noise: tuple[Tensor, Tensor] = (self.noise_in, self.noise_out)  # type: ignore[assignment]
+        return means + self.weight_sigma.nbytes + self.bias_sigma.nbytes + sum(n.nbytes for n in noise)
+
     def set_noise(self, rng: np.random.Generator) -> None:
         """New noise, the same for a whole batch."""
         buffers: tuple[Tensor, Tensor] = (self.noise_in, self.noise_out)  # type: ignore[assignment]

@@ -16,6 +16,11 @@ class Table(nn.Module):
         super().__init__()
         self.q = nn.Parameter(torch.randn(tables, states, actions) * init_std)
 
+    def bytes_read(self, batch: int) -> int:
+        """Of the table, by one forward: a row per observation and estimate."""
+        tables, _, actions = self.q.shape
+        return batch * tables * actions * self.q.element_size()
+
     def forward(self, obs: Tensor) -> Tensor:
         """obs [B] int64 -> [B, A]."""
         rows = self.q[:, obs]

@@ -81,6 +81,8 @@ class EvaluationConfig:
                 f"evaluation.probe_rows={self.probe_rows}, probe_steps={self.probe_steps}: "
                 f"need at least 0, and at least 1"
             )
+        if self.seed < 0:
+            raise ValueError(f"evaluation.seed={self.seed}: must be at least 0")
         if self.every_env_steps < 1 or self.rows < 1 or (self.episodes is not None and self.episodes < 1):
             raise ValueError(
                 f"evaluation.every_env_steps={self.every_env_steps}, rows={self.rows}, episodes={self.episodes}: "

@@ -45,7 +45,8 @@ def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "config") -> C
 def override(config: C, settings: Sequence[str]) -> C:
     """Apply ``a.b=value`` settings; values are read by the type of the field they set. Raises UserError."""
     tree = to_dict(config)
-    for setting in settings:
+    # a kind says which fields a group has, so it comes first
+    for setting in sorted(settings, key=lambda s: not s.partition("=")[0].strip().endswith(".kind")):
         path, eq, text = setting.partition("=")
         if not eq:
             raise UserError(f"--set {setting!r} has no '='; write --set agent.learning_rate=1e-3")
@@ -81,12 +82,10 @@ def variant(kind: Any, data: Mapping[str, Any]) -> Any:
     groups = _groups(kind)
     if len(groups) <= 1 or "kind" not in data:
         return groups[0] if groups else kind
-    known = {_kind_of(g): g for g in groups}
-    if data["kind"] not in known:
-        raise UserError(
-            f"kind={data['kind']!r}: expected one of {', '.join(known)}{hint(str(data['kind']), list(known))}"
-        )
-    return known[data["kind"]]
+    known, name = {_kind_of(g): g for g in groups}, str(data["kind"])
+    if name not in known:
+        raise UserError(f"kind={name!r}: expected one of {', '.join(known)}{hint(name, list(known))}")
+    return known[name]
 
 
 def _groups(kind: Any) -> list[Any]:

@@ -26,7 +26,7 @@ class Evaluator:
         self._config = config
         self._protocol = named_protocol(config.env.protocol)
         self._policy = ValuePolicy(build, device, config.agent.precision)
-        self._forward = forward_cost(build(), spec, min(config.evaluation.rows, self.episodes))
+        self._forward = forward_cost(build().eval(), spec, min(config.evaluation.rows, self.episodes))
         self.next_step = config.evaluation.every_env_steps
         self.last: Score | None = None
         self.last_step: int | None = None

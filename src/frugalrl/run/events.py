@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.meters import LapTimer
 from frugalrl.run.assemble import Parts, watch_tensor_threads
@@ -27,6 +29,7 @@ def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer)
         return serial(parts.sampler, parts.learner, parts.replay, config.schedule, counters, **settings)
 
     def settle_in() -> None:
+        torch.set_num_threads(config.threads)  # every thread has its own number
         watch_tensor_threads(config.threads, parts.sampler_timer)
         parts.sampler_timer.start()
 

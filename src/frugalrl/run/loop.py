@@ -35,7 +35,7 @@ class Counters:
     env_steps: int = 0
     updates: int = 0
     learner_ahead: bool = False
-    """An environment failed in a pipelined round: its updates are made, its block is still to be collected."""
+    """The sampler failed in a pipelined round: its updates are made, its block is still to be collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class Event:
     """One round: what was collected, what was learned, what it cost."""
 
     collected: Collected | None
-    """None when an environment failed and the block was dropped, while the learner worked."""
+    """None when the sampler failed and its block was dropped, while the learner worked."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the timers of the threads."""
-    failure: NonFiniteLoss | EnvFailed | None = None
+    failure: NonFiniteLoss | EnvFailed | FloatingPointError | None = None
     """Why this round could not be finished; the reader raises it once the round is booked."""
 
 

@@ -42,9 +42,9 @@ def pipelined(
 ) -> Iterator[Event]:
     """``sampler_timer`` was started where ``hand`` works; the sampler's policy must keep a copy of what it loads.
 
-    Runs for ever, or up to an environment that fails; the reader stops it. Between two events nothing is in flight:
+    Runs for ever, or up to a sampler that fails; the reader stops it. Between two events nothing is in flight:
     block k is in the replay, the updates due after block k-1 are made, and the learner's newest snapshot acts next.
-    Only after a failed environment the updates are a round ahead (``counters.learner_ahead``); going on from there
+    Only after such a failure the updates are a round ahead (``counters.learner_ahead``); going on from there
     needs a sampler that has loaded what it acted with then."""
 
     def collect() -> Collected:
@@ -65,7 +65,7 @@ def pipelined(
         )
         try:
             collected: Collected = hand.finish()
-        except EnvFailed as error:
+        except (EnvFailed, FloatingPointError) as error:
             timer.lap("waiting")
             counters.learner_ahead = True
             yield Event(None, tuple(updated), costs_of(None, updated, row_bytes, batch_bytes), failure or error)

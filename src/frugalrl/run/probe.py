@@ -34,7 +34,7 @@ def make_probe(
 ) -> Probe | None:
     """The probe that a configuration asks for, if any."""
     rows = config.evaluation.probe_rows
-    return Probe(config, build, device, forward_cost(build(), spec, rows)) if rows else None
+    return Probe(config, build, device, forward_cost(build().eval(), spec, rows)) if rows else None
 
 
 class Probe:

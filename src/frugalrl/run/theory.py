@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +75,10 @@ class TheoryMeters:
 
 def theory_meters(config: RunConfig, spec: EnvSpec) -> TheoryMeters:
     """The meters of a run."""
-    # what epsilon-greedy explores with is the mixture without its argmin part; only its rows with Q-values count
-    shares = {"counteractive-mixed": config.explore.uniform_share, "epsilon-greedy": 1.0}
     rows = config.env.rows
+    # what epsilon-greedy explores with is the mixture without its argmin part; a step in which every row explores has
+    # no Q-values, so one row gives nothing
+    shares = {"counteractive-mixed": config.explore.uniform_share, "epsilon-greedy": 1.0 if rows > 1 else None}
     num_keys = -(-config.replay.capacity_transitions // rows) * rows
     return TheoryMeters(spec, config.agent.gamma, shares.get(config.explore.name), num_keys)
 
@@ -136,7 +137,7 @@ class BranchMeter:
 
     def __init__(self, gamma: float, share: float) -> None:
         self._gamma, self._share = gamma, share
-        self._pending: list[Collected] = []
+        self._pending: list[_Rows] = []
         self._rows = 0
         self._before: dict[str, NDArray[Any]] | None = None
         self._reset()
@@ -145,15 +146,16 @@ class BranchMeter:
         self._sums, self._gap, self._number = np.zeros((2, 5)), 0.0, 0
 
     def add(self, collected: Collected) -> None:
-        self._pending.append(collected)
-        self._rows += len(collected.data.last)
+        data = collected.data  # without its observations, which would fill the memory
+        self._pending.append(_Rows(data.action, data.reward, data.discount, data.valid, data.explored, collected.q))
+        self._rows += len(data.last)
         if self._rows >= _BUFFER:
             self._work()
 
     def _work(self) -> None:
         """All transitions whose successor's Q-values are known; the newest row waits for its successor."""
         names = ("action", "reward", "discount", "valid", "explored")
-        parts: dict[str, list[NDArray[Any]]] = {n: [getattr(c.data, n) for c in self._pending] for n in names}
+        parts: dict[str, list[NDArray[Any]]] = {n: [getattr(c, n) for c in self._pending] for n in names}
         made = next((c.q for c in self._pending if c.q is not None), None)
         if made is None:  # not one forward pass: a new beginning
             self._pending, self._rows, self._before = [], 0, None
@@ -187,11 +189,19 @@ class BranchMeter:
         return dict.fromkeys(BRANCH_METERS) if parts is None else {n: getattr(parts, n) for n in BRANCH_METERS}
 
 
-def _q_of(collected: Collected, num_actions: int) -> NDArray[Any]:
-    if collected.q is not None:
-        q: NDArray[Any] = collected.q
-        return q
-    return np.full((*collected.data.action.shape, num_actions), np.nan, np.float32)
+class _Rows(NamedTuple):
+    """What the meter needs of a block: [T, B] each, and q [T, B, A]."""
+
+    action: NDArray[np.int64]
+    reward: NDArray[np.float32]
+    discount: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    explored: NDArray[np.bool_]
+    q: NDArray[np.float32] | None
+
+
+def _q_of(rows: _Rows, num_actions: int) -> NDArray[Any]:
+    return rows.q if rows.q is not None else np.full((*rows.action.shape, num_actions), np.nan, np.float32)
 
 
 def _ratio(part: float, whole: float) -> float | None:

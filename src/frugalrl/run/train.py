@@ -322,7 +322,7 @@ class Run:
             if name not in self._told:
                 self._told.add(name)
                 self._reporter.note(sentence)
-        if phase != "training" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
+        if phase == "evaluating" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
             self._record.log("progress", **progress_line(status))
             self._record.log("theory", env_steps=status.env_steps, **self._theory.close())

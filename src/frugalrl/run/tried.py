@@ -68,9 +68,7 @@ class Tried:
     def _hashes(self, obs: NDArray[Any]) -> list[list[int]]:
         if self._kind == "index":
             # indices are spread, or a grid with even rows would lose whole columns
-            spread: list[list[int]] = (
-                (obs.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
-            ).tolist()
+            spread: list[list[int]] = ((obs.astype(np.uint64) * _GOLDEN) >> np.uint64(32)).tolist()
             return spread
         newest = obs[:, :, -self._newest :] if self._newest else obs
         return [[crc32(frame.tobytes()) for frame in row] for row in newest]

@@ -40,9 +40,10 @@ class ExploreConfig:
         low, _ = smallest_and_largest(self.temperature)
         if low < 0:
             raise ValueError(f"explore.temperature falls to {low:g}: must be at least 0")
-        if self.ez_mu < 0 or self.ez_max_steps < 1:
+        if self.ez_mu < 0 or not 1 <= self.ez_max_steps <= 10_000_000:
             raise ValueError(
-                f"explore.ez_mu={self.ez_mu}, ez_max_steps={self.ez_max_steps}: need ez_mu >= 0 and ez_max_steps >= 1"
+                f"explore.ez_mu={self.ez_mu}, ez_max_steps={self.ez_max_steps}: need ez_mu >= 0 and ez_max_steps "
+                f"from 1 to 10,000,000"
             )
         if self.ucb_c < 0:
             raise ValueError(f"explore.ucb_c={self.ucb_c}: must be at least 0")

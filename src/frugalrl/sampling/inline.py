@@ -75,12 +75,13 @@ class InlineSampler:
         """Step all rows until at least ``n`` valid transitions were made: exactly ``n`` with one row, fewer than
         ``n + rows`` with more, as a row that is reset makes none.
 
-        When the environment fails (EnvFailed) the block is dropped: ``state_dict`` then gives the state before it.
+        When the environment fails (EnvFailed) or Q-values are not finite (FloatingPointError), the block is dropped:
+        ``state_dict`` then gives the state before it.
         """
         before = self._mark()
         try:
             return self._collect(n)
-        except EnvFailed:
+        except (EnvFailed, FloatingPointError):
             self._roll_back(*before)
             raise
 
@@ -138,7 +139,9 @@ class InlineSampler:
         if prefilling and self._config.prefill == "uniform":
             return uniform(self._env.spec.num_actions, u)
         if prefilling:
-            return counteractive(self._forward(step), np.ones(len(u)), u)
+            choice = counteractive(self._forward(step), np.ones(len(u)), u)
+            self._q = None  # these are not the actions of the explorer, so nobody is to judge it by them
+            return choice
         explorer, config, memory = self._explorer, self._config, self._memory
         eps = of_rows(config.epsilon, self.env_steps, len(u))
         skip = self._explores is not None and self._explores(eps, u, memory).all()

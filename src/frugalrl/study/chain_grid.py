@@ -31,6 +31,7 @@ METHODS = (*MIXTURES, GREEDY, *BONUSES)
 
 MIN_SEEDS = 10
 MAX_BYTES = 4 * 10**9
+_BYTES_PER_VALUE = 30  # 5 for the results, the rest while curves and files are made of them
 _LEARNERS_AT_ONCE, _SEEDS_AT_ONCE = 15, 250  # their tables fit a core's cache, and a batch takes seconds
 
 
@@ -122,7 +123,7 @@ def run_grid(
     learners = learners_of(settings)
     if seeds < MIN_SEEDS:
         raise UserError(f"{seeds} seeds are too few for an interval over seeds; use {MIN_SEEDS} or more")
-    needed = iterations * len(learners) * seeds * 5
+    needed = iterations * len(learners) * seeds * _BYTES_PER_VALUE
     if needed > MAX_BYTES:
         raise UserError(
             f"{len(learners)} learners with {seeds:,} seeds need {needed / 1e9:.1f} GB of memory; "

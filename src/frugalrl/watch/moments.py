@@ -74,5 +74,3 @@ def play(
         (done,) = now.episodes
         ended = "time limit" if done.truncated else "game over"
         yield Moment(stage.picture(now.obs[0]), episode, done.length, done.raw_return, ended=ended)
-        if played == max_steps:
-            return

@@ -84,7 +84,7 @@ def watch_run(
         env.close()
     cut = next((m.return_so_far for m in ends if m.ended == "cut"), None)
     returns = tuple(m.return_so_far for m in ends if m.ended != "cut")
-    return Watched(written, returns, cut, last.step, fps, stage.shows)
+    return Watched(written, returns, cut, last.step, written.fps, stage.shows)
 
 
 def _frames(moments: Iterator[Moment], panel: Panel, ends: list[Moment]) -> Iterator[Image.Image]:

@@ -29,6 +29,8 @@ class Written:
     format: str
     """``mp4`` or ``gif``."""
     frames: int
+    fps: float
+    """As the file has it: a GIF counts in hundredths of a second."""
 
 
 def find_ffmpeg() -> str | None:
@@ -85,7 +87,7 @@ def write_video(frames: Iterable[Image.Image], path: Path, fps: float) -> Writte
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-    return Written(path, kind, count)
+    return Written(path, kind, count, fps if kind == "mp4" else 1000 / _gif_ms(fps))
 
 
 def _chain(first: Image.Image, rest: Iterator[Image.Image]) -> Iterator[Image.Image]:
@@ -132,10 +134,15 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
     pipe.write(data)
 
 
+def _gif_ms(fps: float) -> int:
+    """Milliseconds of a frame; the format counts in hundredths of a second, and players want at least two."""
+    return min(max(2, round(100 / fps)), 65_535) * 10
+
+
 @contextmanager
 def _gif(part: Path, size: tuple[int, int], fps: float) -> Iterator[Sink]:
     """A GIF that is written frame by frame; of each frame after the first only the box that has changed."""
-    duration = min(max(2, round(100 / fps)), 65_535) * 10  # ms; the format counts in hundredths of a second
+    duration = _gif_ms(fps)
     before: list[Image.Image] = []
     with part.open("wb") as file:
 
