@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from frugalrl.nets.config import NetConfig
-from frugalrl.nets.q_network import Dueling, build_q_network, prepared, torso_name
+from frugalrl.nets.dense import Dueling
+from frugalrl.nets.q_network import build_q_network, prepared, torso_name
 from frugalrl.nets.torsos import Images, ScaledConv2d, interleave4
 from frugalrl.types import EnvSpec, UserError
 
