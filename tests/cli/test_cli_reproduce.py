@@ -132,6 +132,8 @@ def test_ctrl_c_ends_all_processes_and_leaves_no_files(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # a shell starts what it runs in the background with Ctrl-C switched off, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     parent = psutil.Process(program.pid)
     until = time.monotonic() + 60

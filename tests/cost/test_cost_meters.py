@@ -229,3 +229,23 @@ def test_whole_process_clock_sees_the_imports_and_not_what_the_process_was_befor
 def test_importing_cost_loads_no_heavy_library() -> None:
     code = "import sys, frugalrl.cost; assert not {'torch', 'rich', 'psutil', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not per_thread_clocks_work(), reason="needs per-thread clocks")
+def test_a_pool_that_is_there_already_is_found_by_its_work() -> None:
+    """The wrong variant, asking for new threads, finds nothing in a process that has computed before."""
+    code = """
+import torch
+from frugalrl.cost.meters import threads_made_by, threads_that_worked
+torch.set_num_threads(2)
+work = lambda: torch.ones(1 << 22).add_(1)
+_, made = threads_made_by(work)
+assert len(made) >= 1, made
+assert threads_made_by(work)[1] == ()
+assert set(threads_that_worked(work)) == set(made), (made, threads_that_worked(work))
+torch.set_num_threads(1)
+assert threads_that_worked(work) == ()
+"""
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr

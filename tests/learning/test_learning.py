@@ -110,8 +110,7 @@ def test_every_field_of_the_agent_solves_catch(setting: str, tmp_path: Path) -> 
 C51 = ("agent.kind=c51", "agent.v_min=-2", "agent.v_max=2", "agent.atoms=21")
 NOISE_ALONE = ("net.noisy_sigma0=0.5", "explore.epsilon.kind=constant", "explore.epsilon.start=0")
 AGENTS = {
-    "qrdqn": ("agent.kind=qrdqn", "agent.quantiles=21"),
-    "qrdqn-counteractive": ("agent.kind=qrdqn", "agent.quantiles=21", "explore.name=counteractive-mixed"),
+    "qrdqn": ("agent.kind=qrdqn", "agent.quantiles=21", "explore.name=counteractive-mixed"),
     "c51": C51,
     "noisy": NOISE_ALONE,
     "rainbow": (*C51, *NOISE_ALONE, "net.dueling=true", "replay.kind=prioritized", "replay.n_step=3"),
@@ -131,7 +130,7 @@ def catch_by_table(*settings: str) -> RunConfig:
     )
 
 
-@pytest.mark.parametrize("settings", [(), ("agent.double=true",), ("explore.name=counteractive-mixed",)])
+@pytest.mark.parametrize("settings", [(), ("agent.double=true", "explore.name=counteractive-mixed")])
 def test_a_table_solves_catch(settings: tuple[str, ...], tmp_path: Path) -> None:
     assert learn(catch_by_table(*settings), tmp_path / "run") >= 0.95 * Catch().optimal_return
 

@@ -79,5 +79,5 @@ def test_values_out_of_range_are_named(values: tuple[list[float], ...], sentence
 def test_too_few_and_too_many_seeds_are_refused() -> None:
     with pytest.raises(UserError, match="9 seeds are too few"):
         run_grid(SMALL, 9)
-    with pytest.raises(UserError, match=r"need 14\.0 GB of memory"):
+    with pytest.raises(UserError, match=r"need 84\.0 GB of memory"):
         run_grid(SMALL, 1_000_000)

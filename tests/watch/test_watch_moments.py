@@ -95,9 +95,10 @@ def test_moments_count_steps_and_returns(protocol: Any) -> None:
 
 def test_a_limit_that_meets_the_end_of_an_episode_cuts_nothing(protocol: Any) -> None:
     short = protocol("plain")
-    for limit, ended in ((9, ["game over"]), (10, ["game over", "cut"]), (8, ["cut"])):
+    cases = ((9, 1, ["game over"]), (9, 2, ["game over", "cut"]), (10, 2, ["game over", "cut"]), (8, 2, ["cut"]))
+    for limit, episodes, ended in cases:
         env = make_env("frugalrl/Catch-v0", protocol=short, num_rows=1, seed=1, training=False)
-        moments = filmed(env, Observed.of(env), 1, 2, max_steps=limit)
+        moments = filmed(env, Observed.of(env), 1, episodes, max_steps=limit)
         assert [m.ended for m in moments if m.ended] == ended
 
 

@@ -215,6 +215,17 @@ def threads_made_by(work: Callable[[], T]) -> tuple[T, tuple[int, ...]]:
     return result, tuple(sorted(thread_ids() - before))
 
 
+def threads_that_worked(work: Callable[[], object]) -> tuple[int, ...]:
+    """Ids of native threads that used the processor while ``work`` ran: pool threads, new ones and old ones.
+
+    Call it while no other pool has anything to do. Threads that Python made are never among them.
+    """
+    before = {tid: thread_cpu_s(tid) for tid in thread_ids()}
+    work()
+    now = {tid: thread_cpu_s(tid) for tid in unclaimed_threads()}
+    return tuple(sorted(tid for tid, cpu_s in now.items() if cpu_s is not None and cpu_s > (before.get(tid) or 0.0)))
+
+
 def unclaimed_threads(claimed: Iterable[int] = ()) -> tuple[int, ...]:
     """Native threads that neither Python made nor somebody claimed: pools of torch and BLAS.
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from frugalrl.algos.agents import LEARNERS, Learner
 from frugalrl.cost.flops import bytes_min_forward, count_flops
-from frugalrl.cost.meters import LapTimer, threads_made_by
+from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.q_network import ValueNetwork, build_q_network
@@ -90,8 +90,8 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
 def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
     """Let ``timer`` follow the tensor threads of the calling thread; every thread that computes has its own."""
     if threads > 1:
-        _, workers = threads_made_by(lambda: torch.ones(1 << 20).add_(1))
-        timer.watch(workers)
+        # asked by work, not by birth: a process that trained before has its pool already
+        timer.watch(threads_that_worked(lambda: torch.ones(1 << 22).add_(1)))
 
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Callable[[], ValueNetwork]:
