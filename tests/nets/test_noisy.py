@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from frugalrl.math.draws import counted_rng
 from frugalrl.nets.config import NetConfig
-from frugalrl.nets.noisy import NoisyHidden, NoisyLinear, counted_rng, has_noise, set_noise
+from frugalrl.nets.noisy import NoisyHidden, NoisyLinear, has_noise, set_noise
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.types import EnvSpec, PolicySnapshot

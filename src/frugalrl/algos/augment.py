@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.math.augment import scale_intensity, shift_images
-from frugalrl.nets.noisy import counted_rng
+from frugalrl.math.draws import counted_rng
 from frugalrl.types import EnvSpec, UserError
 
 _AUGMENT = 3

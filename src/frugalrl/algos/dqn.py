@@ -22,9 +22,10 @@ from frugalrl.algos.adam import Adam
 from frugalrl.algos.augment import Augment
 from frugalrl.cost.flops import bytes_min_forward, bytes_min_update, count_flops
 from frugalrl.cost.meters import LapTimer
+from frugalrl.math.draws import counted_rng
 from frugalrl.math.td import q_loss
 from frugalrl.nets.heads import Head, Scalar
-from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
+from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork, prepared
 from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 

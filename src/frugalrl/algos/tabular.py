@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from frugalrl.cost.meters import LapTimer
+from frugalrl.math.draws import counted_rng
 from frugalrl.nets.heads import Head, Tabular
-from frugalrl.nets.noisy import counted_rng
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 

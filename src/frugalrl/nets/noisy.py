@@ -76,8 +76,3 @@ def set_noise(net: nn.Module, rng: np.random.Generator) -> None:
     for module in net.modules():
         if isinstance(module, NoisyLinear):
             module.set_noise(rng)
-
-
-def counted_rng(seed: int, purpose: int, count: int) -> np.random.Generator:
-    """The generator of one draw: a function of seed, purpose and running number, so there is no state to save."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, purpose, count]))

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalrl.nets.noisy import counted_rng, has_noise, set_noise
+from frugalrl.math.draws import counted_rng
+from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.small import numpy_forward
 from frugalrl.types import PolicySnapshot
