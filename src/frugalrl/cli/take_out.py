@@ -48,7 +48,7 @@ def watch(args: arguments.Watch) -> int:
     if found.cut_return is not None:
         ended.append(f"cut off at return {short(found.cut_return)}")
     print(
-        f"{found.video.path}: {found.video.frames:,} frames, {found.fps:g} per second, {found.shows}; "
+        f"{found.video.path}: {found.video.frames:,} frames, {found.fps:.3g} per second, {found.shows}; "
         f"policy after {found.env_steps:,} steps; {', '.join(ended)}",
         file=stdout,
     )
