@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from frugalrl.cost.ledger import Ledger
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
-from frugalrl.run.evaluator import Evaluator
+from frugalrl.run.evaluate import Score
+from frugalrl.run.evaluator import Evaluator, score_to_json
 from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
@@ -125,3 +127,23 @@ def progress_line(status: Status) -> dict[str, Any]:
     counts = ("env_steps", "frames", "updates", "episodes")
     kept = (*counts, "wall_s", "cpu_s", "flop", "behaviour_return", "epsilon", "steps_per_s")
     return {name: getattr(status, name) for name in kept} | dict(status.metrics)
+
+
+def evaluation_line(env_steps: int, ledger: Ledger, score: Score) -> dict[str, Any]:
+    """What metrics.jsonl keeps of an evaluation: the score, and what the run had used by then, by role.
+
+    So the cost of a target is read off at the evaluation that reached it, and nothing is spread by guess.
+    """
+    ledger.settle()
+    used = ledger.usage()
+    costs = {role: {k: v for k, v in asdict(c).items() if v is not None} for role, c in ledger.totals().items()}
+    return {
+        "env_steps": env_steps,
+        "updates": ledger.counts.updates,
+        "frames": ledger.counts.frames,
+        "cpu_s": used.cpu_s,
+        "wall_s": used.wall_s,
+        "peak_rss_bytes": used.peak_rss_bytes,
+        "score": score_to_json(score),
+        "costs": costs,
+    }

@@ -20,7 +20,7 @@ from frugalrl.run.checkpoint import Checkpoints, Loaded
 from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
-from frugalrl.run.evaluator import Evaluator, score_to_json
+from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.events import events
 from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
@@ -30,7 +30,7 @@ from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
 from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
-from frugalrl.run.tell import about, alarms, cautions, header_of, progress_line, status_of
+from frugalrl.run.tell import about, alarms, cautions, evaluation_line, header_of, progress_line, status_of
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
 from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
@@ -269,10 +269,10 @@ class Run:
         self._timer.lap("evaluation")
         if score is None:
             return
-        used, line = self._ledger.usage(), score_to_json(score)
-        self._record.log("evaluation", env_steps=steps, cpu_s=used.cpu_s, wall_s=used.wall_s, score=line)
+        line = evaluation_line(steps, self._ledger, score)
+        self._record.log("evaluation", **line)
         self._reporter.score(steps, score)
-        self._warn_of_costly_evaluation(used.cpu_s)
+        self._warn_of_costly_evaluation(line["cpu_s"])
         self._timer.lap("reporting")
         if self._probe is not None:
             meters, cost = self._probe.run(self._parts.learner.snapshot())
@@ -281,7 +281,6 @@ class Run:
             self._record.log("probe", env_steps=steps, **meters)
 
     def _warn_of_costly_evaluation(self, cpu_s: float) -> None:
-        self._ledger.settle()
         spent = self._ledger.charged()["evaluation"].cpu_s or 0.0
         if spent > _EVALUATION_SHARE * cpu_s:
             self._reporter.note(

@@ -1,0 +1,1 @@
+"""Reads the records of runs and says what they show; runs nothing."""
