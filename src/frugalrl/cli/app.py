@@ -38,6 +38,10 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.train import resume
 
         return resume(found, words, context)
+    if isinstance(found, arguments.Compare):
+        from frugalrl.cli.compare import compare
+
+        return compare(found, words)
     if isinstance(found, arguments.Eval):
         from frugalrl.cli.inspect import evaluate
 

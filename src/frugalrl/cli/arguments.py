@@ -178,6 +178,45 @@ class Resume:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Compare methods over environments and seeds: what does the same score cost with each? One table, one report."""
+
+    study: Annotated[Positional[Path | None], arg(metavar="[STUDY.toml]", help_behavior_hint="")] = None
+    """A study as a TOML file, instead of --env, --methods, --seeds, --budget-steps, --target and --set."""
+    env: Annotated[Words, arg(metavar="ENV", help_behavior_hint="")] = ()
+    """Environments (default: CartPole-v1)."""
+    methods: Annotated[Words, arg(metavar="METHOD", help_behavior_hint="")] = ()
+    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe or a.b=c
+    (default: epsilon-greedy counteractive counteractive-mixed)."""
+    baseline: Name = None
+    """The method that the others are compared with (default: the first)."""
+    seeds: Annotated[tuple[int, ...], _values(_natural, "N"), _NO_DEFAULT] = ()
+    """One number: how many seeds; several: the seeds themselves (default: 10)."""
+    budget_steps: Steps = None
+    """Agent steps of every run (default: the recipe's; 40,000 without any option)."""
+    evaluations: Count = None
+    """Evaluations of every run, the resolution of a time to target (default: 20)."""
+    target: Numbers = ()
+    """Scores whose cost is asked for, in every environment (default: 25, 50, 75 and 100 % of the reference)."""
+    set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
+    """Change a field of the configuration of all methods, e.g. agent.learning_rate=1e-3."""
+    out: Folder = None
+    """Folder of the study (default: runs/compare-NAME of a study file, else runs/compare-DATE-TIME)."""
+    resume: Flag = False
+    """Go on with the study in the folder; finished runs are not repeated, more seeds or methods may be added."""
+    retry_failed: Flag = False
+    """With --resume: also run again what failed by itself."""
+    processes: Count = None
+    """Runs at a time, one thread each (default: one per usable core)."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    quiet: Flag = False
+    """Print only failures and the table."""
+    json: Flag = False
+    """Print one JSON object at the end and nothing else on stdout; progress goes to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Eval:
     """Score the last checkpoint of a run on new episodes."""
 

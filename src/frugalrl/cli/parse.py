@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import fields
+from dataclasses import Field, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +15,7 @@ from frugalrl.types import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("Train", "Train an agent and print the bill."),
     "resume": ("Resume", "Go on with a run from its last checkpoint."),
+    "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost?"),
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
     "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
@@ -46,6 +47,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "resume": (
         "frugal resume runs/NAME",
         "frugal resume runs/NAME --budget-steps 200_000",
+    ),
+    "compare": (
+        "frugal compare",
+        "frugal compare --env MinAtar/Breakout-v1 --methods epsilon-greedy counteractive --seeds 5 --target 5",
+        "frugal compare --methods plain=epsilon-greedy bf16=epsilon-greedy+agent.precision=bf16 --seeds 5 --out study",
+        "frugal compare study.toml --resume",
     ),
     "eval": ("frugal eval runs/NAME --episodes 100", "frugal eval runs/NAME --episodes 10 --seed 7 --json"),
     "watch": (
@@ -145,7 +152,11 @@ def _parse_command(name: str, words: list[str]) -> Any | None:
 
 
 def _options(kind: type[Any]) -> list[str]:
-    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if f.name not in ("env", "run", "topic"))]
+    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if not _positional(f))]
+
+
+def _positional(field: Field[Any]) -> bool:
+    return "Positional[" in str(field.type) or str(field.type) == "RunFolderArgument"
 
 
 def _stray_option(kind: type[Any], words: list[str]) -> str | None:

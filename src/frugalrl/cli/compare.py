@@ -1,0 +1,139 @@
+"""``frugal compare``: a matrix of runs, then one table and one report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frugalrl.cli import arguments, environment
+from frugalrl.cli.errors import FAILED, OK
+from frugalrl.types import UserError
+
+if TYPE_CHECKING:
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.matrix import Study
+    from frugalrl.study.runner import Listener
+
+DEFAULT_ENV = "CartPole-v1"
+DEFAULT_METHODS = ("epsilon-greedy", "counteractive", "counteractive-mixed")
+DEFAULT_SEEDS, DEFAULT_STEPS = 10, 40_000
+
+
+def compare(args: arguments.Compare, words: Sequence[str]) -> int:
+    """Run what is missing of the matrix, print the table, write the report. Raises UserError."""
+    environment.prepare(1)
+    from frugalrl.cost.machine import usable_cores
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.runner import Runner
+
+    began = time.monotonic()
+    command = ["frugal", *words]
+    path = args.out or _default_folder(args)
+    study = _study(args)
+    folder = (
+        StudyFolder.open(path, study, command)
+        if args.resume
+        else StudyFolder.create(path, study or _from_flags(args), command)
+    )
+    lock = folder.lock()
+    try:
+        jobs = [(cell,) for cell in folder.to_do(retry_failed=args.retry_failed)]
+        listener = _listener(args, folder)
+        runner = Runner(
+            folder,
+            jobs,
+            listener,
+            processes=args.processes or usable_cores(),
+            environment=environment.seen(),
+            prices=environment.price_file(args.prices),
+            command=command,
+        )
+        whole = runner.run()
+    finally:
+        lock.close()
+    if not whole:
+        print(f"frugal: interrupted; go on with: frugal compare --out {path} --resume", file=sys.stderr)
+        return FAILED
+    print(f"done in {time.monotonic() - began:.0f} s")
+    return OK
+
+
+# -- the matrix ------------------------------------------------------------------------------------------------------
+
+
+def _study(args: arguments.Compare) -> Study | None:
+    """The study that is asked for; None when only a folder is named to go on with."""
+    from frugalrl.study.study_file import read_study
+
+    flags = _flags(args)
+    if args.study is not None:
+        if flags:
+            raise UserError(f"{args.study} says what is compared, so leave out {', '.join(flags)}, or the file")
+        return read_study(args.study)
+    return None if args.resume and not flags else _from_flags(args)
+
+
+def _flags(args: arguments.Compare) -> list[str]:
+    """Options that say what is compared."""
+    given = {
+        "--env": args.env,
+        "--methods": args.methods,
+        "--baseline": args.baseline,
+        "--seeds": args.seeds,
+        "--budget-steps": args.budget_steps,
+        "--evaluations": args.evaluations,
+        "--target": args.target,
+        "--set": args.set,
+    }
+    return [name for name, value in given.items() if value]
+
+
+def _from_flags(args: arguments.Compare) -> Study:
+    from frugalrl.study.matrix import Study, method_from_word, seeds_of
+
+    envs = args.env or (DEFAULT_ENV,)
+    methods = tuple(method_from_word(word) for word in args.methods or DEFAULT_METHODS)
+    by_default = not args.env and args.budget_steps is None
+    study = Study(
+        envs=envs,
+        methods=methods,
+        seeds=seeds_of(args.seeds or (DEFAULT_SEEDS,)),
+        baseline=args.baseline or methods[0].name,
+        budget_steps=DEFAULT_STEPS if by_default else args.budget_steps,
+        targets=dict.fromkeys(envs, args.target) if args.target else {},
+        set=tuple(word for words in args.set for word in words),
+    )
+    return study if args.evaluations is None else replace(study, evaluations=args.evaluations)
+
+
+def _default_folder(args: arguments.Compare) -> Path:
+    if args.study is not None:
+        return Path("runs") / f"compare-{args.study.stem}"
+    if args.resume:
+        raise UserError("--resume needs the folder of the study: add --out DIR, or name the study file")
+    first = path = Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{first.name}-{number}")
+    return path
+
+
+# -- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _listener(args: arguments.Compare, folder: StudyFolder) -> Listener:
+    from frugalrl.cli.compare_screen import Lines, MatrixScreen
+    from frugalrl.cli.output import console_for
+
+    stream = sys.stderr if args.json else sys.stdout
+    console = console_for(stream)
+    if args.quiet:
+        return Lines(stream, folder, quiet=True)
+    if console.is_terminal and not console.is_dumb_terminal and console.width >= 60:
+        return MatrixScreen(console, folder)
+    return Lines(stream, folder)

@@ -1,0 +1,137 @@
+"""What ``frugal compare`` shows while it runs: a matrix on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from frugalrl.cli.words import duration, short
+
+if TYPE_CHECKING:
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.runner import Progressing, View
+
+_DIM = "bright_black"
+_BAR = 20
+
+
+def headline(folder: StudyFolder, view: View) -> str:
+    """What is compared, in one line."""
+    study = folder.study
+    size = f"{len(study.methods)} methods x {len(study.envs)} environments x {len(study.seeds)} seeds"
+    budget = "the recipe's budget" if study.budget_steps is None else f"{study.budget_steps:,} steps each"
+    before = f" | {view.before} of {len(folder.cells)} runs were done before" if view.before else ""
+    at_a_time = f"{view.processes} process{'' if view.processes == 1 else 'es'}"
+    return f"{size} = {len(folder.cells)} runs | {budget} | {at_a_time} | folder {folder.path}{before}"
+
+
+def ended_line(p: Progressing, reason: str) -> str:
+    """One line for a cell that ended."""
+    score = "not evaluated" if p.score is None else f"score {short(p.score)}"
+    took = "" if p.wall_s is None else f" | {duration(p.wall_s)}"
+    what = f"{p.ended}: {p.cell.key} | {score}{took}"
+    return what if p.ended == "completed" else f"{what} | {reason}"
+
+
+def summary_line(folder: StudyFolder, view: View) -> str:
+    """How far the whole study is."""
+    done = view.before + sum(p.ended == "completed" for p in view.cells.values())
+    failed = sum(p.ended == "failed" for p in view.cells.values())
+    running = sum(p.began is not None and p.ended is None for p in view.cells.values())
+    eta = view.eta_s()
+    parts = [f"{done} of {len(folder.cells)} runs done", f"{running} running"]
+    parts += [f"{failed} failed"] if failed else []
+    parts.append(f"{duration(time.monotonic() - view.began)} so far")
+    parts += [] if eta is None or not running else [f"ETA {duration(eta)}"]
+    return " | ".join(parts)
+
+
+class Lines:
+    """A line for each run that ends, and one about the whole every half minute."""
+
+    def __init__(self, stream: TextIO, folder: StudyFolder, *, quiet: bool = False) -> None:
+        self._stream, self._folder, self._quiet = stream, folder, quiet
+        self.interval_s = 30.0
+        self._begun = False
+
+    def show(self, view: View) -> None:
+        if self._quiet:
+            return
+        if not self._begun:
+            self._begun = True
+            self._write(headline(self._folder, view))
+            return
+        self._write(summary_line(self._folder, view))
+
+    def ended(self, progressing: Progressing, reason: str) -> None:
+        if not self._quiet or progressing.ended == "failed":
+            self._write(ended_line(progressing, reason))
+
+    def note(self, text: str) -> None:
+        self._write(f"note: {text}")
+
+    def close(self) -> None: ...
+
+    def _write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class MatrixScreen:
+    """A row per environment and method, redrawn every second; failures scroll by above it."""
+
+    interval_s = 1.0
+
+    def __init__(self, console: Console, folder: StudyFolder) -> None:
+        self._console, self._folder = console, folder
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self._on = False
+
+    def show(self, view: View) -> None:
+        if not self._on:
+            self._on = True
+            self._console.print(headline(self._folder, view), style="bold", highlight=False, markup=False)
+            self._live.start()
+        self._live.update(self.render(view), refresh=True)
+
+    def ended(self, progressing: Progressing, reason: str) -> None:
+        if progressing.ended == "failed":
+            self._console.print(ended_line(progressing, reason), style="red", highlight=False, markup=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+
+    def close(self) -> None:
+        if self._on:
+            self._on = False
+            self._live.stop()
+
+    def render(self, view: View) -> RenderableType:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name, justify in (("environment", "left"), ("method", "left"), ("seeds", "right"), ("", "left")):
+            table.add_column(name, justify=justify, no_wrap=True, header_style=_DIM)  # type: ignore[arg-type]
+        table.add_column("mean score so far", justify="right", no_wrap=True, header_style=_DIM)
+        for env in self._folder.study.envs:
+            for method in self._folder.study.methods:
+                cells = [c for c in self._folder.cells if c.env == env and c.method == method.name]
+                mine = [view.cells[c.key] for c in cells if c.key in view.cells]
+                before = len(cells) - len(mine)
+                done = before + sum(p.ended == "completed" for p in mine)
+                share = (before + sum(p.done for p in mine)) / len(cells)
+                scores = [p.score for p in mine if p.score is not None]
+                failed = sum(p.ended == "failed" for p in mine)
+                count = Text(f"{done}/{len(cells)}")
+                if failed:
+                    count.append(f" {failed} failed", style="red")
+                mean = "none yet" if not scores else short(sum(scores) / len(scores))
+                table.add_row(env, method.name, count, _bar(share), mean)
+        return Group(table, Text(summary_line(self._folder, view), style=_DIM))
+
+
+def _bar(share: float) -> Text:
+    full = round(min(1.0, share) * _BAR)
+    return Text.assemble(("━" * full, "green"), ("─" * (_BAR - full), _DIM), f" {100 * share:3.0f} %")

@@ -1,0 +1,138 @@
+"""The folder of a study: what it compares, which cells are done, which failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frugalrl.report.records import RunRecord, read_run
+from frugalrl.run.record import Progress, RunFolder, code_version, read_json, write_json
+from frugalrl.study.job import check_same
+from frugalrl.study.matrix import Cell, Study, cells
+from frugalrl.study.study_file import from_document, to_document
+from frugalrl.types import UserError
+
+STUDY, FAILURES = "study.json", "failures.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a cell has no finished run."""
+
+    reason: str
+    killed: bool
+    """The process vanished; it was not the run itself that failed, so it is worth another try."""
+
+
+class StudyFolder:
+    """Paths and files of one study."""
+
+    def __init__(self, path: Path, study: Study) -> None:
+        self.path = path
+        self.study = study
+        self.cells = cells(study)
+        self._failures: dict[str, Failure] = {}
+
+    @classmethod
+    def create(cls, path: Path, study: Study, command: Sequence[str]) -> StudyFolder:
+        """A new study. Raises UserError when the folder is used or cannot be written."""
+        found = cls(path, study)
+        if path.is_dir() and any(path.iterdir()):
+            known = (path / STUDY).exists()
+            verb = "go on with it: add --resume, or choose" if known else "choose"
+            raise UserError(f"the study folder {path} is already used; {verb} another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the study folder {path} cannot be made ({error.strerror}); choose another --out"
+            ) from error
+        found._write(command)
+        return found
+
+    @classmethod
+    def open(cls, path: Path, study: Study | None, command: Sequence[str]) -> StudyFolder:
+        """An existing study; ``study`` may have more cells than it had, but none that was begun differently.
+
+        Raises UserError.
+        """
+        if not (path / STUDY).exists():
+            raise UserError(f"there is no study in {path} to go on with: it has no {STUDY}; leave out --resume")
+        document = read_json(path / STUDY)
+        found = cls(path, study or from_document(document, str(path / STUDY)))
+        for cell in found.cells:
+            if (path / cell.path / "config.json").exists():
+                check_same(RunFolder.open(path / cell.path).config(), cell.config, path / cell.path)
+        if study is not None:
+            found._write(command)
+        if (path / FAILURES).exists():
+            failures = read_json(path / FAILURES)
+            try:
+                found._failures = {key: Failure(f["reason"], f["killed"]) for key, f in failures.items()}
+            except (TypeError, KeyError, AttributeError):
+                raise UserError(f"{path / FAILURES} is damaged; delete it to run the failed cells again") from None
+        return found
+
+    def _write(self, command: Sequence[str]) -> None:
+        write_json(self.path / STUDY, {**to_document(self.study), "command": list(command), "code": code_version()})
+
+    def lock(self) -> Progress:
+        """Held while the study runs. Raises UserError when another process runs it."""
+        return Progress(self.path / "lock.bin")
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether the cell's run used its whole budget."""
+        folder = self.path / cell.path
+        if not (folder / "config.json").exists() or not (folder / "bill.json").exists():
+            return False
+        lines = RunFolder.open(folder).lines()
+        return bool(lines) and lines[-1]["kind"] == "end" and bool(lines[-1]["completed"])
+
+    def failure(self, cell: Cell) -> Failure | None:
+        return self._failures.get(cell.key)
+
+    def note_failure(self, cell: Cell, failure: Failure | None) -> None:
+        """Write down why a cell failed, or that it did not."""
+        if failure is None and cell.key not in self._failures:
+            return
+        if failure is None:
+            del self._failures[cell.key]
+        else:
+            self._failures[cell.key] = failure
+        document = {key: {"reason": f.reason, "killed": f.killed} for key, f in self._failures.items()}
+        write_json(self.path / FAILURES, document)
+
+    def to_do(self, *, retry_failed: bool) -> list[Cell]:
+        """Cells without a finished run; those that failed by themselves only when asked for."""
+        left = [cell for cell in self.cells if not self.finished(cell)]
+        if retry_failed:
+            return left
+        return [cell for cell in left if (f := self.failure(cell)) is None or f.killed]
+
+    def records(self) -> list[RunRecord]:
+        """Every cell of the matrix that was begun or failed, the failed ones with their reason."""
+        found = []
+        for cell in self.cells:
+            folder, failure = self.path / cell.path, self.failure(cell)
+            if (folder / "machine.json").exists():
+                found.append(read_run(folder, method=cell.method, name=cell.key))
+            elif failure is not None:
+                found.append(_never_begun(cell, failure))
+        return found
+
+
+def _never_begun(cell: Cell, failure: Failure) -> RunRecord:
+    nothing: dict[str, Any] = {}
+    return RunRecord(
+        name=cell.key,
+        method=cell.method,
+        config=cell.config,
+        points=(),
+        bill=None,
+        outcome="failed",
+        reason=failure.reason,
+        machine=nothing,
+        code=nothing,
+    )

@@ -1,0 +1,158 @@
+"""One process of a study: trains one cell, or all seeds of a method stacked, and tells its parent on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from frugalrl.cost.tables import load_tables
+from frugalrl.run.config import RunConfig
+from frugalrl.run.config_io import from_dict, to_dict
+from frugalrl.run.record import RunFolder
+from frugalrl.run.train import Outcome, resume, train
+from frugalrl.types import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from frugalrl.run.evaluate import Score
+    from frugalrl.run.status import Header, Status
+
+STACKED_LOG = "stacked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What one process does."""
+
+    keys: tuple[str, ...]
+    """Cells, by the names that the parent knows them by."""
+    configs: tuple[RunConfig, ...]
+    folders: tuple[Path, ...]
+    prices: Path | None = None
+    command: tuple[str, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "keys": list(self.keys),
+            "configs": [to_dict(c) for c in self.configs],
+            "folders": [str(f) for f in self.folders],
+            "prices": None if self.prices is None else str(self.prices),
+            "command": list(self.command),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Job:
+        prices = document["prices"]
+        return cls(
+            keys=tuple(document["keys"]),
+            configs=tuple(from_dict(RunConfig, c) for c in document["configs"]),
+            folders=tuple(Path(f) for f in document["folders"]),
+            prices=None if prices is None else Path(prices),
+            command=tuple(document["command"]),
+        )
+
+
+class Teller:
+    """A reporter that writes one JSON object per line."""
+
+    interval_s = 2.0
+
+    def __init__(self, stream: IO[str], key: str) -> None:
+        self._stream, self._key = stream, key
+
+    def start(self, header: Header) -> None:
+        self._tell(event="start", resumed_at=header.resumed_at)
+
+    def status(self, status: Status) -> None:
+        self._tell(event="status", env_steps=status.env_steps, done=status.done, cpu_s=status.cpu_s)
+
+    def score(self, env_steps: int, score: Score) -> None:
+        self._tell(event="score", env_steps=env_steps, score=score.mean_return)
+
+    def note(self, text: str) -> None:
+        self._tell(event="note", text=text)
+
+    def end(self, outcome: str, reason: str) -> None:
+        """``completed``, ``interrupted`` or ``failed``."""
+        self._tell(event="end", outcome=outcome, reason=reason)
+
+    def close(self) -> None: ...
+
+    def _tell(self, **values: Any) -> None:
+        try:
+            print(json.dumps({"key": self._key, **values}), file=self._stream, flush=True)
+        except OSError:  # nobody listens any more; the watcher of stdin ends the run
+            return
+
+
+def run_job(path: Path) -> int:
+    """Do the job in this file; returns 0 when every cell completed, else 1."""
+    job = Job.from_document(json.loads(path.read_text(encoding="utf-8")))
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    end_with_parent()
+    with redirect_stdout(sys.stderr):  # whatever an environment prints goes into the log
+        return _one(job, stream)
+
+
+def _one(job: Job, stream: IO[str]) -> int:
+    teller = Teller(stream, job.keys[0])
+    config, folder = job.configs[0], job.folders[0]
+    try:
+        outcome = _play(config, folder, job, teller)
+    except (UserError, RunFailed) as error:
+        teller.end("failed", " ".join(str(error).split()))
+        return 1
+    except Exception as error:
+        teller.end("failed", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        raise  # the traceback goes into the log
+    teller.end("completed" if outcome.completed else "interrupted", outcome.reason)
+    return 0 if outcome.completed else 1
+
+
+def _play(config: RunConfig, folder: Path, job: Job, teller: Teller) -> Outcome:
+    tables = load_tables(job.prices)
+    if not (folder / "config.json").exists():
+        if folder.is_dir():  # the process died before it had written what it was to do
+            shutil.rmtree(folder)
+        return train(config, folder, teller, command=job.command, tables=tables, whole_process=True)
+    check_same(RunFolder.open(folder).config(), config, folder)
+    return resume(folder, teller, command=job.command, tables=tables, whole_process=True)
+
+
+def check_same(known: RunConfig, wanted: RunConfig, folder: Path) -> None:
+    """Raises UserError that names the first field in which a run differs from its cell."""
+    for name, (mine, theirs) in _differences(to_dict(known), to_dict(wanted)).items():
+        raise UserError(
+            f"{folder} was begun with {name}={mine!r}, but the study asks for {theirs!r}; give the study another --out"
+        )
+
+
+def _differences(mine: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in [*mine, *(k for k in theirs if k not in mine)]:
+            found |= _differences(mine.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+        return found
+    return {} if mine == theirs else {path: (mine, theirs)}
+
+
+def end_with_parent() -> None:
+    """Stop like after Ctrl-C, with a checkpoint, once the parent is gone: its end of our stdin closes."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not sys.stdin: a thread that waits in its lock would break the interpreter's end
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(120)
+        os._exit(1)  # a run that hangs in an environment does not outlive its study
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()

@@ -1,0 +1,178 @@
+"""The matrix of a comparison: methods x environments x seeds, and the run that each cell stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from frugalrl.math.explore import EXPLORERS
+from frugalrl.recipes import build_config
+from frugalrl.recipes.catalog import RECIPES
+from frugalrl.run.config import RunConfig
+from frugalrl.run.config_io import hint, override
+from frugalrl.types import UserError
+
+CADENCE = "evaluation.every_env_steps"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """What is compared: a recipe, an explorer, and any field of the configuration."""
+
+    name: str
+    recipe: str | None = None
+    """None: the environment's own."""
+    explore: str | None = None
+    """None: the recipe's."""
+    set: tuple[str, ...] = ()
+    """``a.b=c`` settings; they win over recipe and explorer."""
+
+    def words(self) -> str:
+        """What it is, in one line."""
+        parts = (f"recipe {self.recipe or 'by environment'}", f"explorer {self.explore or 'of the recipe'}", *self.set)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A matrix. Every method sees the same environments, seeds, budget and evaluations."""
+
+    envs: tuple[str, ...]
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    """Name of the method that the others are compared with."""
+    budget_steps: int | None = None
+    """Agent steps of every run; None takes the recipe's."""
+    evaluations: int = 20
+    """Evaluations of every run: the resolution of a time to target."""
+    targets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By environment; fixed before the runs. Without any, shares of the reference return are taken."""
+    set: tuple[str, ...] = ()
+    """``a.b=c`` settings of all methods; a method's own win."""
+
+    def __post_init__(self) -> None:
+        names = [m.name for m in self.methods]
+        axes: tuple[tuple[str, Sequence[object]], ...] = (
+            ("environment", self.envs), ("method", names), ("seed", self.seeds),
+        )  # fmt: skip
+        for what, values in axes:
+            if not values:
+                raise UserError(f"the matrix is empty: it has no {what}; name at least one")
+            double = next((v for v in values if values.count(v) > 1), None)
+            if double is not None:
+                raise UserError(f"the {what} {double!r} is named twice; name each once")
+        if self.baseline not in names:
+            raise UserError(f"the baseline {self.baseline!r} is no method of the matrix{hint(self.baseline, names)}")
+        for env in self.targets:
+            if env not in self.envs:
+                raise UserError(f"there are targets for {env!r}, which is not in the matrix{hint(env, self.envs)}")
+        if self.evaluations < 1 or min(self.seeds) < 0:
+            raise UserError(
+                f"evaluations={self.evaluations}, seeds={list(self.seeds)}: need at least 1 evaluation and no seed "
+                f"below 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of the matrix."""
+
+    method: str
+    env: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run, below the study's."""
+        return Path("runs") / safe(self.env) / safe(self.method) / f"seed{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """Name in the study's own records."""
+        return self.path.relative_to("runs").as_posix()
+
+
+def safe(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", name).strip("-.") or "x"
+
+
+def cells(study: Study) -> tuple[Cell, ...]:
+    """All runs, seed by seed, so that a study that is cut short has compared something.
+
+    Raises UserError for what cannot be built, naming the method.
+    """
+    found = tuple(
+        Cell(method.name, env, seed, _config(study, method, env, seed))
+        for seed in study.seeds
+        for env in study.envs
+        for method in study.methods
+    )
+    paths: dict[Path, Cell] = {}
+    for cell in found:
+        other = paths.setdefault(cell.path, cell)
+        if other is not cell:
+            raise UserError(
+                f"{cell.method!r} on {cell.env!r} and {other.method!r} on {other.env!r} would share the folder "
+                f"{cell.path}; give one another name"
+            )
+    return found
+
+
+def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:
+    settings = (*study.set, *method.set)
+    try:
+        config = build_config(env, method.recipe)
+        config = replace(
+            config,
+            seed=seed,
+            explore=replace(config.explore, name=method.explore or config.explore.name),
+            budget=replace(config.budget, env_steps=study.budget_steps or config.budget.env_steps),
+        )
+        if method.explore is not None and method.explore not in EXPLORERS:
+            raise UserError(f"unknown explorer {method.explore!r}{hint(method.explore, list(EXPLORERS))}")
+        config = override(config, settings)
+        if config.seed != seed:
+            raise UserError("the seed of a run comes from the matrix, so it cannot be set; use seeds")
+    except UserError as error:
+        raise UserError(f"method {method.name!r}: {error}") from error
+    if any(s.partition("=")[0].strip() == CADENCE for s in settings) or config.budget.env_steps is None:
+        return config
+    every = max(1, config.budget.env_steps // study.evaluations)
+    return replace(config, evaluation=replace(config.evaluation, every_env_steps=every))
+
+
+def method_from_word(word: str) -> Method:
+    """``[NAME=]PART+PART+...``: each part an explorer, a recipe or a setting ``a.b=c``.
+
+    ``counteractive``, ``der+counteractive``, ``wide=counteractive+net.hidden_units=512``. Raises UserError.
+    """
+    name, equals, rest = word.partition("=")
+    if not equals or "." in name or "+" in name:
+        name, rest = word, word
+    recipe = explore = None
+    settings: list[str] = []
+    for part in rest.split("+"):
+        if "=" in part:
+            settings.append(part)
+        elif part in EXPLORERS and explore is None:
+            explore = part
+        elif part in RECIPES and recipe is None:
+            recipe = part
+        elif part in EXPLORERS or part in RECIPES:
+            raise UserError(f"--methods {word!r} names two explorers or two recipes; a method has one of each")
+        else:
+            known = [*EXPLORERS, *RECIPES]
+            raise UserError(f"--methods {word!r}: {part!r} is neither explorer, recipe nor a.b=c{hint(part, known)}")
+    if not name:
+        raise UserError(f"--methods {word!r} has an empty name before the '='")
+    return Method(name=name, recipe=recipe, explore=explore, set=tuple(settings))
+
+
+def seeds_of(numbers: Sequence[int]) -> tuple[int, ...]:
+    """One number is a count (10: seeds 0 to 9), several are the seeds themselves."""
+    return tuple(range(numbers[0])) if len(numbers) == 1 else tuple(numbers)

@@ -1,0 +1,153 @@
+"""A study as a TOML file, and as the JSON document that its folder keeps."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from frugalrl.run.config_io import hint
+from frugalrl.study.matrix import Method, Study, seeds_of
+from frugalrl.types import UserError
+
+SCHEMA = "frugalrl.study/1"
+_KEYS = ("envs", "seeds", "method", "baseline", "budget_steps", "evaluations", "targets", "set")
+_METHOD_KEYS = ("recipe", "explore", "set")
+
+
+def read_study(path: Path) -> Study:
+    """Read a TOML file. Raises UserError that names file, key and value::
+
+    envs = ["MinAtar/Breakout-v1"]
+    seeds = 10                      # or a list
+    budget_steps = 200_000
+    baseline = "epsilon-greedy"     # default: the first method
+    [targets]
+    "MinAtar/Breakout-v1" = [2, 5]
+    [set]                           # for all methods
+    schedule.steps_per_round = 2
+    [method.epsilon-greedy]
+    explore = "epsilon-greedy"
+    [method.counteractive]
+    explore = "counteractive"
+    set.agent.learning_rate = 1e-3
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no study file {path}; give the path of a TOML file, or flags without one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return _study(document)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def to_document(study: Study) -> dict[str, Any]:
+    """A study as JSON holds it."""
+    return {"schema": SCHEMA, **json.loads(json.dumps(asdict(study)))}
+
+
+def from_document(document: Mapping[str, Any], where: str) -> Study:
+    """The inverse of ``to_document``. Raises UserError for another schema or a damaged document."""
+    if document.get("schema") != SCHEMA:
+        raise UserError(f"{where} is of schema {document.get('schema')!r}; this version reads {SCHEMA!r} only")
+    try:
+        methods = tuple(Method(**{**m, "set": tuple(m["set"])}) for m in document["methods"])
+        targets = {env: tuple(values) for env, values in document["targets"].items()}
+        rest: dict[str, Any] = {name: tuple(document[name]) for name in ("envs", "seeds", "set")}
+        rest |= {name: document[name] for name in ("baseline", "budget_steps", "evaluations")}
+        return Study(methods=methods, targets=targets, **rest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} is damaged ({type(error).__name__}: {error}); start the study anew") from None
+
+
+def _study(document: dict[str, Any]) -> Study:
+    _known(document, _KEYS, "")
+    methods = tuple(_method(name, entry) for name, entry in _table(document.get("method", {}), "method").items())
+    if not methods:
+        raise UserError("the matrix is empty: it has no method; add a table such as [method.counteractive]")
+    envs = _list(document.get("envs", []), str, "envs", "texts")
+    seeds = document.get("seeds", 10)
+    seeds = seeds_of([seeds]) if _is(seeds, int) else tuple(_list(seeds, int, "seeds", "whole numbers"))
+    targets = {
+        env: tuple(float(v) for v in _list(values if isinstance(values, list) else [values], float, env, "numbers"))
+        for env, values in _table(document.get("targets", {}), "targets").items()
+    }
+    return Study(
+        envs=tuple(envs),
+        methods=methods,
+        seeds=seeds,
+        baseline=_one(document.get("baseline", methods[0].name), str, "baseline", "a text"),
+        budget_steps=_natural(document.get("budget_steps"), "budget_steps"),
+        evaluations=_natural(document.get("evaluations", 20), "evaluations") or 20,
+        targets=targets,
+        set=_settings(document.get("set", {}), "set"),
+    )
+
+
+def _method(name: str, entry: Any) -> Method:
+    where = f"method.{name}"
+    entry = _table(entry, where)
+    _known(entry, _METHOD_KEYS, f"{where}.")
+    recipe, explore = (
+        None if key not in entry else _one(entry[key], str, f"{where}.{key}", "a text") for key in _METHOD_KEYS[:2]
+    )
+    return Method(name=name, recipe=recipe, explore=explore, set=_settings(entry.get("set", {}), f"{where}.set"))
+
+
+def _settings(value: Any, where: str) -> tuple[str, ...]:
+    """``a.b=c`` texts from a list of them or from a table, however nested."""
+    if isinstance(value, list):
+        return tuple(_list(value, str, where, "texts a.b=c"))
+    found: list[str] = []
+    for key, entry in _table(value, where).items():
+        if isinstance(entry, dict) and not key.endswith("kwargs"):
+            found += [f"{key}.{setting}" for setting in _settings(entry, f"{where}.{key}")]
+        else:
+            found.append(f"{key}={entry if isinstance(entry, str) else json.dumps(entry)}")
+    return tuple(found)
+
+
+def _known(table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
+    for key in table:
+        if key not in keys:
+            raise UserError(f"unknown key {prefix + key!r}{hint(key, keys)}")
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where} is {value!r}; it must be a table such as [{where}]")
+    return value
+
+
+def _list(value: Any, kind: type, where: str, words: str) -> list[Any]:
+    if not isinstance(value, list) or not all(_is(v, kind) for v in value):
+        raise UserError(f"{where} is {value!r}; it must be a list of {words}")
+    return value
+
+
+def _one(value: Any, kind: type, where: str, words: str) -> Any:
+    if not _is(value, kind):
+        raise UserError(f"{where} is {value!r}; it must be {words}")
+    return value
+
+
+def _natural(value: Any, where: str) -> int | None:
+    if value is None:
+        return None
+    if not _is(value, int) or value < 1:
+        raise UserError(f"{where} is {value!r}; it must be a whole number of at least 1")
+    return int(value)
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
