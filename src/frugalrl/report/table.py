@@ -1,0 +1,182 @@
+"""A comparison as text: what it says, a table per environment, the three fair views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from frugalrl.report.cells import cell, number, times
+from frugalrl.report.results import (
+    QUANTITIES,
+    Comparison,
+    EnvResult,
+    Figure,
+    MethodResult,
+    Overall,
+    Quantity,
+    ToTarget,
+    View,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_AXIS_WORDS = {"env_steps": ("equal samples", "steps"), "flop": ("equal FLOPs", "FLOP"), "eur": ("equal money", "EUR")}
+
+
+def render(comparison: Comparison, console: Console) -> None:
+    """Print a comparison. Everything is here but the curves, and the source of each figure: the report has them."""
+    for sentence in comparison.sentences:
+        _line(console, sentence, "bold")
+    for env in comparison.envs:
+        console.print()
+        head = f"{env.env} · protocol {env.protocol} · baseline {comparison.baseline}"
+        _line(console, head, "bold cyan")
+        _render_env(env, comparison, console)
+    if comparison.overall:
+        console.print()
+        console.print(_overall(comparison))
+    console.print()
+    if comparison.modelled is not None:
+        _line(console, f"Modelled: {comparison.modelled}", "yellow")
+    for note in comparison.notes:
+        _line(console, f"Note: {note}", "yellow")
+    _line(
+        console,
+        f"[ ]: {comparison.level:.0%} interval over seeds; x: expected cost over that of {comparison.baseline}, paired "
+        f"by seed. Times are those of the machine {comparison.machine.get('profile', 'unknown')}.",
+        "dim",
+    )
+
+
+def _line(console: Console, text: str, style: str) -> None:
+    console.print(text, style=style, highlight=False, markup=False)
+
+
+def _render_env(env: EnvResult, comparison: Comparison, console: Console) -> None:
+    console.print(_end_table(env))
+    for position, target in enumerate(env.targets):
+        console.print()
+        console.print(_target_table(env, position, target, comparison.baseline))
+    for view in env.views:
+        console.print()
+        console.print(_view_table(view))
+    if env.anchors:
+        console.print()
+        console.print(_anchor_table(env))
+
+
+def _new(first: str, methods: Sequence[str] = ()) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(first, no_wrap=False)
+    for name in methods:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _add(table: Table, name: str, cells: Sequence[str], how: str = "") -> None:
+    from rich.text import Text
+
+    table.add_row(Text(name), *(Text(c) for c in cells), Text(how, style="dim"))
+
+
+def _how(figures: Sequence[Figure]) -> str:
+    """How the figures of a row were obtained; what nobody measured was not obtained."""
+    return ", ".join(dict.fromkeys(f.how for f in figures if f.value is not None))
+
+
+def _end_table(env: EnvResult) -> Table:
+    methods = env.methods
+    table = _new("end of the budget", [m.method for m in methods])
+    table.add_column("how")
+    counts = [f"{len(m.seeds)}" + (f" + {len(m.failed)} failed" if m.failed else "") for m in methods]
+    _add(table, "runs", counts)
+
+    def row(name: str, of: Callable[[MethodResult], Figure | None]) -> None:
+        found = [of(m) for m in methods]
+        known = [f for f in found if f is not None]
+        if any(f.value is not None for f in known):
+            _add(table, name, ["" if f is None else cell(f) for f in found], _how(known))
+
+    row("final score, mean", lambda m: m.final_mean)
+    row("final score, IQM", lambda m: m.final_iqm)
+    row("normalised", lambda m: m.final_normalized)
+    row("worst run", lambda m: m.tolerance)
+    for quantity, (title, _) in QUANTITIES.items():
+        row(_title(quantity, title), lambda m, q=quantity: m.used.get(q))  # type: ignore[misc]
+    row("peak memory", lambda m: m.peak_memory)
+    return table
+
+
+def _title(quantity: Quantity, title: str) -> str:
+    unit = QUANTITIES[quantity][1]
+    return f"{title}, {unit}" if unit in ("CPU-s", "GPU-s", "s") else title
+
+
+def _target_table(env: EnvResult, position: int, target: float, baseline: str) -> Table:
+    found = [m.targets[position] for m in env.methods]
+    table = _new(f"to a score of {number(target)}", [m.method for m in env.methods])
+    table.add_column("how")
+    reached = [f"{t.reached} of {t.runs}" for t in found]
+    _add(table, "runs that reached it", reached, _how([t.share_reached for t in found]))
+    medians = [t.median_steps for t in found]
+    _add(table, "samples, median", [cell(f) for f in medians], _how(medians))
+    for quantity, (title, _) in QUANTITIES.items():
+        figures = [t.expected[quantity] for t in found if quantity in t.expected]
+        if any(f.value is not None for f in figures):
+            _add(table, _title(quantity, title), [_expected(t, quantity) for t in found], _how(figures))
+    return table
+
+
+def _expected(found: ToTarget, quantity: Quantity) -> str:
+    """An expected cost, and below it the ratio to the baseline."""
+    if quantity not in found.expected:
+        return ""
+    text = cell(found.expected[quantity])
+    ratio = times(found.ratio[quantity]) if quantity in found.ratio else ""
+    return f"{text}\n{ratio}" if ratio else text
+
+
+def _view_table(view: View) -> Table:
+    words, unit = _AXIS_WORDS[view.axis]
+    amount = f"{number(view.amount, unit)} {unit if unit == 'steps' else ''}".rstrip()
+    table = _new(f"at {words}: {amount}")
+    for title in ("score", "difference to the baseline"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for row in view.rows:
+        _add(table, row.method, [cell(row.score), "" if row.difference is None else cell(row.difference)], row.verdict)
+    return table
+
+
+def _anchor_table(env: EnvResult) -> Table:
+    from rich.text import Text
+
+    table = _new("from elsewhere, not measured here")
+    for title in ("score", "steps", "source"):
+        table.add_column(title, justify="left" if title == "source" else "right")
+    for a in env.anchors:
+        between = "" if a.interval is None else f" [{number(a.interval[0])}, {number(a.interval[1])}]"
+        steps = "unknown" if a.env_steps is None else number(a.env_steps, "steps")
+        table.add_row(*(Text(c) for c in (a.name, f"{number(a.score)}{between}", steps, a.source)))
+    return table
+
+
+def _overall(comparison: Comparison) -> Table:
+    table = _new("all environments, normalised", [o.method for o in comparison.overall])
+    table.add_column("how")
+    rows: tuple[tuple[str, Callable[[Overall], Figure | None]], ...] = (
+        ("mean", lambda o: o.mean),
+        ("median", lambda o: o.median),
+        ("IQM", lambda o: o.iqm),
+        ("optimality gap", lambda o: o.optimality_gap),
+        ("P(better than the baseline)", lambda o: o.improvement),
+    )
+    for name, of in rows:
+        figures = [of(o) for o in comparison.overall]
+        _add(table, name, ["" if f is None else cell(f) for f in figures], _how([f for f in figures if f is not None]))
+    return table
