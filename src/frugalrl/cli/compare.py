@@ -59,7 +59,10 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
         print(f"frugal: interrupted; go on with: frugal compare --out {path} --resume", file=sys.stderr)
         return FAILED
     print(f"done in {time.monotonic() - began:.0f} s")
-    return OK
+    failed = [cell for cell in folder.cells if folder.failure(cell) is not None]
+    for cell in failed:
+        print(f"failed: {cell.key}: {folder.failure(cell).reason}")  # type: ignore[union-attr]
+    return FAILED if failed else OK
 
 
 # -- the matrix ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frugalrl.cost.meters import LapTimer
 from frugalrl.report.records import RunRecord, read_run
+from frugalrl.run.assemble import assemble
 from frugalrl.run.record import Progress, RunFolder, code_version, read_json, write_json
 from frugalrl.study.job import check_same
 from frugalrl.study.matrix import Cell, Study, cells
@@ -37,12 +39,13 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, study: Study, command: Sequence[str]) -> StudyFolder:
-        """A new study. Raises UserError when the folder is used or cannot be written."""
+        """A new study. Raises UserError when it cannot run, or the folder is used or cannot be written."""
         found = cls(path, study)
         if path.is_dir() and any(path.iterdir()):
             known = (path / STUDY).exists()
             verb = "go on with it: add --resume, or choose" if known else "choose"
             raise UserError(f"the study folder {path} is already used; {verb} another --out")
+        found.try_out()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -60,12 +63,18 @@ class StudyFolder:
         """
         if not (path / STUDY).exists():
             raise UserError(f"there is no study in {path} to go on with: it has no {STUDY}; leave out --resume")
-        document = read_json(path / STUDY)
-        found = cls(path, study or from_document(document, str(path / STUDY)))
-        for cell in found.cells:
-            if (path / cell.path / "config.json").exists():
-                check_same(RunFolder.open(path / cell.path).config(), cell.config, path / cell.path)
+        known = from_document(read_json(path / STUDY), str(path / STUDY))
+        found = cls(path, study or known)
+        mine = {cell.key: cell for cell in found.cells}
+        for cell in cells(known):
+            if cell.key not in mine:
+                raise UserError(
+                    f"the study in {path} also has {cell.key}; name all that it has and what is new, or choose another "
+                    f"--out"
+                )
+            check_same(cell.config, mine[cell.key].config, path / cell.path)
         if study is not None:
+            found.try_out()
             found._write(command)
         if (path / FAILURES).exists():
             failures = read_json(path / FAILURES)
@@ -77,6 +86,20 @@ class StudyFolder:
 
     def _write(self, command: Sequence[str]) -> None:
         write_json(self.path / STUDY, {**to_document(self.study), "command": list(command), "code": code_version()})
+
+    def try_out(self) -> None:
+        """Build the parts of each method and each environment once, so that a mistake costs no run.
+
+        Raises UserError that names the method.
+        """
+        first_env, first_method = self.study.envs[0], self.study.methods[0].name
+        for cell in self.cells:
+            if cell.seed != self.study.seeds[0] or (cell.env != first_env and cell.method != first_method):
+                continue
+            try:
+                assemble(cell.config, LapTimer()).sampler.close()
+            except UserError as error:
+                raise UserError(f"method {cell.method!r} on {cell.env}: {error}") from error
 
     def lock(self) -> Progress:
         """Held while the study runs. Raises UserError when another process runs it."""

@@ -231,6 +231,7 @@ class Runner:
         """The process is gone; cells whose end it has not told are lost."""
         code = process.popen.wait()
         _close(process.popen.stdin)
+        _close(process.popen.stdout)
         self._running.remove(process)
         for cell in process.cells:
             if cell.key in process.told:
@@ -244,6 +245,7 @@ class Runner:
         for process in self._running:
             process.popen.kill()
             process.popen.wait()
+            _close(process.popen.stdin)
 
 
 def _close(stream: IO[str] | None) -> None:

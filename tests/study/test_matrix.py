@@ -1,0 +1,204 @@
+"""The matrix: cells, their configurations, methods from words, study files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from frugalrl.study.matrix import Method, Study, cells, method_from_word, seeds_of
+from frugalrl.study.study_file import from_document, read_study, to_document
+from frugalrl.types import UserError
+
+A, B = Method(name="a", explore="epsilon-greedy"), Method(name="b", explore="counteractive")
+
+
+def study(**changes: object) -> Study:
+    known: dict[str, object] = {"envs": ("CartPole-v1",), "methods": (A, B), "seeds": (0, 1), "baseline": "a"}
+    return Study(**{**known, **changes})  # type: ignore[arg-type]
+
+
+def test_every_cell_differs_from_its_neighbours_in_method_or_seed_only() -> None:
+    found = cells(study(budget_steps=500, evaluations=5, set=("agent.gamma=0.9",)))
+    assert [(c.method, c.seed) for c in found] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)], "seed by seed"
+    assert [c.config.explore.name for c in found[:2]] == ["epsilon-greedy", "counteractive"]
+    for cell in found:
+        assert cell.config.seed == cell.seed
+        assert cell.config.agent.gamma == 0.9
+        assert (cell.config.budget.env_steps, cell.config.evaluation.every_env_steps) == (500, 100)
+    assert found[0].path == Path("runs/CartPole-v1/a/seed0")
+
+
+def test_a_methods_own_settings_win_and_a_cadence_that_is_set_stays() -> None:
+    own = Method(name="own", set=("agent.gamma=0.5",))
+    (cell,) = cells(
+        study(methods=(own,), seeds=(3,), baseline="own", set=("agent.gamma=0.9", "evaluation.every_env_steps=7"))
+    )
+    assert (cell.config.agent.gamma, cell.config.evaluation.every_env_steps, cell.config.seed) == (0.5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"envs": ()}, "the matrix is empty: it has no environment"),
+        ({"methods": (), "baseline": "a"}, "it has no method"),
+        ({"seeds": ()}, "it has no seed"),
+        ({"methods": (A, A)}, "the method 'a' is named twice"),
+        ({"seeds": (1, 1)}, "the seed 1 is named twice"),
+        ({"baseline": "aa"}, "did you mean 'a'"),
+        ({"targets": {"CartPole-v0": (1.0,)}}, "did you mean 'CartPole-v1'"),
+        ({"evaluations": 0}, "evaluations=0"),
+    ],
+)
+def test_a_matrix_that_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("(", r"\(")):
+        study(**changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Method(name="m", explore="counteractiv"), "method 'm': unknown explorer 'counteractiv'; did you mean"),
+        (Method(name="m", recipe="derr"), "method 'm': unknown recipe 'derr'"),
+        (Method(name="m", set=("agent.lr=1",)), "method 'm': --set agent.lr: there is no field"),
+        (Method(name="m", set=("seed=4",)), "the seed of a run comes from the matrix"),
+    ],
+)
+def test_a_method_that_cannot_be_built_is_named(method: Method, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        cells(study(methods=(method,), baseline="m"))
+    assert said in str(error.value)
+
+
+def test_two_names_that_give_one_folder_are_refused() -> None:
+    with pytest.raises(UserError, match="would share the folder"):
+        cells(study(methods=(Method(name="a b"), Method(name="a/b")), baseline="a b"))
+
+
+@pytest.mark.parametrize(
+    ("word", "method"),
+    [
+        ("counteractive", Method(name="counteractive", explore="counteractive")),
+        ("der+counteractive", Method(name="der+counteractive", recipe="der", explore="counteractive")),
+        (
+            "wide=ucb+net.hidden_units=512+agent.gamma=0.9",
+            Method(name="wide", explore="ucb", set=("net.hidden_units=512", "agent.gamma=0.9")),
+        ),
+        ("agent.gamma=0.9", Method(name="agent.gamma=0.9", set=("agent.gamma=0.9",))),
+    ],
+)
+def test_methods_from_words(word: str, method: Method) -> None:
+    assert method_from_word(word) == method
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("counteractiv", "did you mean 'counteractive'"),
+        ("ucb+softmin", "two explorers or two recipes"),
+        ("=ucb", "empty name"),
+    ],
+)
+def test_words_that_are_no_method(word: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        method_from_word(word)
+
+
+def test_one_number_is_a_count() -> None:
+    assert seeds_of([3]) == (0, 1, 2)
+    assert seeds_of([3, 5]) == (3, 5)
+
+
+STUDY = """
+envs = ["CartPole-v1"]
+seeds = [2, 4]
+budget_steps = 1_000
+[targets]
+CartPole-v1 = [100, 475.5]
+[set]
+agent.gamma = 0.9
+net.hidden_units = [32, 32]
+env.kwargs = {sutton_barto_reward = true}
+[method.plain]
+explore = "epsilon-greedy"
+[method.coact]
+explore = "counteractive"
+recipe = "classic-dqn"
+set = ["agent.double=false"]
+"""
+
+
+def test_a_study_file_gives_the_study_that_the_flags_would(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    found = read_study(path)
+    assert found == Study(
+        envs=("CartPole-v1",),
+        methods=(
+            Method(name="plain", explore="epsilon-greedy"),
+            Method(name="coact", recipe="classic-dqn", explore="counteractive", set=("agent.double=false",)),
+        ),
+        seeds=(2, 4),
+        baseline="plain",
+        budget_steps=1_000,
+        targets={"CartPole-v1": (100.0, 475.5)},
+        set=("agent.gamma=0.9", "net.hidden_units=[32, 32]", 'env.kwargs={"sutton_barto_reward": true}'),
+    )
+    config = cells(found)[1].config
+    assert config.net.hidden_units == (32, 32)
+    assert config.env.kwargs == {"sutton_barto_reward": True}
+    assert from_document(to_document(found), "x") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("env = ['CartPole-v1']", "unknown key 'env'; did you mean 'envs'"),
+        ("envs = []\n[method.a]", "it has no environment"),
+        ("envs = ['CartPole-v1']", "it has no method"),
+        ("envs = ['CartPole-v1']\n[method.a]\nexplorer = 'ucb'", "unknown key 'method.a.explorer'"),
+        ("envs = 'CartPole-v1'\n[method.a]", "envs is 'CartPole-v1'; it must be a list of texts"),
+        ("envs = ['C']\nseeds = 1.5\n[method.a]", "seeds is 1.5; it must be a list of whole numbers"),
+        ("envs = ['C']\nbudget_steps = 0\n[method.a]", "budget_steps is 0; it must be a whole number"),
+        ("envs = ['C'\n", "is not valid TOML"),
+        ("envs = ['C']\nmethod = 3", "it must be a table such as"),
+    ],
+)
+def test_a_study_file_with_a_mistake(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_study(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_study_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no study file"):
+        read_study(tmp_path / "no.toml")
+
+
+def test_the_same_seed_gives_all_methods_the_same_episodes(tmp_path: Path) -> None:
+    from frugalrl.cost.meters import LapTimer
+    from frugalrl.run.assemble import assemble
+
+    def episodes(cell_number: int) -> list[tuple[int, int]]:
+        config = cells(study(set=("schedule.warmup_env_steps=10", "env.rows=2")))[cell_number].config
+        timer = LapTimer()
+        timer.start()
+        parts = assemble(config, timer)
+        try:
+            parts.sampler.load(parts.learner.snapshot())
+            found = parts.sampler.collect(400).episodes
+        finally:
+            parts.sampler.close()
+        return [(e.row, e.seed) for e in found]
+
+    def by_row(found: list[tuple[int, int]], row: int) -> list[int]:
+        return [seed for r, seed in found if r == row][:5]
+
+    greedy, counteractive, other_seed = episodes(0), episodes(1), episodes(2)
+    for row in (0, 1):
+        assert len(by_row(greedy, row)) == 5
+        assert by_row(greedy, row) == by_row(counteractive, row)
+        assert by_row(greedy, row) != by_row(other_seed, row)

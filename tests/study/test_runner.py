@@ -1,0 +1,80 @@
+"""A study in real processes: failures are kept, a kill -9 costs nothing that was finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from frugalrl.cli import main
+from frugalrl.report.records import find_runs, read_run
+
+SMALL = ("schedule.warmup_env_steps=64", "evaluation.episodes=2", "net.hidden_units=16", "agent.batch_size=16")
+BASE = ["compare", "--env", "frugalrl/Catch-v0", "--evaluations", "2", "--set", *SMALL]
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    runs = find_runs([folder / "runs"])
+    return {p.relative_to(folder / "runs").as_posix(): read_run(p).outcome for p in runs}
+
+
+def test_failures_are_kept_and_finished_runs_are_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    methods = ["epsilon-greedy", "broken=counteractive+agent.learning_rate=1e30"]
+    words = [*BASE, "--methods", *methods, "--seeds", "0", "1", "--budget-steps", "200", "--out", str(out)]
+    assert main([*words, "--processes", "2", "--quiet"]) == 1
+    said = capsys.readouterr().out
+    assert "failed: frugalrl-Catch-v0/broken/seed0 | not evaluated" in said
+    failures = json.loads((out / "failures.json").read_text())
+    assert set(failures) == {"frugalrl-Catch-v0/broken/seed0", "frugalrl-Catch-v0/broken/seed1"}
+    assert all("lower agent.learning_rate" in f["reason"] and not f["killed"] for f in failures.values())
+    assert outcomes(out) == {
+        f"frugalrl-Catch-v0/{name}/seed{i}": outcome
+        for i in (0, 1)
+        for name, outcome in (("epsilon-greedy", "completed"), ("broken", "failed"))
+    }
+
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("bill.json")}
+    assert main(words) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert main([*words, "--resume", "--quiet"]) == 1, "what failed by itself is not tried again, and still said"
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("bill.json")} == before
+    assert main([*BASE, "--methods", "epsilon-greedy", "--seeds", "2", "--out", str(out), "--resume"]) == 2
+    assert "name all that it has and what is new" in capsys.readouterr().err
+
+
+def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "study"
+    assert main(["compare", "--methods", "epsilon-greedy", "a=ucb", "--out", str(out)]) == 2
+    assert "method 'a' on CartPole-v1: the explorer 'ucb' counts visits of states" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    words = [*BASE, "--methods", "epsilon-greedy", "counteractive", "--seeds", "1", "--out", str(out), "--quiet"]
+    words += ["--budget-steps", "1500", "--set", "checkpoint.every_s=0.5", "--processes", "1"]
+    command = [sys.executable, "-m", "frugalrl.cli", *words]
+    study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    second = out / "runs" / "frugalrl-Catch-v0" / "counteractive" / "seed0"
+    until = time.monotonic() + 120
+    while not list(second.glob("checkpoints/0*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(study.pid, signal.SIGKILL)
+    study.wait()
+    while read_run(second).outcome == "unfinished" and time.monotonic() < until:
+        time.sleep(0.1)  # the run notices that its parent is gone, and saves
+    assert read_run(second).outcome in ("interrupted", "completed")
+    first = out / "runs" / "frugalrl-Catch-v0" / "epsilon-greedy" / "seed0" / "bill.json"
+    before = first.stat().st_mtime_ns
+    assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 0
+    assert set(outcomes(out).values()) == {"completed"}
+    assert first.stat().st_mtime_ns == before
