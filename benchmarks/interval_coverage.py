@@ -5,7 +5,7 @@
 
 Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
 shapes, cut at a budget of 1, two methods that share half of their randomness by seed. Each cell says how often the
-interval held the truth, how wide it was in the median, and how often it was refused. Coverage is among those not refused.
+interval held the truth, how wide it was in the median, and how often it was refused, which the coverage leaves out.
 """
 
 from __future__ import annotations
