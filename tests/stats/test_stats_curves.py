@@ -77,6 +77,32 @@ def test_long_grids_are_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(cut.low, whole.low)
 
 
+def test_a_simultaneous_band_holds_whole_curves() -> None:
+    """Random walks: the truth is 0 everywhere. The pointwise band misses it somewhere far more often than in 5 %."""
+    draw, grid, n = rng(3), np.arange(1.0, 31.0), 10
+    held = {"pointwise": 0, "simultaneous": 0}
+    for _ in range(150):
+        walks = draw.normal(size=(n, 30)).cumsum(1)
+        for band in held:
+            curve = stats.efficiency_curve([grid] * n, walks, grid, rng=draw, statistic="mean", draws=200, band=band)  # type: ignore[arg-type]
+            held[band] += bool(((curve.low <= 0) & (curve.high >= 0)).all())
+    assert held["simultaneous"] / 150 >= 0.89
+    assert held["pointwise"] / 150 < 0.85
+
+
+def test_a_band_over_pieces_is_wider_than_one_over_a_piece() -> None:
+    ends = [[0.0, 2.0 if i < 10 else 1.0] for i in range(15)]
+    scores = [[0.0, float(i)] for i in range(15)]
+    curves = {
+        band: stats.efficiency_curve(ends, scores, [0.5, 0.9, 1.5], rng=rng(), band=band)  # type: ignore[arg-type]
+        for band in ("pointwise", "simultaneous")
+    }
+    assert (curves["simultaneous"].high > curves["pointwise"].high).all()
+    assert curves["simultaneous"].how.startswith("simultaneous")
+    few = stats.efficiency_curve(ends[:9], scores[:9], [0.5], rng=rng(), band="simultaneous")
+    assert np.isnan([few.low[0], few.high[0]]).all()
+
+
 @pytest.mark.parametrize(
     ("x", "y", "grid", "says"),
     [
@@ -93,6 +119,8 @@ def test_curve_refusals(x: Any, y: Any, grid: Any, says: str) -> None:
 
 
 def test_unknown_statistic_of_a_curve() -> None:
+    with pytest.raises(ValueError, match="no curve of 'iqm' by 'percentile', 'simultaneous'"):
+        stats.efficiency_curve([[0, 1]], [[1.0, 2.0]], [1.0], rng=rng(), method="percentile", band="simultaneous")
     with pytest.raises(ValueError, match="no curve of 'max'"):
         stats.efficiency_curve([[0, 1]], [[1.0, 2.0]], [1.0], rng=rng(), statistic="max")  # type: ignore[arg-type]
 
