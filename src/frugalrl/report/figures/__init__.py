@@ -1,0 +1,1 @@
+"""The comparison as figures: SVG written by hand, and the data of each as rows."""

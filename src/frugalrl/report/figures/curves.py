@@ -1,0 +1,199 @@
+"""Score against samples, FLOPs, CPU-seconds and money; and the share of runs that reached a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from frugalrl.report.figures.axes import Frame, bounds, frame
+from frugalrl.report.figures.svg import (
+    Drawing,
+    Fineness,
+    Key,
+    Point,
+    label,
+    line,
+    mark,
+    path,
+    pieces,
+    shape,
+    shortened,
+    text_of,
+    thinned,
+)
+from frugalrl.report.numbers import digits, plain, scale_for
+from frugalrl.report.results import AXES, QUANTITIES, Axis, Curve, EnvResult, Survival
+
+Slots = Mapping[str, int]
+"""Place of a method among all: its colour, dash and marker."""
+
+
+def keys_of(methods: Sequence[str], slots: Slots) -> tuple[Key, ...]:
+    """The legend of methods."""
+    return tuple(Key(name, "line", slots[name]) for name in methods)
+
+
+def learning_curves(env: EnvResult, slots: Slots, stem: str, fine: Fineness) -> list[Drawing]:
+    """One figure per axis that any method has."""
+    drawings = []
+    for axis in AXES:
+        curves = {m.method: m.curves[axis] for m in env.methods if axis in m.curves and m.curves[axis].grid}
+        if curves:
+            drawings.append(_by_axis(env, axis, curves, slots, stem, fine))
+    return drawings
+
+
+def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots, stem: str, fine: Fineness) -> Drawing:
+    title, unit = QUANTITIES[axis]
+    scale = scale_for(unit, [v for c in curves.values() for v in c.grid])
+    ys = [v for c in curves.values() for part in (c.value, c.low, c.high) for v in part]
+    span = bounds([v for c in curves.values() for v in c.grid], zero=True) or (0.0, 1.0)
+    y_span = bounds([*ys, *_targets_near(env, ys)]) or (0.0, 1.0)
+    plot = frame((span[0] / scale.factor, span[1] / scale.factor), y_span, f"{title}, {scale.unit}", "mean return")
+    body, labels = [plot.markup], []
+    for target in env.targets:
+        if plot.y.low <= target <= plot.y.high:
+            body.append(line(plot.x.start, plot.y.at(target), plot.x.end, plot.y.at(target), "ref"))
+            labels.append(label(plot.x.start + 4, plot.y.at(target) - 4, f"target {plain(target)}"))
+    for kind in ("band", "line"):
+        for name, curve in curves.items():
+            kept = thinned(len(curve.grid), fine.points)
+            xs = [curve.grid[i] / scale.factor for i in kept]
+            part = [[values[i] for i in kept] for values in (curve.value, curve.low, curve.high)]
+            body.append(
+                _band(plot, xs, part, slots[name], fine)
+                if kind == "band"
+                else _line(plot, xs, part[0], slots[name], fine)
+            )
+    body.append(_anchors(env, plot, scale.factor) if axis == "env_steps" else "")
+    return Drawing(
+        name=f"{stem}-score-by-{axis.replace('_', '-')}",
+        title=f"Score against {title}",
+        desc=f"{env.env}: mean return against {title} in {scale.unit}. "
+        + " ".join(f"{name} ends at {_end(curve)}." for name, curve in curves.items()),
+        height=plot.height,
+        body="".join([*body, *labels]),
+        keys=keys_of(list(curves), slots),
+        header=("env", "method", axis, "mean_return", "low", "high", "runs"),
+        rows=tuple((env.env, name, *row) for name, c in curves.items() for row in zip(
+            c.grid, c.value, c.low, c.high, c.n, strict=True)),
+    )  # fmt: skip
+
+
+def _targets_near(env: EnvResult, ys: Sequence[float | None]) -> list[float]:
+    """Targets that do not squeeze the curves: at most half their height away."""
+    known = [y for y in ys if y is not None and math.isfinite(y)]
+    if not known:
+        return []
+    reach = (max(known) - min(known)) / 2
+    return [t for t in env.targets if min(known) - reach <= t <= max(known) + reach]
+
+
+def _end(curve: Curve) -> str:
+    low, high = curve.low[-1], curve.high[-1]
+    return digits(curve.value[-1]) + (
+        f" [{digits(low)}, {digits(high)}]" if low is not None and high is not None else ""
+    )
+
+
+def _band(plot: Frame, xs: Sequence[float], part: Sequence[Sequence[Any]], slot: int, fine: Fineness) -> str:
+    _, low, high = part
+    drawn = []
+    for piece in pieces(xs, low, high):
+        up = [(plot.x.at(xs[i]), plot.y.at(high[i])) for i in piece]
+        down = [(plot.x.at(xs[i]), plot.y.at(low[i])) for i in reversed(piece)]
+        drawn.append(path(up + down, f"b{slot}", close=True, decimals=fine.decimals))
+    return "".join(drawn)
+
+
+def _line(plot: Frame, xs: Sequence[float], ys: Sequence[float | None], slot: int, fine: Fineness) -> str:
+    stretches: list[list[Point]] = [[]]
+    for x, y in zip(xs, ys, strict=True):
+        if y is not None and math.isfinite(y):
+            stretches[-1].append((plot.x.at(x), plot.y.at(y)))
+        elif stretches[-1]:
+            stretches.append([])
+    drawn = [path(stretch, f"l{slot}", decimals=fine.decimals) for stretch in stretches if len(stretch) > 1]
+    places = [place for stretch in stretches for place in stretch]
+    if fine.marks or len(places) == 1:
+        every = max(len(places) // max(fine.marks, 1), 1)
+        begin = (every // 2 + slot * every // 7) % every
+        drawn += [mark(slot, x, y) for x, y in places[begin::every]]
+    return "".join(drawn)
+
+
+def _anchors(env: EnvResult, plot: Frame, factor: float) -> str:
+    """Scores from elsewhere that lie within the plot."""
+    drawn = []
+    for anchor in env.anchors:
+        if not plot.y.low <= anchor.score <= plot.y.high:
+            continue
+        steps = None if anchor.env_steps is None else anchor.env_steps / factor
+        inside = steps is not None and steps <= plot.x.high
+        x = plot.x.at(steps) if inside and steps is not None else plot.x.end
+        if anchor.interval is not None:
+            drawn.append(line(x, plot.y.at(anchor.interval[0]), x, plot.y.at(anchor.interval[1]), "ax"))
+        title = f"{anchor.name}: {digits(anchor.score)}, from {anchor.source}"
+        drawn.append(f"<g><title>{text_of(title)}</title>{shape(3, 4, 'an', x, plot.y.at(anchor.score))}</g>")
+        drawn.append(label(x - 8, plot.y.at(anchor.score) + 4, shortened(anchor.name, 130), anchor="end"))
+    return "".join(drawn)
+
+
+def survivals(env: EnvResult, slots: Slots, stem: str, targets: Sequence[float], fine: Fineness) -> list[Drawing]:
+    """One figure per target: the share of runs that reached it by a number of samples."""
+    drawings = []
+    for target in targets:
+        found = {m.method: s for m in env.methods for s in m.survival if s.target == target and s.env_steps}
+        if found:
+            drawings.append(_survival(env, target, found, slots, stem, fine))
+    return drawings
+
+
+def _survival(
+    env: EnvResult, target: float, found: dict[str, Survival], slots: Slots, stem: str, fine: Fineness
+) -> Drawing:
+    budget = [m.used["env_steps"].value for m in env.methods if "env_steps" in m.used]
+    span = bounds([*(v for s in found.values() for v in s.env_steps), *budget], zero=True) or (0.0, 1.0)
+    plot = frame(span, (0.0, 1.0), f"{QUANTITIES['env_steps'][0]}, {QUANTITIES['env_steps'][1]}", "share of runs")
+    end = max([*(s.env_steps[-1] for s in found.values()), *(b for b in budget if b is not None and math.isfinite(b))])
+    bands, lines = [], []
+    for name, curve in found.items():
+        xs = _stairs(curve.env_steps, [float(s) for s in curve.env_steps], end)[0]
+        low, high, share = (_stairs(curve.env_steps, values, end)[1] for values in (curve.low, curve.high, curve.share))
+        bands.append(_band(plot, xs, [share, low, high], slots[name], fine))
+        stairs: list[Point] = [(plot.x.at(x), plot.y.at(y)) for x, y in zip(xs, share, strict=True)]
+        lines.append(path(stairs, f"l{slots[name]}", decimals=fine.decimals))
+        for x, y in zip(curve.env_steps, curve.share, strict=True):
+            if y > 0 and fine.marks:
+                lines.append(mark(slots[name], plot.x.at(x), plot.y.at(y)))
+    ends = " ".join(f"{name}: {digits(100 * s.share[-1])} % in the end." for name, s in found.items())
+    return Drawing(
+        name=f"{stem}-reached-{slug_number(target)}",
+        title=f"Runs that reached {plain(target)}",
+        desc=f"{env.env}: share of runs that had reached a mean return of {plain(target)}, by samples. {ends}",
+        height=plot.height,
+        body="".join([plot.markup, *bands, *lines]),
+        keys=keys_of(list(found), slots),
+        header=("env", "method", "target", "env_steps", "share", "low", "high"),
+        rows=tuple((env.env, name, target, *row) for name, s in found.items() for row in zip(
+            s.env_steps, s.share, s.low, s.high, strict=True)),
+    )  # fmt: skip
+
+
+def _stairs(steps: Sequence[float], values: Sequence[Any], end: float) -> tuple[list[float], list[Any]]:
+    """The corners of a step function that keeps each value until the next step, and the last one until ``end``."""
+    xs: list[float] = []
+    ys: list[Any] = []
+    for i, (x, y) in enumerate(zip(steps, values, strict=True)):
+        if i:
+            xs.append(x)
+            ys.append(values[i - 1])
+        xs.append(x)
+        ys.append(y)
+    return [*xs, end], [*ys, values[-1]]
+
+
+def slug_number(value: float) -> str:
+    """A number as part of a file's name: ``-2.5`` is ``minus-2.5``."""
+    return f"{value:.10g}".replace("-", "minus-").replace("+", "")

@@ -1,0 +1,58 @@
+"""Which cells one process does: a run of its own, or the seeds of one method stacked where that is cheaper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from frugalrl.envs import make_env, named_protocol
+from frugalrl.run.config import RunConfig
+from frugalrl.run.stacked import why_not_stacked
+from frugalrl.study.matrix import Cell
+from frugalrl.types import EnvSpec
+
+MOST_SEEDS = 16
+"""Seeds in one stack: beyond that nothing is gained any more (docs/stacked.md)."""
+
+
+def jobs_of(
+    cells: Sequence[Cell], *, processes: int, stack: bool, begun: Callable[[Cell], bool]
+) -> list[tuple[Cell, ...]]:
+    """Cells by process, in the order of the cells. Stacks are split where a core would stay idle otherwise.
+
+    ``begun``: whether a cell has a run to go on with; those are not mixed with new ones.
+    """
+    groups: dict[tuple[str, str, bool], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.env, cell.method, begun(cell)), []).append(cell)
+    reasons = {key: why_alone(group[0].config) for key, group in groups.items()} if stack else {}
+    jobs: list[tuple[Cell, ...]] = []
+    for key, group in groups.items():
+        if not stack or reasons[key] is not None:
+            jobs += [(cell,) for cell in group]
+            continue
+        parts = max(-(-len(group) // MOST_SEEDS), -(-processes // len(groups)))
+        size = -(-len(group) // parts)
+        jobs += [tuple(group[i : i + size]) for i in range(0, len(group), size)]
+    order = {cell.key: i for i, cell in enumerate(cells)}
+    return sorted(jobs, key=lambda job: order[job[0].key])
+
+
+def why_alone(config: RunConfig) -> str | None:
+    """Why seeds of this configuration are not stacked; None when they are."""
+    return why_not_stacked(config, _spec(config))
+
+
+def _spec(config: RunConfig) -> EnvSpec:
+    env = make_env(
+        config.env.id,
+        protocol=named_protocol(config.env.protocol),
+        num_rows=1,
+        seed=0,
+        threads=1,
+        env_kwargs=config.env.kwargs,
+        training=True,
+    )
+    try:
+        return env.spec
+    finally:
+        env.close()
