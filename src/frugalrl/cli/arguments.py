@@ -207,7 +207,9 @@ class Compare:
     retry_failed: Flag = False
     """With --resume: also run again what failed by itself."""
     processes: Count = None
-    """Runs at a time, one thread each (default: one per usable core)."""
+    """Processes at a time, one thread each (default: one per usable core)."""
+    no_stack: Flag = False
+    """Train every seed in a process of its own, also where several seeds in one process cost less."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
     quiet: Flag = False

@@ -28,6 +28,7 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
     environment.prepare(1)
     from frugalrl.cost.machine import usable_cores
     from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.jobs import jobs_of
     from frugalrl.study.runner import Runner
 
     began = time.monotonic()
@@ -41,13 +42,19 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
     )
     lock = folder.lock()
     try:
-        jobs = [(cell,) for cell in folder.to_do(retry_failed=args.retry_failed)]
+        processes = args.processes or usable_cores()
+        jobs = jobs_of(
+            folder.to_do(retry_failed=args.retry_failed),
+            processes=processes,
+            stack=not args.no_stack,
+            begun=folder.begun,
+        )
         listener = _listener(args, folder)
         runner = Runner(
             folder,
             jobs,
             listener,
-            processes=args.processes or usable_cores(),
+            processes=processes,
             environment=environment.seen(),
             prices=environment.price_file(args.prices),
             command=command,
@@ -58,10 +65,43 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
     if not whole:
         print(f"frugal: interrupted; go on with: frugal compare --out {path} --resume", file=sys.stderr)
         return FAILED
-    print(f"done in {time.monotonic() - began:.0f} s")
-    failed = [cell for cell in folder.cells if folder.failure(cell) is not None]
-    for cell in failed:
-        print(f"failed: {cell.key}: {folder.failure(cell).reason}")  # type: ignore[union-attr]
+    return _conclude(args, folder, command, took_s=time.monotonic() - began)
+
+
+def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], *, took_s: float) -> int:
+    from frugalrl.cli.output import console_for
+    from frugalrl.cli.words import duration, one_line
+    from frugalrl.cost.tables import load_tables
+    from frugalrl.report.comparison_io import to_json
+    from frugalrl.report.table import render
+    from frugalrl.study.conclude import conclude
+
+    anchors = ()
+    tables = load_tables(environment.price_file(args.prices))
+    comparison, report = conclude(folder, tables, command=command, anchors=anchors)
+    failed = [f"{c.key}: {f.reason}" for c in folder.cells if (f := folder.failure(c)) is not None]
+    if args.json:
+        document = {
+            "study": str(folder.path),
+            "report": str(report),
+            "failed": failed,
+            "comparison": to_json(comparison),
+        }
+        print(one_line(document))
+    else:
+        console = console_for(sys.stdout)
+        console.print()
+        render(comparison, console)
+        console.print()
+        lines = [
+            f"done in {duration(took_s)}",
+            f"report  {report}",
+            f"again   frugal compare --out {folder.path} --resume",
+        ]
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in failed:
+        print(f"frugal: failed: {line}", file=sys.stderr)
     return FAILED if failed else OK
 
 

@@ -23,7 +23,7 @@ def number(value: float | None, unit: str = "") -> str:
     size = abs(value)
     # counts and seconds over seeds are estimates: four figures are plenty
     if unit in _NO_UNIT and size >= 1e6:
-        return f"{value / 1e6:,.4g} M"
+        return figure(value, "FLOP")  # 1.23 M, 4.56 G
     return figure(round(value) if unit in ("steps", "updates") else value, "" if unit in _NO_UNIT else unit)
 
 

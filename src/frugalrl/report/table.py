@@ -15,31 +15,31 @@ from frugalrl.report.results import (
     Overall,
     Quantity,
     ToTarget,
-    View,
+    ViewRow,
 )
+from frugalrl.report.titles import headline_target
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_SHORT: tuple[Quantity, ...] = ("env_steps", "cpu_s", "eur")
 _AXIS_WORDS = {"env_steps": ("equal samples", "steps"), "flop": ("equal FLOPs", "FLOP"), "eur": ("equal money", "EUR")}
 
 
 def render(comparison: Comparison, console: Console) -> None:
-    """Print a comparison. Everything is here but the curves, and the source of each figure: the report has them."""
-    for sentence in comparison.sentences:
-        _line(console, sentence, "bold")
+    """Print a comparison: the tables, what a reader must know, and last what the figures say.
+
+    Targets other than the main one have their most important rows only; the report has all, and every source.
+    """
     for env in comparison.envs:
+        _line(console, f"{env.env} · protocol {env.protocol} · baseline {comparison.baseline}", "bold cyan")
         console.print()
-        head = f"{env.env} · protocol {env.protocol} · baseline {comparison.baseline}"
-        _line(console, head, "bold cyan")
-        _render_env(env, comparison, console)
+        _render_env(env, console)
+        console.print()
     if comparison.overall:
-        console.print()
         console.print(_overall(comparison))
-    console.print()
-    if comparison.modelled is not None:
-        _line(console, f"Modelled: {comparison.modelled}", "yellow")
+        console.print()
     for note in comparison.notes:
         _line(console, f"Note: {note}", "yellow")
     _line(
@@ -48,20 +48,25 @@ def render(comparison: Comparison, console: Console) -> None:
         f"by seed. Times are those of the machine {comparison.machine.get('profile', 'unknown')}.",
         "dim",
     )
+    console.print()
+    for sentence in comparison.sentences:
+        _line(console, sentence, "bold")
 
 
 def _line(console: Console, text: str, style: str) -> None:
     console.print(text, style=style, highlight=False, markup=False)
 
 
-def _render_env(env: EnvResult, comparison: Comparison, console: Console) -> None:
+def _render_env(env: EnvResult, console: Console) -> None:
     console.print(_end_table(env))
+    main = headline_target(env)
     for position, target in enumerate(env.targets):
         console.print()
-        console.print(_target_table(env, position, target, comparison.baseline))
-    for view in env.views:
+        whole = main is None or target == main[0]
+        console.print(_target_table(env, position, target, tuple(QUANTITIES) if whole else _SHORT))
+    if env.views:
         console.print()
-        console.print(_view_table(view))
+        console.print(_view_table(env))
     if env.anchors:
         console.print()
         console.print(_anchor_table(env))
@@ -117,7 +122,7 @@ def _title(quantity: Quantity, title: str) -> str:
     return f"{title}, {unit}" if unit in ("CPU-s", "GPU-s", "s") else title
 
 
-def _target_table(env: EnvResult, position: int, target: float, baseline: str) -> Table:
+def _target_table(env: EnvResult, position: int, target: float, shown: Sequence[Quantity]) -> Table:
     found = [m.targets[position] for m in env.methods]
     table = _new(f"to a score of {number(target)}", [m.method for m in env.methods])
     table.add_column("how")
@@ -125,7 +130,8 @@ def _target_table(env: EnvResult, position: int, target: float, baseline: str) -
     _add(table, "runs that reached it", reached, _how([t.share_reached for t in found]))
     medians = [t.median_steps for t in found]
     _add(table, "samples, median", [cell(f) for f in medians], _how(medians))
-    for quantity, (title, _) in QUANTITIES.items():
+    for quantity in shown:
+        title = QUANTITIES[quantity][0]
         figures = [t.expected[quantity] for t in found if quantity in t.expected]
         if any(f.value is not None for f in figures):
             _add(table, _title(quantity, title), [_expected(t, quantity) for t in found], _how(figures))
@@ -141,16 +147,27 @@ def _expected(found: ToTarget, quantity: Quantity) -> str:
     return f"{text}\n{ratio}" if ratio else text
 
 
-def _view_table(view: View) -> Table:
-    words, unit = _AXIS_WORDS[view.axis]
-    amount = f"{number(view.amount, unit)} {unit if unit == 'steps' else ''}".rstrip()
-    table = _new(f"at {words}: {amount}")
-    for title in ("score", "difference to the baseline"):
-        table.add_column(title, justify="right")
+def _view_table(env: EnvResult) -> Table:
+    """A row per method, a column per fair view; below a score its difference to the baseline."""
+    heads = []
+    for view in env.views:
+        words, unit = _AXIS_WORDS[view.axis]
+        heads.append(f"{words}\n{number(view.amount, unit)}{' steps' if unit == 'steps' else ''}")
+    table = _new("score at", heads)
     table.add_column("")
-    for row in view.rows:
-        _add(table, row.method, [cell(row.score), "" if row.difference is None else cell(row.difference)], row.verdict)
+    rows = [[row for row in view.rows if row.method == m.method] for m in env.methods for view in env.views]
+    for i, method in enumerate(env.methods):
+        found = rows[i * len(env.views) : (i + 1) * len(env.views)]
+        _add(table, method.method, ["\n".join(_view_lines(row[0])) if row else "" for row in found])
     return table
+
+
+def _view_lines(row: ViewRow) -> list[str]:
+    lines = [cell(row.score)]
+    if row.difference is not None and row.difference.value is not None:
+        sign = "+" if row.difference.value > 0 else ""
+        lines.append(f"{sign}{cell(row.difference)}")
+    return lines if row.verdict == "baseline" else [*lines, row.verdict]
 
 
 def _anchor_table(env: EnvResult) -> Table:

@@ -113,6 +113,10 @@ class StudyFolder:
         lines = RunFolder.open(folder).lines()
         return bool(lines) and lines[-1]["kind"] == "end" and bool(lines[-1]["completed"])
 
+    def begun(self, cell: Cell) -> bool:
+        """Whether the cell has a run, finished or not."""
+        return (self.path / cell.path / "config.json").exists()
+
     def failure(self, cell: Cell) -> Failure | None:
         return self._failures.get(cell.key)
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,13 @@ from frugalrl.cost.tables import load_tables
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import from_dict, to_dict
 from frugalrl.run.record import RunFolder
+from frugalrl.run.stacked import resume_stacked, train_stacked
 from frugalrl.run.train import Outcome, resume, train
 from frugalrl.types import RunFailed, UserError
 
 if TYPE_CHECKING:
     from frugalrl.run.evaluate import Score
     from frugalrl.run.status import Header, Status
-
-STACKED_LOG = "stacked"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +65,8 @@ class Teller:
 
     interval_s = 2.0
 
-    def __init__(self, stream: IO[str], key: str) -> None:
-        self._stream, self._key = stream, key
+    def __init__(self, stream: IO[str], keys: Sequence[str]) -> None:
+        self._stream, self._keys = stream, keys
 
     def start(self, header: Header) -> None:
         self._tell(event="start", resumed_at=header.resumed_at)
@@ -79,17 +78,19 @@ class Teller:
         self._tell(event="score", env_steps=env_steps, score=score.mean_return)
 
     def note(self, text: str) -> None:
-        self._tell(event="note", text=text)
+        self._tell(self._keys[0], event="note", text=text)
 
-    def end(self, outcome: str, reason: str) -> None:
+    def end(self, key: str, outcome: str, reason: str) -> None:
         """``completed``, ``interrupted`` or ``failed``."""
-        self._tell(event="end", outcome=outcome, reason=reason)
+        self._tell(key, event="end", outcome=outcome, reason=reason)
 
     def close(self) -> None: ...
 
-    def _tell(self, **values: Any) -> None:
+    def _tell(self, *keys: str, **values: Any) -> None:
+        """Without a key it goes for all cells: stacked seeds are at the same point."""
         try:
-            print(json.dumps({"key": self._key, **values}), file=self._stream, flush=True)
+            for key in keys or self._keys:
+                print(json.dumps({"key": key, **values}), file=self._stream, flush=True)
         except OSError:  # nobody listens any more; the watcher of stdin ends the run
             return
 
@@ -100,32 +101,41 @@ def run_job(path: Path) -> int:
     stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     end_with_parent()
     with redirect_stdout(sys.stderr):  # whatever an environment prints goes into the log
-        return _one(job, stream)
+        return _do(job, Teller(stream, job.keys))
 
 
-def _one(job: Job, stream: IO[str]) -> int:
-    teller = Teller(stream, job.keys[0])
-    config, folder = job.configs[0], job.folders[0]
+def _do(job: Job, teller: Teller) -> int:
     try:
-        outcome = _play(config, folder, job, teller)
+        answers = _play(job, teller)
     except (UserError, RunFailed) as error:
-        teller.end("failed", " ".join(str(error).split()))
-        return 1
+        answers = [error] * len(job.keys)
     except Exception as error:
-        teller.end("failed", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        for key in job.keys:
+            teller.end(key, "failed", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         raise  # the traceback goes into the log
-    teller.end("completed" if outcome.completed else "interrupted", outcome.reason)
-    return 0 if outcome.completed else 1
+    for key, answer in zip(job.keys, answers, strict=True):
+        if isinstance(answer, Exception):
+            teller.end(key, "failed", " ".join(str(answer).split()))
+        else:
+            teller.end(key, "completed" if answer.completed else "interrupted", answer.reason)
+    return 0 if all(not isinstance(a, Exception) and a.completed for a in answers) else 1
 
 
-def _play(config: RunConfig, folder: Path, job: Job, teller: Teller) -> Outcome:
-    tables = load_tables(job.prices)
-    if not (folder / "config.json").exists():
-        if folder.is_dir():  # the process died before it had written what it was to do
+def _play(job: Job, teller: Teller) -> Sequence[Outcome | UserError | RunFailed]:
+    settings: dict[str, Any] = {"command": job.command, "tables": load_tables(job.prices), "whole_process": True}
+    begun = [(folder / "config.json").exists() for folder in job.folders]
+    for folder, config, known in zip(job.folders, job.configs, begun, strict=True):
+        if known:
+            check_same(RunFolder.open(folder).config(), config, folder)
+        elif folder.is_dir():  # the process died before it had written what it was to do
             shutil.rmtree(folder)
-        return train(config, folder, teller, command=job.command, tables=tables, whole_process=True)
-    check_same(RunFolder.open(folder).config(), config, folder)
-    return resume(folder, teller, command=job.command, tables=tables, whole_process=True)
+    if len(job.folders) == 1:
+        if begun[0]:
+            return [resume(job.folders[0], teller, **settings)]
+        return [train(job.configs[0], job.folders[0], teller, **settings)]
+    if all(begun):
+        return resume_stacked(job.folders, reporter=teller, **settings)
+    return train_stacked(job.configs, job.folders, reporter=teller, **settings)
 
 
 def check_same(known: RunConfig, wanted: RunConfig, folder: Path) -> None:
