@@ -49,6 +49,7 @@ def test_log_rank_of_the_textbook() -> None:
     assert chi2 == pytest.approx(16.793, abs=1e-3)  # 9 relapses observed, 19.25 expected
     assert p == pytest.approx(float(scipy_stats.chi2.sf(chi2, 1)), rel=1e-6)
     assert math.isnan(stats.log_rank([1, 2], [False, False], [3, 4], [False, False]))
+    assert math.isnan(stats.log_rank([1, 1], [True, True], [1, 1], [True, True]))
 
 
 runs = st.integers(1, 9).flatmap(
