@@ -2,6 +2,7 @@
 """How often do the intervals of frugalrl.stats hold the truth? Simulated runs from known distributions.
 
     python benchmarks/interval_coverage.py --reps 1000 --out evidence/statistics/coverage.json
+    python benchmarks/interval_coverage.py --table evidence/statistics/coverage.json
 
 Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
 shapes, cut at a budget of 1, two methods that share half of their randomness by seed. Each cell says how often the
@@ -44,7 +45,7 @@ def times(kind: str, z: Floats, slower: float) -> Floats:
         return np.maximum(0.05, 0.6 + 0.2 * z) * slower
     if kind == "lognormal":
         return np.exp(-0.6 + 0.8 * z) * slower
-    return np.where(special.ndtr(z) < 0.75, 0.4 + 0.1 * z, 9.0) * slower
+    return np.where(special.ndtr(z) < 0.75, np.maximum(0.05, 0.4 + 0.1 * z), 9.0) * slower
 
 
 def some_scores(kind: str, n: int, tasks: int, rng: np.random.Generator, lift: float = 0.0) -> Floats:
@@ -126,15 +127,31 @@ def of_costs(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Call
     return found
 
 
+def table(record: dict[str, Any]) -> str:
+    """Coverage in per cent by shape, statistic and number of runs, as Markdown."""
+    lines = ["| runs | statistic, interval | " + " | ".join(map(str, SIZES)) + " |", "|---|---|" + "---|" * len(SIZES)]
+    for kind, statistics in record["results"].items():
+        for name, found in statistics.items():
+            shares = [row["coverage"] for row in found["cells"]]
+            cells = ["refused" if share is None else f"{100 * share:.1f}" for share in shares]
+            lines.append(f"| {kind} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reps", type=int, default=1000, help="simulated studies per cell (1,000)")
     parser.add_argument("--seed", type=int, default=20261125)
-    parser.add_argument("--out", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="where the record goes")
+    what.add_argument("--table", type=Path, help="print the table of a record")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
+    if args.table:
+        print(table(json.loads(args.table.read_text())))
+        return
     results: dict[str, dict[str, Any]] = {}
-    for kind in ("normal", "lognormal", "bimodal"):
+    for k, kind in enumerate(("normal", "lognormal", "bimodal")):
+        rng = np.random.default_rng([args.seed, k])
         results[kind] = {}
         for name, (truth, estimate) in (of_scores(kind, rng) | of_costs(kind, rng)).items():
             rows = [cell(truth, n, args.reps, rng, estimate) for n in SIZES]

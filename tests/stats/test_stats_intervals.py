@@ -182,6 +182,16 @@ def test_score_interval_solves_its_equation(m: int, n: int) -> None:
         assert (found.value - end) ** 2 == pytest.approx(z**2 * oracle.auc_variance(end, m, n), rel=1e-6)
 
 
+def test_score_interval_over_tasks_of_different_sizes() -> None:
+    """The variance of a mean of two tasks is a quarter of the sum of theirs; of one task alone it is larger."""
+    a, b = [np.array([1.0, 4.0, 2.0]), np.arange(5.0)], [np.array([3.0, 0.0]), np.arange(6.0) + 1.5]
+    found = stats.probability_of_improvement(a, b)
+    z = scipy_stats.norm.ppf(0.975)
+    for end in ends(found):
+        variance = (oracle.auc_variance(end, 3, 2) + oracle.auc_variance(end, 5, 6)) / 4
+        assert (found.value - end) ** 2 == pytest.approx(z**2 * variance, rel=1e-6)
+
+
 def test_complete_separation_is_no_certainty() -> None:
     a, b = np.array([[2.0], [3.0], [4.0]]), np.array([[0.0], [1.0], [1.5]])
     found = stats.probability_of_improvement(a, b)

@@ -74,7 +74,10 @@ def checked(costs: ArrayLike, reached: ArrayLike, what: str = "") -> tuple[Float
         raise ValueError(f"reached{what} holds true or false for each run, not {r.dtype}")
     bad = np.flatnonzero(~(np.isfinite(c) & (c >= 0)))
     if bad.size:
-        raise ValueError(f"the cost{what} of run {bad[0]} is {c[bad[0]]}; a run that missed has what it spent as cost")
+        raise ValueError(
+            f"the cost{what} of run {bad[0]} is {c[bad[0]]}, not a finite number of 0 or more; "
+            "a run that missed has what it spent as cost"
+        )
     return c, r
 
 
@@ -171,7 +174,8 @@ def median_time(
 def log_rank(costs_a: ArrayLike, reached_a: ArrayLike, costs_b: ArrayLike, reached_b: ArrayLike) -> float:
     """Two-sided p-value that both reach the target equally fast (Mantel 1966; ``scipy.stats.logrank``).
 
-    It rests on large numbers and on independent runs; with few runs it is rough. nan where no run of either reached it.
+    It rests on large numbers and on independent runs; with few runs it is rough. nan where no run of either reached the
+    target, or all that were left reached it at one cost: nothing then tells the two apart.
     """
     # scipy.stats alone takes longer to load than all else here
     from scipy import stats
