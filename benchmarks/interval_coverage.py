@@ -2,10 +2,11 @@
 """How often do the intervals of frugalrl.stats hold the truth? Simulated runs from known distributions.
 
     python benchmarks/interval_coverage.py --reps 1000 --out evidence/statistics/coverage.json
+    python benchmarks/interval_coverage.py --table evidence/statistics/coverage.json
 
 Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
 shapes, cut at a budget of 1, two methods that share half of their randomness by seed. Each cell says how often the
-interval held the truth, how wide it was in the median, and how often it was refused. Coverage is among those not refused.
+interval held the truth, how wide it was in the median, and how often it was refused, which the coverage leaves out.
 """
 
 from __future__ import annotations
@@ -126,12 +127,28 @@ def of_costs(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Call
     return found
 
 
+def table(record: dict[str, Any]) -> str:
+    """Coverage in per cent by shape, statistic and number of runs, as Markdown."""
+    lines = ["| runs | statistic, interval | " + " | ".join(map(str, SIZES)) + " |", "|---|---|" + "---|" * len(SIZES)]
+    for kind, statistics in record["results"].items():
+        for name, found in statistics.items():
+            shares = [row["coverage"] for row in found["cells"]]
+            cells = ["refused" if share is None else f"{100 * share:.1f}" for share in shares]
+            lines.append(f"| {kind} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reps", type=int, default=1000, help="simulated studies per cell (1,000)")
     parser.add_argument("--seed", type=int, default=20261125)
-    parser.add_argument("--out", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="where the record goes")
+    what.add_argument("--table", type=Path, help="print the table of a record")
     args = parser.parse_args()
+    if args.table:
+        print(table(json.loads(args.table.read_text())))
+        return
     rng = np.random.default_rng(args.seed)
     results: dict[str, dict[str, Any]] = {}
     for kind in ("normal", "lognormal", "bimodal"):

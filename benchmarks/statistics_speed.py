@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -54,6 +55,7 @@ def main() -> None:
         "draws": args.draws,
         "improvement": args.improvement,
         "estimates": estimates,
+        "load_average": round(os.getloadavg()[0], 1),
         "wall_s": round(time.perf_counter() - wall, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -1,8 +1,8 @@
-"""Score against cost, over runs: sample-efficiency curves with pointwise intervals."""
+"""Score against cost, over runs: sample-efficiency curves with pointwise intervals or a band for the whole curve."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +14,21 @@ from frugalrl.stats import aggregates
 from frugalrl.stats.estimate import Floats, check_draws, check_level
 from frugalrl.stats.resample import BLOCK
 
+Options = tuple[str, str]
+"""Method and band."""
+BAND_RUNS = 10
+"""Fewer runs move together at all points by chance alone, and a band made of them is too narrow."""
+OPTIONS = (("t", "pointwise"), ("percentile", "pointwise"), ("t", "simultaneous"))
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A statistic over runs at each cost. Entries are nan where no run (value) or only one run (low, high) reaches."""
+    """A statistic over runs at each cost. Entries are nan where no run (value) or too few runs (low, high) reach."""
 
     grid: Floats
     value: Floats
     low: Floats
-    """Pointwise: each point's interval alone has the level, not the whole curve."""
+    """``how`` says whether each point alone has the level (pointwise) or the whole curve (simultaneous)."""
     high: Floats
     n: NDArray[np.intp]
     """Runs at each point."""
@@ -56,6 +62,37 @@ def _pieces(there: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     return [p for p in points if there[:, p[0]].any()]
 
 
+def _ends(
+    runs: Floats,
+    function: Callable[[Floats], Floats],
+    rng: np.random.Generator,
+    draws: int,
+    tail: float,
+    options: Options,
+) -> tuple[Floats, Floats]:
+    """Low and high [points] of the statistic over runs [points, runs], the same runs drawn at all points.
+
+    tail: the chance to miss, of one point or of the whole piece, as ``options`` say.
+    """
+    method, band = options
+    n, centre = runs.shape[1], function(runs[..., None])
+    picked = rng.integers(n, size=(draws, n))
+    low, high, error = np.empty(len(runs)), np.empty(len(runs)), np.empty(len(runs))
+    farthest = np.zeros(draws)
+    for at in np.array_split(np.arange(len(runs)), max(1, draws * n * len(runs) // BLOCK)):
+        drawn = function(runs[at][:, picked][..., None])
+        low[at], high[at] = np.quantile(drawn, [tail / 2, 1 - tail / 2], axis=1)
+        error[at] = drawn.std(1)
+        moved = np.abs(drawn - centre[at, None]) / np.where(error[at] > 0, error[at], 1.0)[:, None]
+        farthest = np.maximum(farthest, moved.max(0))
+    if method == "percentile":
+        return low, high
+    # the pointwise tail whose normal quantile only a share `tail` of resampled curves exceeds anywhere
+    miss = tail if band == "pointwise" else 2 * special.ndtr(-np.quantile(farthest, 1 - tail))
+    half = special.stdtrit(n - 1, 1 - miss / 2) * error * np.sqrt(n / (n - 1))
+    return centre - half, centre + half
+
+
 def efficiency_curve(
     x: Sequence[ArrayLike],
     y: Sequence[ArrayLike],
@@ -66,8 +103,9 @@ def efficiency_curve(
     draws: int = 2000,
     level: float = 0.95,
     method: Literal["t", "percentile"] = "t",
+    band: Literal["pointwise", "simultaneous"] = "pointwise",
 ) -> Curve:
-    """IQM or mean over runs of one task at each cost, with a pointwise interval.
+    """IQM or mean over runs of one task at each cost, with an interval.
 
     A run counts only between its first and its last evaluation: nothing is extrapolated, ``n`` falls instead. Whole
     runs are resampled, so neighbouring points move together; where the set of runs changes, they are drawn anew.
@@ -77,14 +115,19 @@ def efficiency_curve(
         y: The scores at those costs.
         grid: [points] costs at which to read the curve, rising.
         method: ``t`` or ``percentile``, see ``stats.resample``.
+        band: ``pointwise``: each point alone has the level. ``simultaneous``, with the t method: the whole curve lies
+            inside with the level, by the largest deviation of resampled curves; nan where fewer than 10 runs are there.
 
     Raises:
         ValueError: no runs, costs that do not rise, a value that is not finite, or a wrong option.
     """
     check_level(level)
     check_draws(draws)
-    if statistic not in ("iqm", "mean") or method not in ("t", "percentile"):
-        raise ValueError(f"no curve of {statistic!r} by {method!r}; use 'iqm' or 'mean', and 't' or 'percentile'")
+    if statistic not in ("iqm", "mean") or (method, band) not in OPTIONS:
+        raise ValueError(
+            f"no curve of {statistic!r} by {method!r}, {band!r}: use 'iqm' or 'mean', 't' or 'percentile', "
+            "'pointwise', or 'simultaneous' with 't'"
+        )
     at = np.asarray(grid, np.float64)
     if at.ndim != 1 or not at.size or not np.isfinite(at).all() or (np.diff(at) <= 0).any():
         raise ValueError("the grid of a curve is [points], finite and rising, with one point or more")
@@ -92,19 +135,12 @@ def efficiency_curve(
     there = np.isfinite(values)
     centre, low, high = (np.full(at.shape, np.nan) for _ in range(3))
     function = aggregates.iqm if statistic == "iqm" else aggregates.mean
-    for points in _pieces(there):
+    pieces = _pieces(there)
+    tail = (1 - level) / (len(pieces) if band == "simultaneous" else 1)
+    for points in pieces:
         runs = values[there[:, points[0]]][:, points].T
-        n = runs.shape[1]
         centre[points] = function(runs[..., None])
-        if n < 2:
-            continue
-        picked = rng.integers(n, size=(draws, n))
-        for chunk in np.array_split(np.arange(len(points)), max(1, draws * n * len(points) // BLOCK)):
-            drawn = function(runs[chunk][:, picked][..., None])
-            if method == "percentile":
-                low[points[chunk]], high[points[chunk]] = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=1)
-            else:
-                half = special.stdtrit(n - 1, (1 + level) / 2) * drawn.std(1) * np.sqrt(n / (n - 1))
-                low[points[chunk]], high[points[chunk]] = (centre[points[chunk]] + sign * half for sign in (-1, 1))
+        if runs.shape[1] >= (2 if band == "pointwise" else BAND_RUNS):
+            low[points], high[points] = _ends(runs, function, rng, draws, tail, (method, band))
     what = "t interval, bootstrap standard error" if method == "t" else "percentile bootstrap"
-    return Curve(at, centre, low, high, there.sum(0), level, f"pointwise {what}, {draws:,} draws")
+    return Curve(at, centre, low, high, there.sum(0), level, f"{band} {what}, {draws:,} draws")

@@ -171,7 +171,8 @@ def median_time(
 def log_rank(costs_a: ArrayLike, reached_a: ArrayLike, costs_b: ArrayLike, reached_b: ArrayLike) -> float:
     """Two-sided p-value that both reach the target equally fast (Mantel 1966; ``scipy.stats.logrank``).
 
-    It rests on large numbers and on independent runs; with few runs it is rough. nan where no run of either reached it.
+    It rests on large numbers and on independent runs; with few runs it is rough. nan where no run of either reached the
+    target, or all that were left reached it at one cost: nothing then tells the two apart.
     """
     # scipy.stats alone takes longer to load than all else here
     from scipy import stats
