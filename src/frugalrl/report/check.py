@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from frugalrl.report.groups import common_seeds, groups_of
@@ -31,7 +32,8 @@ def check(records: Sequence[RunRecord]) -> Checked:
     """Refuse runs whose comparison would mean nothing.
 
     Raises UserError: no runs; two runs of one method, environment and seed; protocols or evaluations that differ within
-    an environment; two runs of one method on one environment that differ in more than the seed.
+    an environment; two runs of one method on one environment that differ in more than the seed; a score that is no
+    number.
     """
     if not records:
         raise UserError("there is no run to compare; give run folders")
@@ -45,11 +47,21 @@ def check(records: Sequence[RunRecord]) -> Checked:
                 f"{twin.name} and {run.name} are both {run.method} on {run.env} with seed {run.seed}; leave one out, "
                 f"or give their methods different names"
             )
+        _finite_scores(run)
         seen = run, _flat(to_dict(run.config))
         _same_protocol(first_of_env.setdefault(run.env, seen), seen)
         _same_method(first_of_method.setdefault((run.method, run.env), seen), seen)
     same_machine, notes = _machines(records)
     return Checked(same_machine, (*notes, *_versions(records), *_stacked(records), *_seeds(records)))
+
+
+def _finite_scores(run: RunRecord) -> None:
+    for point in run.points:
+        if not isfinite(point.mean_return):
+            raise UserError(
+                f"the score of {run.name} after {point.env_steps:,} steps is {point.mean_return}; look at its "
+                f"environment, and leave the run out"
+            )
 
 
 _Seen = tuple[RunRecord, dict[str, Any]]
