@@ -99,6 +99,22 @@ def test_notes() -> None:
     assert "counteractive on CartPole-v1, seed 2, did not complete (failed: the loss is nan)" in check(lost).notes[0]
 
 
+def test_a_score_that_is_no_number_is_refused() -> None:
+    records = two_methods()
+    bad = replace(records[3].points[1], mean_return=float("nan"))
+    records[3] = replace(records[3], points=(records[3].points[0], bad))
+    with pytest.raises(UserError, match=r"the score of runs/counteractive-CartPole-v1-0 after 2,000 steps is nan"):
+        check(records)
+
+
+def test_an_environment_without_the_baseline() -> None:
+    records = [*two_methods(), *(r for r in two_methods("Acrobot-v1") if r.method == "counteractive")]
+    found = compare(records, tables=TABLES, rng=np.random.default_rng(0), draws=100)
+    (row,) = found.envs[1].views[0].rows
+    assert (row.difference, row.verdict) == (None, "no difference shown")
+    assert any("epsilon-greedy has no completed run on Acrobot-v1" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("ways", "says"),
     [

@@ -17,7 +17,7 @@ from frugalrl.report.groups import Group, Reached, Setting, groups_of, reach
 from frugalrl.report.method import method_result
 from frugalrl.report.overall import overall_of
 from frugalrl.report.records import RunRecord
-from frugalrl.report.references import Reference, reference_of
+from frugalrl.report.references import reference_of
 from frugalrl.report.reprice import Repricing, repriced
 from frugalrl.report.results import Anchor, Comparison, EnvResult, RunLine
 from frugalrl.report.sentences import sentences_of
@@ -66,13 +66,9 @@ def compare(
     records, rates, modelled = _through(repricing, records, tables, same_machine=checked.same_machine)
     setting = Setting(rng=rng, draws=draws, level=level, rates=rates, same_machine=checked.same_machine)
     groups = groups_of(records, methods)
-    references = {env: _reference(by_method) for env, by_method in groups.items()}
-    envs = tuple(
-        _env(env, by_method, wanted[env], methods[0], references[env], anchors, setting)
-        for env, by_method in groups.items()
-    )
-    overall, about_overall = overall_of(groups, references, methods, setting)
-    notes = (*checked.notes, *_notes(envs, anchors), *about_overall, *(() if modelled is None else (modelled,)))
+    envs = tuple(_env(env, groups[env], wanted[env], methods[0], anchors, setting) for env in groups)
+    overall, about_overall = overall_of(groups, methods, setting)
+    notes = [*checked.notes, *_notes(envs, methods[0], anchors), *about_overall, *filter(None, [modelled])]
     return Comparison(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(command),
@@ -81,7 +77,7 @@ def compare(
         envs=envs,
         overall=overall,
         sentences=sentences_of(envs, overall, methods[0]),
-        notes=notes,
+        notes=tuple(notes),
         runs=tuple(_run_line(record) for record in records),
         machine=dict(records[0].machine),
         code=dict(records[0].code),
@@ -133,25 +129,18 @@ def _targets(records: Sequence[RunRecord], targets: Targets | None) -> dict[str,
     return found
 
 
-def _reference(by_method: Mapping[str, Group]) -> Reference | None:
-    config = next(iter(by_method.values())).runs[0].config
-    return reference_of(config.env.id, config.env.kwargs)
-
-
 def _env(
     env: str,
     groups: Mapping[str, Group],
     targets: tuple[float, ...],
     baseline: str,
-    reference: Reference | None,
     anchors: Sequence[Anchor],
     setting: Setting,
 ) -> EnvResult:
     reached: dict[str, list[Reached]] = {m: [reach(g, t, setting) for t in targets] for m, g in groups.items()}
     others = reached.get(baseline)
     results = tuple(
-        method_result(group, reached[m], None if m == baseline else others, reference, setting)
-        for m, group in groups.items()
+        method_result(group, reached[m], None if m == baseline else others, setting) for m, group in groups.items()
     )
     crossovers = [
         crossover
@@ -169,8 +158,10 @@ def _env(
     )
 
 
-def _notes(envs: Sequence[EnvResult], anchors: Sequence[Anchor]) -> Iterator[str]:
+def _notes(envs: Sequence[EnvResult], baseline: str, anchors: Sequence[Anchor]) -> Iterator[str]:
     for env in envs:
+        if not any(method.method == baseline and method.seeds for method in env.methods):
+            yield f"The baseline {baseline} has no completed run on {env.env}, so nothing is compared with it there."
         if not env.targets:
             yield f"No target for {env.env}: it has no reference score here; give one with --target."
         for method in env.methods:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.report.records import Point, RunRecord
+from frugalrl.report.references import Reference, reference_of
 from frugalrl.report.results import QUANTITIES, Quantity
 from frugalrl.report.use import COUNTS, Rates, used_at
 
@@ -41,6 +42,12 @@ class Group:
     method: str
     env: str
     runs: tuple[RunRecord, ...]
+
+    @property
+    def reference(self) -> Reference | None:
+        """The scale of the scores, where there is one."""
+        env = self.runs[0].config.env
+        return reference_of(env.id, env.kwargs)
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:

@@ -26,7 +26,6 @@ def method_result(
     group: Group,
     mine: Sequence[Reached],
     baseline: Sequence[Reached] | None,
-    reference: Reference | None,
     setting: Setting,
 ) -> MethodResult:
     """``mine`` and ``baseline``: one entry per target, in order; ``baseline`` is None for the baseline itself."""
@@ -44,7 +43,7 @@ def method_result(
         stacked=stacked.pop() if len(stacked) == 1 else None,
         final_mean=over_runs(final, _SCORE, _LAST, setting),
         final_iqm=over_runs(final, _SCORE, f"interquartile mean; {_LAST}", setting, "iqm"),
-        final_normalized=_normalized(final, reference, setting),
+        final_normalized=_normalized(final, group.reference, setting),
         tolerance=_tolerance(final),
         used=_used(last, setting),
         peak_memory=_memory(last, setting),

@@ -10,7 +10,6 @@ import numpy as np
 from frugalrl import stats
 from frugalrl.report.figure import figure
 from frugalrl.report.groups import Floats, Group, Setting
-from frugalrl.report.references import Reference
 from frugalrl.report.results import Figure, Overall
 
 _STATISTICS: tuple[tuple[str, Callable[[Any], Floats]], ...] = (
@@ -23,14 +22,13 @@ _STATISTICS: tuple[tuple[str, Callable[[Any], Floats]], ...] = (
 
 def overall_of(
     groups: Mapping[str, Mapping[str, Group]],
-    references: Mapping[str, Reference | None],
     methods: Sequence[str],
     setting: Setting,
 ) -> tuple[tuple[Overall, ...], tuple[str, ...]]:
     """(one entry per method, notes). Empty with fewer than two environments that have references and all methods."""
     if len(groups) < 2:
         return (), ()
-    tasks = [env for env in groups if _usable(env, groups, references, methods)]
+    tasks = [env for env in groups if _usable(groups[env], methods)]
     left_out = [env for env in groups if env not in tasks]
     notes: tuple[str, ...] = ()
     if left_out:
@@ -40,22 +38,18 @@ def overall_of(
         )
     if len(tasks) < 2:
         return (), notes
-    scores = {m: [_scores(groups[env][m], references[env]) for env in tasks] for m in methods}
+    scores = {m: [_scores(groups[env][m]) for env in tasks] for m in methods}
     return tuple(_entry(m, scores, methods[0], len(tasks), setting) for m in methods), notes
 
 
-def _usable(
-    env: str,
-    groups: Mapping[str, Mapping[str, Group]],
-    references: Mapping[str, Reference | None],
-    methods: Sequence[str],
-) -> bool:
-    reference = references[env]
-    there = all(m in groups[env] and groups[env][m].finished for m in methods)
-    return reference is not None and reference.reference is not None and there
+def _usable(groups: Mapping[str, Group], methods: Sequence[str]) -> bool:
+    """Every method has a completed run, and their scores have a scale."""
+    references = [groups[m].reference for m in methods if m in groups and groups[m].finished]
+    return len(references) == len(methods) and all(r is not None and r.reference is not None for r in references)
 
 
-def _scores(group: Group, reference: Reference | None) -> Floats:
+def _scores(group: Group) -> Floats:
+    reference = group.reference
     assert reference is not None
     return reference.normalized(np.array([run.points[-1].mean_return for run in group.finished]))
 

@@ -10,8 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-
-from frugalrl.report.groups import Floats
+from numpy.typing import NDArray
 
 SCHEMA = "frugalrl.references/1"
 
@@ -35,7 +34,7 @@ class Reference:
     date: str
     source: str
 
-    def normalized(self, scores: Floats) -> Floats:
+    def normalized(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """0 at random, 1 at the reference. Raises ValueError without a reference."""
         if self.reference is None:
             raise ValueError(f"{self.env} has no reference score")

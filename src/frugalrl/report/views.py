@@ -35,7 +35,7 @@ def _view(groups: Mapping[str, Group], baseline: str, axis: ViewAxis, setting: S
         return None
     scores = {m: scores_at(g, axis, amount, setting) for m, g in groups.items() if g.finished}
     rows = [
-        _row(method, mine, None if method == baseline else scores.get(baseline), axis, amount, setting)
+        _row(method, mine, None if method == baseline else scores.get(baseline, {}), axis, amount, setting)
         for method, mine in scores.items()
     ]
     return View(axis=axis, amount=amount, rows=tuple(rows))
@@ -67,6 +67,7 @@ def scores_at(group: Group, axis: ViewAxis, amount: float, setting: Setting) -> 
 def _row(
     method: str, mine: Scores, baseline: Scores | None, axis: ViewAxis, amount: float, setting: Setting
 ) -> ViewRow:
+    """``baseline`` is None for the baseline itself, and empty where it has no completed run."""
     source = f"at {short(amount)} {unit_of(axis)} of each run, linear between two evaluations"
     score = over_runs(np.array(list(mine.values())), "return", source, setting)
     if baseline is None:
