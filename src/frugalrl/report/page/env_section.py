@@ -20,7 +20,7 @@ PARTS = {
     "load": ("Where the compute goes",
              "At the end of the budget, mean over runs. Blue is the sampler, orange the learner, grey the rest."),
     "pareto": ("Who is cheaper, who is faster",
-               "Expected cost of one success, with intervals. Left and below is better; no method is beyond the dots."),
+               "Expected cost of one success, with intervals. Left and below is better; dotted: not beaten in both."),
     "crossover": ("If a step cost more, or less",
                   "Modelled: samples do not depend on what a step costs; time and money do. Markers: as measured."),
 }  # fmt: skip
