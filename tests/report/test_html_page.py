@@ -14,7 +14,7 @@ import pytest
 from frugalrl.report.numbers import Scale
 from frugalrl.report.page.table import Origins, figure_cell
 from frugalrl.report.results import Figure
-from frugalrl.report.words import headline_target
+from frugalrl.report.titles import headline_target
 from frugalrl.report.write import MOST_BYTES, html_report
 from report.comparison_made import UNSAFE, figure, made
 

@@ -20,7 +20,7 @@ from frugalrl.report.numbers import slug
 from frugalrl.report.page.page import LEVELS, Detail, Figures, page
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison, EnvResult
-from frugalrl.report.words import headline_target, slots_of
+from frugalrl.report.titles import headline_target, slots_of
 from frugalrl.types import RunFailed, UserError
 
 MOST_BYTES = 1_000_000

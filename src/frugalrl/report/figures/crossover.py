@@ -7,7 +7,7 @@ from frugalrl.report.figures.curves import Slots, keys_of, slug_number
 from frugalrl.report.figures.svg import Drawing, Fineness, label, line, mark, path, pieces, thinned
 from frugalrl.report.numbers import between, digits, plain, scale_for
 from frugalrl.report.results import QUANTITIES, Crossing, Crossover, EnvResult
-from frugalrl.report.words import upper
+from frugalrl.report.titles import upper
 
 
 def crossover(env: EnvResult, found: Crossover, slots: Slots, stem: str, fine: Fineness) -> Drawing | None:

@@ -10,7 +10,7 @@ from frugalrl.report.figures.curves import Slots, keys_of
 from frugalrl.report.figures.svg import LETTER, WIDTH, Drawing, label, line, mark, shortened
 from frugalrl.report.numbers import NOT_MEASURED, between, digits
 from frugalrl.report.results import Comparison, EnvResult, Figure, View
-from frugalrl.report.words import amount_words, upper, view_title
+from frugalrl.report.titles import amount_words, upper, view_title
 
 ROW, TOP, FOOT = 36.0, 4.0, 44.0
 

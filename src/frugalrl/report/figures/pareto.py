@@ -10,7 +10,7 @@ from frugalrl.report.figures.curves import Slots, keys_of, slug_number
 from frugalrl.report.figures.svg import Drawing, line, mark, path
 from frugalrl.report.numbers import between, digits, plain, scale_for
 from frugalrl.report.results import QUANTITIES, EnvResult, Figure, Quantity, ToTarget
-from frugalrl.report.words import upper
+from frugalrl.report.titles import upper
 
 PAIRS: tuple[tuple[Quantity, Quantity], ...] = (("wall_s", "eur"), ("env_steps", "eur"), ("env_steps", "cpu_s"))
 """The first pair that is known for any method is drawn."""

@@ -10,7 +10,7 @@ from frugalrl.report.numbers import count, plain
 from frugalrl.report.page.html import tag, text_of
 from frugalrl.report.page.tables import Tables
 from frugalrl.report.results import QUANTITIES, EnvResult, Quantity
-from frugalrl.report.words import headline_target
+from frugalrl.report.titles import headline_target
 
 PARTS = {
     "curves": ("Learning curves",

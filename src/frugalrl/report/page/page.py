@@ -18,7 +18,7 @@ from frugalrl.report.page.html import tag, text_of
 from frugalrl.report.page.tables import Tables
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison
-from frugalrl.report.words import slots_of, title_of
+from frugalrl.report.titles import slots_of, title_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from frugalrl.report.figures.svg import Key, text_of
 from frugalrl.report.numbers import Scale, digits, plain, scale_for
 from frugalrl.report.page.table import Cell, Column, Origins, figure_cell, number, table, words
 from frugalrl.report.results import QUANTITIES, Comparison, EnvResult, Figure, MethodResult, Quantity, ToTarget
-from frugalrl.report.words import amount_words, view_title
+from frugalrl.report.titles import amount_words, view_title
 
 RETURN = Scale(1.0, "return")
 SHARE = Scale(1.0, "normalised")
