@@ -32,7 +32,7 @@ SCHEMA = "frugalrl.tables/1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineProfile:
-    """What a machine draws, for the energy model."""
+    """What a machine draws and can do at most, for the models of energy and of time."""
 
     name: str
     title: str
@@ -48,6 +48,14 @@ class MachineProfile:
     gpu_busy_watts: float
     """Draw of one busy GPU."""
     gpu_idle_watts: float
+    gflop_per_s_core: float | None = None
+    """fp32 peak of one core, 10^9 FLOP per second; None, like the three below, where no roof is known."""
+    gb_per_s: float | None = None
+    """10^9 bytes per second that one core moves."""
+    gpu_tflop_per_s: float | None = None
+    """fp32 peak of one GPU, 10^12 FLOP per second."""
+    gpu_gb_per_s: float | None = None
+    """10^9 bytes per second of one GPU's memory."""
     date: str
     how: How
     source: str
@@ -149,7 +157,8 @@ _SECTIONS: Mapping[str, type] = {"machine": MachineProfile, "price": Price, "ele
 _ORIGIN = ("date", "how", "source")
 _TEXT = ("title", *_ORIGIN)
 _INTEGER = ("cores", "gpus")
-_POSITIVE = ("cores", "years", "hours_per_year")
+_ROOFS = ("gflop_per_s_core", "gb_per_s", "gpu_tflop_per_s", "gpu_gb_per_s")
+_POSITIVE = ("cores", "years", "hours_per_year", *_ROOFS)
 
 
 def _checked(table: dict[str, Any], where: str) -> dict[str, Any]:

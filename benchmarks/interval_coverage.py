@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""How often do the intervals of frugalrl.stats hold the truth? Simulated runs from known distributions.
+
+    python benchmarks/interval_coverage.py --reps 1000 --out evidence/statistics/coverage.json
+
+Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
+shapes, cut at a budget of 1, two methods that share half of their randomness by seed. Each cell says how often the
+interval held the truth, how wide it was in the median, and how often it was refused. Coverage is among those not refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+from side_by_side import machine
+
+from frugalrl import stats
+
+SIZES = (3, 5, 10, 20)
+DRAWS = 500
+LARGE = 400_000
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def scores(kind: str, z: Floats, u: Floats) -> Floats:
+    """Scores from standard normal z and uniform u of the same shape."""
+    if kind == "normal":
+        return 1.0 + 0.4 * z
+    if kind == "lognormal":
+        return np.exp(z)
+    return np.where(u < 0.7, 1.0 + 0.15 * z, 0.1 + 0.05 * z)
+
+
+def times(kind: str, z: Floats, slower: float) -> Floats:
+    """Time to the target from standard normal z."""
+    if kind == "normal":
+        return np.maximum(0.05, 0.6 + 0.2 * z) * slower
+    if kind == "lognormal":
+        return np.exp(-0.6 + 0.8 * z) * slower
+    return np.where(special.ndtr(z) < 0.75, 0.4 + 0.1 * z, 9.0) * slower
+
+
+def some_scores(kind: str, n: int, tasks: int, rng: np.random.Generator, lift: float = 0.0) -> Floats:
+    spread = np.linspace(0.5, 1.5, tasks) if tasks > 1 else np.ones(1)
+    return scores(kind, rng.normal(size=(n, tasks)), rng.random((n, tasks))) * spread + lift
+
+
+def some_costs(kind: str, n: int, rng: np.random.Generator) -> list[Any]:
+    """Costs and reached of a, then of b: b is 1.25 times slower, and a seed is half of what happens to both."""
+    seed = rng.normal(size=n)
+    found = []
+    for slower in (1.0, 1.25):
+        t = times(kind, (seed + rng.normal(size=n)) / np.sqrt(2.0), slower)
+        found += [np.minimum(t, 1.0), t <= 1.0]
+    return found
+
+
+def cell(
+    truth: float, n: int, reps: int, rng: np.random.Generator, estimate: Callable[[int], stats.Estimate]
+) -> dict[str, Any]:
+    ends = [estimate(n).interval for _ in range(reps)]
+    kept = [e for e in ends if e is not None]
+    return {
+        "runs": n,
+        "coverage": round(float(np.mean([low <= truth <= high for low, high in kept])), 4) if kept else None,
+        "median_width": float(f"{np.median([high - low for low, high in kept]):.4g}") if kept else None,
+        "refused": round(1 - len(kept) / reps, 4),
+    }
+
+
+def of_scores(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
+    """name -> (truth, estimate from n simulated runs), for every statistic of scores."""
+    found: dict[str, tuple[float, Callable[[int], stats.Estimate]]] = {}
+    for tasks in (1, 5):
+        for name, statistic in (("mean", stats.mean), ("iqm", stats.iqm)):
+            truth = float(statistic(some_scores(kind, LARGE, tasks, rng)))
+            for method in ("t", "percentile"):
+
+                def interval(n: int, t: int = tasks, f: Any = statistic, m: Any = method) -> stats.Estimate:
+                    return stats.stratified(some_scores(kind, n, t, rng), f, rng=rng, draws=DRAWS, method=m)
+
+                found[f"{name}, {tasks} task{'s' * (tasks > 1)}, {method}"] = (truth, interval)
+        for lift in (0.0, 0.5):
+            a, b = some_scores(kind, LARGE, tasks, rng, lift), some_scores(kind, LARGE, tasks, rng)
+            truth = float(((a > b) + 0.5 * (a == b)).mean())
+            for method in ("score", "percentile"):
+
+                def beats(n: int, t: int = tasks, up: float = lift, m: Any = method) -> stats.Estimate:
+                    ours, theirs = some_scores(kind, n, t, rng, up), some_scores(kind, n, t, rng)
+                    return stats.probability_of_improvement(ours, theirs, rng=rng, draws=DRAWS, method=m)
+
+                name = f"probability of improvement ({truth:.2f}), {tasks} task{'s' * (tasks > 1)}, {method}"
+                found[name] = (truth, beats)
+    return found
+
+
+def of_costs(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
+    """The same for costs to a target."""
+    a, ra, b, rb = some_costs(kind, 5 * LARGE, rng)
+    expected, ratio = a.sum() / ra.sum(), (a.sum() / ra.sum()) / (b.sum() / rb.sum())
+    half = float(np.median(np.where(rb, b, np.inf)))
+    found: dict[str, tuple[float, Callable[[int], stats.Estimate]]] = {}
+    for method in ("t", "percentile"):
+
+        def cost(n: int, m: Any = method) -> stats.Estimate:
+            return stats.expected_cost(*some_costs(kind, n, rng)[:2], rng=rng, draws=DRAWS, method=m)
+
+        def against(n: int, m: Any = method) -> stats.Estimate:
+            return stats.expected_cost_ratio(*some_costs(kind, n, rng), rng=rng, draws=DRAWS, method=m)
+
+        found[f"expected cost ({ra.mean():.0%} reach it), {method}"] = (expected, cost)
+        found[f"expected cost ratio ({ra.mean():.0%}, {rb.mean():.0%}), paired, {method}"] = (ratio, against)
+    for method in ("order", "percentile"):
+
+        def median(n: int, m: Any = method) -> stats.Estimate:
+            return stats.median_time(*some_costs(kind, n, rng)[2:], rng=rng, draws=DRAWS, method=m)
+
+        found[f"median time ({rb.mean():.0%} reach it), {method}"] = (half, median)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--reps", type=int, default=1000, help="simulated studies per cell (1,000)")
+    parser.add_argument("--seed", type=int, default=20261125)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    results: dict[str, dict[str, Any]] = {}
+    for kind in ("normal", "lognormal", "bimodal"):
+        results[kind] = {}
+        for name, (truth, estimate) in (of_scores(kind, rng) | of_costs(kind, rng)).items():
+            rows = [cell(truth, n, args.reps, rng, estimate) for n in SIZES]
+            results[kind][name] = {"truth": float(f"{truth:.5g}"), "cells": rows}
+            print(kind, name, [row["coverage"] for row in rows], flush=True)
+    record = {
+        "command": f"python benchmarks/interval_coverage.py --reps {args.reps} --seed {args.seed}",
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": {"numpy": np.__version__},
+        "level": 0.95,
+        "draws": DRAWS,
+        "reps": args.reps,
+        "standard_error_at_0.95": round(float(np.sqrt(0.95 * 0.05 / args.reps)), 4),
+        "results": results,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.out.with_suffix(".part")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Whether runs may be compared: what is refused, and what a reader must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from frugalrl.report.groups import common_seeds, groups_of
+from frugalrl.report.records import RunRecord
+from frugalrl.report.words import listed, plural
+from frugalrl.run.config_io import to_dict
+from frugalrl.types import UserError
+
+_PROTOCOL = ("env.protocol", "env.kwargs", "evaluation")
+"""What decides what a score means; it agrees between all runs of an environment."""
+_FREE = ("seed", "machine")
+"""What runs of one method may differ in; ``machine`` names a price, the machine itself is compared apart."""
+_MACHINE = ("profile", "cpu", "cores", "gpus")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found."""
+
+    same_machine: bool
+    notes: tuple[str, ...]
+
+
+def check(records: Sequence[RunRecord]) -> Checked:
+    """Refuse runs whose comparison would mean nothing.
+
+    Raises UserError: no runs; two runs of one method, environment and seed; protocols or evaluations that differ within
+    an environment; two runs of one method on one environment that differ in more than the seed.
+    """
+    if not records:
+        raise UserError("there is no run to compare; give run folders")
+    first_of_env: dict[str, RunRecord] = {}
+    first_of_method: dict[tuple[str, str], RunRecord] = {}
+    seen: dict[tuple[str, str, int], RunRecord] = {}
+    for run in records:
+        twin = seen.setdefault((run.method, run.env, run.seed), run)
+        if twin is not run:
+            raise UserError(
+                f"{twin.name} and {run.name} are both {run.method} on {run.env} with seed {run.seed}; leave one out, "
+                f"or give their methods different names"
+            )
+        _same_protocol(first_of_env.setdefault(run.env, run), run)
+        _same_method(first_of_method.setdefault((run.method, run.env), run), run)
+    same_machine, notes = _machines(records)
+    return Checked(same_machine, (*notes, *_versions(records), *_stacked(records), *_seeds(records)))
+
+
+def _same_protocol(first: RunRecord, run: RunRecord) -> None:
+    a, b = (_flat(to_dict(r.config)) for r in (first, run))
+    for path in dict.fromkeys((*a, *b)):
+        if path.startswith(_PROTOCOL) and a.get(path) != b.get(path):
+            raise UserError(
+                f"scores of {run.env} under different protocols cannot be compared: {path} is {a.get(path)!r} in "
+                f"{first.name} and {b.get(path)!r} in {run.name}; compare runs that agree in it"
+            )
+
+
+def _same_method(first: RunRecord, run: RunRecord) -> None:
+    a, b = (_flat(to_dict(r.config)) for r in (first, run))
+    for path in dict.fromkeys((*a, *b)):
+        if path not in _FREE and a.get(path) != b.get(path):
+            raise UserError(
+                f"runs of one method differ in their seeds only, but {path} of {run.method!r} is {a.get(path)!r} in "
+                f"{first.name} and {b.get(path)!r} in {run.name}; give them different method names, or leave one out"
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names of the leaves; ``env.kwargs`` is one leaf."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = prefix + key
+        if isinstance(value, Mapping) and path != "env.kwargs":
+            found |= _flat(value, f"{path}.")
+        else:
+            found[path] = value
+    return found
+
+
+def _machines(records: Sequence[RunRecord]) -> tuple[bool, Iterator[str]]:
+    first = records[0]
+    for run in records[1:]:
+        for fact in _MACHINE:
+            if (a := first.machine.get(fact)) != (b := run.machine.get(fact)):
+                note = (
+                    f"The runs were made on different machines ({fact} is {a!r} in {first.name} and {b!r} in "
+                    f"{run.name}): seconds, joules and money are not compared; samples, updates and FLOPs are."
+                )
+                return False, iter((note,))
+    return True, iter(())
+
+
+def _versions(records: Sequence[RunRecord]) -> Iterator[str]:
+    codes = dict.fromkeys(str(run.code.get("source_sha256", "not known"))[:12] for run in records)
+    if len(codes) > 1:
+        yield f"The runs were made by {len(codes)} versions of the code (source hashes {listed(tuple(codes))})."
+    for package in ("torch", "numpy", "gymnasium", "ale-py"):
+        found = dict.fromkeys(str(run.machine.get("versions", {}).get(package, "none")) for run in records)
+        if len(found) > 1:
+            yield f"The runs used different versions of {package}: {listed(tuple(found))}."
+
+
+def _stacked(records: Sequence[RunRecord]) -> Iterator[str]:
+    ways: dict[int | None, dict[str, None]] = {}
+    for run in records:
+        ways.setdefault(run.stacked, {})[run.method] = None
+    if len(ways) < 2:
+        return
+    words = [
+        f"{listed(tuple(methods))} in " + ("processes of their own" if n is None else f"processes of {n} seeds")
+        for n, methods in ways.items()
+    ]
+    yield f"Not all runs were trained in the same way, and CPU time depends on it: {'; '.join(words)}."
+
+
+def _seeds(records: Sequence[RunRecord]) -> Iterator[str]:
+    for env, groups in groups_of(records).items():
+        seeds = {method: tuple(run.seed for run in group.runs) for method, group in groups.items()}
+        different = len(set(seeds.values())) > 1
+        if different:
+            shared = tuple(sorted(set.intersection(*(set(s) for s in seeds.values()))))
+            words = ", ".join(f"{method} {plural(len(s), 'seed')}" for method, s in seeds.items())
+            yield (
+                f"The methods have different seeds on {env} ({words}): comparisons pair the common ones of two methods "
+                f"({plural(len(shared), 'seed')} in all of them)."
+            )
+        for method, group in groups.items():
+            if len(group.runs) == 1:
+                yield f"{method} has one seed on {env}: no interval can be given for it, and no difference shown."
+            for seed, why in group.failed:
+                yield (
+                    f"{method} on {env}, seed {seed}, did not complete ({why}); where it has evaluations it counts as "
+                    "a run that missed every target after them."
+                )
+
+
+def pairs(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
+    """The seeds to pair two methods by; None where they have none in common, and then all runs count as independent."""
+    return common_seeds(a, b) or None

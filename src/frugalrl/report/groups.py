@@ -1,0 +1,134 @@
+"""The runs of one method on one environment, and where they reached a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.report.records import Point, RunRecord
+from frugalrl.report.results import QUANTITIES, Quantity
+from frugalrl.report.use import COUNTS, Rates, used_at
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-9
+"""A mean of returns that misses its target by less is rounded, not worse."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """How figures are made: the same for all methods."""
+
+    rng: np.random.Generator
+    draws: int
+    level: float
+    rates: Rates
+    same_machine: bool
+    """False: seconds, joules and money cannot be compared, so they are not shown."""
+
+    def shown(self, quantity: Quantity) -> bool:
+        """Whether figures of this quantity mean the same for all runs."""
+        return self.same_machine or quantity in COUNTS
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs of one method on one environment, by seed."""
+
+    method: str
+    env: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def finished(self) -> tuple[RunRecord, ...]:
+        """Runs that completed and have a score."""
+        return tuple(run for run in self.runs if run.outcome == "completed" and run.points)
+
+    @property
+    def scored(self) -> tuple[RunRecord, ...]:
+        """Runs with at least one evaluation, however they ended."""
+        return tuple(run for run in self.runs if run.points)
+
+    @property
+    def failed(self) -> tuple[tuple[int, str], ...]:
+        """(seed, reason) of the others."""
+        finished = self.finished
+        return tuple((run.seed, _why(run)) for run in self.runs if run not in finished)
+
+
+def _why(run: RunRecord) -> str:
+    return "it holds no evaluation" if run.outcome == "completed" else f"{run.outcome}: {run.reason}"
+
+
+def groups_of(records: Sequence[RunRecord], methods: Sequence[str] = ()) -> dict[str, dict[str, Group]]:
+    """Groups by environment and method, in the order of ``methods``, then of the records; runs by seed."""
+    found: dict[str, dict[str, list[RunRecord]]] = {}
+    for record in records:
+        by_method = found.setdefault(record.env, {m: [] for m in methods})
+        by_method.setdefault(record.method, []).append(record)
+    return {
+        env: {
+            method: Group(method, env, tuple(sorted(runs, key=lambda run: run.seed)))
+            for method, runs in by_method.items()
+            if runs
+        }
+        for env, by_method in found.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the runs of a group used until they reached a target, or until they ended."""
+
+    target: float
+    seeds: tuple[int, ...]
+    points: tuple[Point, ...]
+    """The first evaluation at or above the target; the last one of a run that never got there."""
+    reached: NDArray[np.bool_]
+    use: Mapping[Quantity, Floats | None]
+    """[runs]; None where it is not known of every run."""
+
+    def among(self, seeds: Sequence[int]) -> Reached:
+        """Only the runs of these seeds, in their order."""
+        at = np.array([self.seeds.index(seed) for seed in seeds], np.intp)
+        return Reached(
+            self.target,
+            tuple(seeds),
+            tuple(self.points[i] for i in at),
+            self.reached[at],
+            {name: None if values is None else values[at] for name, values in self.use.items()},
+        )
+
+
+def reach(group: Group, target: float, setting: Setting) -> Reached:
+    """Where each run with an evaluation reached the target: the resolution is the time between two evaluations."""
+    runs = group.scored
+    enough = target - _ROUNDING * max(1.0, abs(target))
+    first = [next((p for p in run.points if p.mean_return >= enough), None) for run in runs]
+    points = tuple(hit or run.points[-1] for hit, run in zip(first, runs, strict=True))
+    return Reached(
+        target,
+        tuple(run.seed for run in runs),
+        points,
+        np.array([hit is not None for hit in first], np.bool_),
+        use_of(points, setting),
+    )
+
+
+def use_of(points: Sequence[Point], setting: Setting) -> dict[Quantity, Floats | None]:
+    """[points] of each quantity; None where one of them is not known, or where machines differ."""
+    used = [used_at(point, setting.rates) for point in points]
+    found: dict[Quantity, Floats | None] = {}
+    for quantity in QUANTITIES:
+        values = [u[quantity] for u in used]
+        known = setting.shown(quantity) and None not in values
+        found[quantity] = np.array(values, np.float64) if known and values else None
+    return found
+
+
+def common_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    """Seeds that both have, rising."""
+    return tuple(sorted(set(a) & set(b)))

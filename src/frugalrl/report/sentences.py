@@ -1,0 +1,150 @@
+"""What the figures say, in sentences; where they say nothing, the sentence says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from frugalrl.report.break_even import break_even
+from frugalrl.report.results import Crossing, EnvResult, Figure, MethodResult, Overall, ToTarget, View
+from frugalrl.report.use import unit_of
+from frugalrl.report.words import between, listed, short
+
+_ALL_TARGETS = 2
+"""Up to so many environments every target has its sentences; with more, the highest that somebody reached."""
+
+
+def sentences_of(envs: Sequence[EnvResult], overall: Sequence[Overall], baseline: str) -> tuple[str, ...]:
+    """The verdicts: over all environments first, then by environment and target."""
+    found = [_overall(entry, baseline, len(envs)) for entry in overall if entry.improvement is not None]
+    for env in envs:
+        found += _env(env, baseline, every_target=len(envs) <= _ALL_TARGETS)
+    return tuple(found)
+
+
+def _overall(entry: Overall, baseline: str, envs: int) -> str:
+    figure = entry.improvement
+    assert figure is not None
+    words = (
+        f"Over all environments a run of {entry.method} beats a run of {baseline} with probability "
+        f"{short(figure.value)}{between(figure.interval)}"
+    )
+    if figure.interval is None:
+        return f"{words}; one seed has no interval, so no difference is shown."
+    low, high = figure.interval
+    if low > 0.5:
+        return f"{words}: it is better."
+    return f"{words}: it is worse." if high < 0.5 else f"{words}: no difference shown."
+
+
+def _env(env: EnvResult, baseline: str, *, every_target: bool) -> Iterator[str]:
+    base = next((m for m in env.methods if m.method == baseline), None)
+    others = [m for m in env.methods if m.method != baseline]
+    targets = _worth_telling(env, every_target)
+    if base is not None:
+        for target in targets:
+            for other in others:
+                yield from _target(env.env, other, base, target)
+    for target in targets:
+        if not any(t.reached for m in env.methods for t in m.targets if t.target == target):
+            yield (
+                f"Nobody reached {short(target)} on {env.env}: {_budgets(env, target)}; nothing else is said about its "
+                f"cost, and break-even is refused."
+            )
+    for view in env.views:
+        yield from _view(env.env, view, baseline)
+    for crossover in env.crossovers:
+        if crossover.quantity == "wall_s" and crossover.target in targets:
+            for crossing in crossover.crossings:
+                yield _crossing(env.env, crossover.target, crossing)
+
+
+def _worth_telling(env: EnvResult, every_target: bool) -> tuple[float, ...]:
+    if every_target or not env.targets:
+        return env.targets
+    reached = [t.target for m in env.methods for t in m.targets if t.reached]
+    return (max(reached),) if reached else env.targets[:1]
+
+
+def _budgets(env: EnvResult, target: float) -> str:
+    said = []
+    for method in env.methods:
+        for found in (t for t in method.targets if t.target == target):
+            interval = found.expected["env_steps"].interval
+            floor = "" if interval is None else f", so it takes {method.method} more than {short(interval[0])} samples"
+            said.append(f"0 of {found.runs} runs of {method.method}{floor}")
+    return "; ".join(said) or "no run has an evaluation"
+
+
+def _target(env: str, other: MethodResult, base: MethodResult, target: float) -> Iterator[str]:
+    mine = next((t for t in other.targets if t.target == target), None)
+    theirs = next((t for t in base.targets if t.target == target), None)
+    if mine is None or theirs is None or not (mine.reached or theirs.reached):
+        return
+    samples = mine.ratio["env_steps"]
+    yield _ratio(env, other.method, base.method, mine, theirs, samples)
+    yield break_even(env, other.method, base.method, mine, theirs)
+
+
+def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget, ratio: Figure) -> str:
+    runs = f"({mine.reached} of {mine.runs} runs, {theirs.reached} of {theirs.runs})"
+    goal = f"{short(mine.target)} on {env}"
+    times = f"{short(ratio.value)}{between(ratio.interval)} times the samples of {baseline}"
+    if not theirs.reached:
+        told = f"{method} reaches {goal}, {baseline} does not {runs}"
+    elif not mine.reached:
+        told = f"{baseline} reaches {goal}, {method} does not {runs}"
+    else:
+        told = f"{method} reaches {goal} with {times} {runs}"
+    if ratio.interval is None:
+        return f"{told}; without an interval no difference is shown."
+    low, high = ratio.interval
+    if high < 1:
+        return f"{told}: it saves at least {_percent(1 - high)} of the samples{_amounts(mine, theirs)}."
+    if low > 1:
+        return f"{told}: {method} takes at least {_percent(low - 1)} more samples{_amounts(mine, theirs)}."
+    return f"{told}: no difference shown."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _amounts(mine: ToTarget, theirs: ToTarget) -> str:
+    a, b = (t.expected["env_steps"].value for t in (mine, theirs))
+    if a is None or b is None or float("inf") in (a, b):
+        return ""
+    return f" ({short(a)} against {short(b)} expected)"
+
+
+def _view(env: str, view: View, baseline: str) -> Iterator[str]:
+    base = next((row for row in view.rows if row.method == baseline), None)
+    if base is None:
+        return
+    at = f"At the same {short(view.amount)} {unit_of(view.axis)} on {env}"
+    for row in view.rows:
+        if row.difference is None:
+            continue
+        told = (
+            f"{at}, {row.method} scores {short(row.score.value)}{between(row.score.interval)} and {baseline} "
+            f"{short(base.score.value)}{between(base.score.interval)}, a difference of "
+            f"{short(row.difference.value)}{between(row.difference.interval)}"
+        )
+        if row.verdict == "one seed":
+            yield f"{told}; there is no interval with one seed, so no difference is shown."
+        else:
+            yield f"{told}: {row.verdict}."
+
+
+def _crossing(env: str, target: float, crossing: Crossing) -> str:
+    told = (
+        f"To reach {short(target)} on {env}, {crossing.left} is cheaper while a step of the environment costs less "
+        f"than {short(crossing.step_ms)} ms, {crossing.right} where it costs more (modelled: samples x cost of a step "
+        f"+ everything else)"
+    )
+    if crossing.interval is None:
+        return f"{told}; one seed has no interval, so this is not shown."
+    low, high = crossing.interval
+    ends = [f"below {short(low)} ms" for _ in range(low > 0)] + [f"above {short(high)} ms" for _ in range(high < 1e9)]
+    if not ends:
+        return f"{told}; the intervals overlap at every cost of a step, so this is not shown."
+    return f"{told}; shown {listed(ends)}."

@@ -1,0 +1,29 @@
+"""Numbers in words, for sentences."""
+
+from __future__ import annotations
+
+from math import isfinite, isnan
+
+
+def short(value: float | None) -> str:
+    """Three significant digits, whole numbers from 1,000 on with separators; ``no end`` for infinity."""
+    if value is None or isnan(value):
+        return "not known"
+    if not isfinite(value):
+        return "no end"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """`` [0.5, 0.8]`` with a space before it; nothing without an interval."""
+    return "" if interval is None else f" [{short(interval[0])}, {short(interval[1])}]"
+
+
+def listed(words: list[str] | tuple[str, ...]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
+
+
+def plural(count: int, word: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
