@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from frugalrl import stats
-from frugalrl.report.figures import finite_or_none
+from frugalrl.report.figure import finite_or_none
 from frugalrl.report.groups import Floats, Group, Reached, Setting, use_of
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import AXES, Axis, Curve, Survival

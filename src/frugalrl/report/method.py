@@ -8,7 +8,7 @@ import numpy as np
 
 from frugalrl import stats
 from frugalrl.report.curves import curves_of, survival_of
-from frugalrl.report.figures import figure, unknown
+from frugalrl.report.figure import figure, unknown
 from frugalrl.report.groups import Floats, Group, Reached, Setting, use_of
 from frugalrl.report.records import Point
 from frugalrl.report.references import Reference

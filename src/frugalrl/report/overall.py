@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from frugalrl import stats
-from frugalrl.report.figures import figure
+from frugalrl.report.figure import figure
 from frugalrl.report.groups import Floats, Group, Setting
 from frugalrl.report.references import Reference
 from frugalrl.report.results import Figure, Overall

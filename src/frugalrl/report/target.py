@@ -6,7 +6,7 @@ from typing import Any
 
 from frugalrl import stats
 from frugalrl.report.check import pairs
-from frugalrl.report.figures import figure, unknown
+from frugalrl.report.figure import figure, unknown
 from frugalrl.report.groups import Reached, Setting
 from frugalrl.report.results import QUANTITIES, Figure, Quantity, ToTarget
 from frugalrl.report.use import origin, unit_of

@@ -10,7 +10,7 @@ import numpy as np
 from frugalrl import stats
 from frugalrl.report.check import pairs
 from frugalrl.report.curves import rising
-from frugalrl.report.figures import figure
+from frugalrl.report.figure import figure
 from frugalrl.report.groups import Group, Setting
 from frugalrl.report.method import over_runs
 from frugalrl.report.results import Figure, Verdict, View, ViewRow
