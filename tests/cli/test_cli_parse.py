@@ -25,6 +25,8 @@ USAGES = (
     "watch RUN --video out.mp4 --episodes 3 --seed 0 --max-steps 1_000 --fps 12.5 --json",
     "export RUN --to onnx --out FILE --json",
     "bill RUN --json",
+    "bill RUN RUN",
+    "reprice RUN RUN --on NAME --env-step-ms 0.5 --baseline NAME --target 1 -2 --prices FILE --json",
     "list recipes --json",
     "doctor --json",
     "reproduce chain --seeds 1_00 --gamma 0.9 --alpha 0.1 0.5 --eps 0.2 --quick --out DIR --overwrite --processes 1 "
@@ -60,7 +62,7 @@ def test_help_names_and_explains_every_option(command: str, capsys: pytest.Captu
     assert main([command, "--help"]) == 0
     shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     for field in fields(kind_of(command)):
-        if field.name not in ("env", "run", "topic"):
+        if field.name not in ("env", "run", "runs", "topic"):
             assert re.search(rf"--{field.name.replace('_', '-')} ([A-Za-z.|=]+ )?[A-Z$]", shown), field.name
     assert all(line in shown for line in EXAMPLES[command])
     assert "default: None" not in shown

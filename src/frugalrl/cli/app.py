@@ -54,6 +54,10 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.inspect import bill
 
         return bill(found)
+    if isinstance(found, arguments.Reprice):
+        from frugalrl.cli.reprice import reprice
+
+        return reprice(found, words)
     if isinstance(found, arguments.List):
         from frugalrl.cli.listing import show_list
 

@@ -50,6 +50,13 @@ def _natural(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> float:
+    number = read_number(text)
+    if number < 0:
+        raise ValueError(f"{text!r} must be 0 or more")
+    return number
+
+
 def _value(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
     return PrimitiveConstructorSpec(
         nargs=1,
@@ -103,6 +110,7 @@ File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], _values(read_number, "X"), _NO_DEFAULT]
 Words = tuple[str, ...]
+RunFolders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")]
 RunFolderArgument = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")]
 
 
@@ -227,10 +235,30 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BillOf:
-    """Show the bill of a run."""
+    """Show the bill of a run, or those of several and their sum."""
 
-    run: RunFolderArgument
-    """Folder of the run."""
+    runs: RunFolders
+    """Folders of runs, or folders that hold some."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reprice:
+    """Compare runs as they would be on another machine or with another simulator."""
+
+    runs: RunFolders
+    """Folders of runs, or folders that hold some."""
+    on: Name = None
+    """Machine to model seconds, joules and money for (default: the one of the runs; see 'frugal list machines')."""
+    env_step_ms: Annotated[float | None, _value(_not_negative, "X"), _NO_DEFAULT] = None
+    """Milliseconds of one environment step, in place of what the environment took."""
+    baseline: Name = None
+    """Method that the others are compared with (default: epsilon-greedy, else the first)."""
+    target: Numbers = ()
+    """Mean returns whose cost is compared (default: 25, 50, 75 and 100 % of the way to the reference score)."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
     json: Flag = False
     """Print one JSON object and nothing else on stdout."""
 

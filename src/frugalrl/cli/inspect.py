@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
 from frugalrl.cli.errors import OK, Context
 from frugalrl.cli.output import console_for
+from frugalrl.types import UserError
+
+if TYPE_CHECKING:
+    from frugalrl.cost.record import Bill
 
 
 def evaluate(args: arguments.Eval, context: Context) -> int:
@@ -36,23 +43,57 @@ def evaluate(args: arguments.Eval, context: Context) -> int:
 
 
 def bill(args: arguments.BillOf) -> int:
-    """Print the bill that the run has written."""
-    from frugalrl.cost.record import bill_from_json, to_json
+    """Print the bill that a run has written; of several runs, one line each and the sum."""
+    from frugalrl.cost.record import to_json
     from frugalrl.cost.show import render
-    from frugalrl.run.record import RunFolder, read_json
-    from frugalrl.types import UserError
 
-    folder = RunFolder.open(args.run)
-    path = folder.path / "bill.json"
-    if not path.exists():
+    folders = _runs_at(args.runs)
+    if len(folders) > 1:
+        return _bills(folders, json=args.json)
+    found = _bill_of(folders[0])
+    if found is None:
         raise UserError(
-            f"{args.run} has no bill yet: the run did not come to an end; go on with frugal resume {args.run}"
+            f"{folders[0]} has no bill yet: the run did not come to an end; go on with frugal resume {folders[0]}"
         )
-    found = bill_from_json(read_json(path))
     if args.json:
         from frugalrl.cli.words import one_line
 
         print(one_line(to_json(found)))
     else:
         render(found, console_for(sys.stdout))
+    return OK
+
+
+def _runs_at(places: Sequence[Path]) -> list[Path]:
+    """The places themselves; one that is no run but holds some stands for those."""
+    from frugalrl.report.records import find_runs
+
+    if not places:
+        raise UserError("frugal bill needs RUN, the folder of a run, or several of them")
+    found: dict[Path, None] = {}
+    for place in places:
+        inside = [] if (place / "config.json").exists() else list(place.glob("**/machine.json"))
+        found |= dict.fromkeys(find_runs([place]) if inside else [place])
+    return list(found)
+
+
+def _bill_of(folder: Path) -> Bill | None:
+    """None for a run that did not come to an end. Raises UserError for a folder that is no run."""
+    from frugalrl.cost.record import bill_from_json
+    from frugalrl.run.record import RunFolder, read_json
+
+    path = RunFolder.open(folder).path / "bill.json"
+    return bill_from_json(read_json(path)) if path.exists() else None
+
+
+def _bills(folders: Sequence[Path], *, json: bool) -> int:
+    from frugalrl.cost.many import many_to_json, render_many
+
+    found = {str(folder): _bill_of(folder) for folder in folders}
+    if json:
+        from frugalrl.cli.words import one_line
+
+        print(one_line(many_to_json(found)))
+    else:
+        render_many(found, console_for(sys.stdout))
     return OK

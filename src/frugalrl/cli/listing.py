@@ -77,6 +77,9 @@ def _machines(prices: Path | None) -> tuple[Rows, list[str]]:
             "GPUs": m.gpus,
             "W/core": m.watts_per_busy_core,
             "W/GPU": m.gpu_busy_watts,
+            "GFLOP/s": m.gflop_per_s_core,
+            "GB/s": m.gb_per_s,
+            "GPU TFLOP/s": m.gpu_tflop_per_s,
             "what": m.title,
         }
         for m in tables.machines.values()

@@ -18,7 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
     "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
-    "bill": ("BillOf", "Show the bill of a run."),
+    "bill": ("BillOf", "Show the bill of a run, or those of several and their sum."),
+    "reprice": ("Reprice", "Compare runs as they would be on another machine or with another simulator."),
     "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
     "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
     "doctor": ("Doctor", "Say what can be measured here, what will be modelled, and what is chosen why."),
@@ -53,7 +54,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "frugal watch runs/NAME --video play.gif --episodes 3 --seed 7 --max-steps 500 --fps 15",
     ),
     "export": ("frugal export runs/NAME --to onnx", "frugal export runs/NAME --to torch --out pong.pt2 --json"),
-    "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json"),
+    "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json", "frugal bill study"),
+    "reprice": (
+        "frugal reprice study --on cloud-16vcpu",
+        "frugal reprice runs/A runs/B --env-step-ms 20 --target 100 200",
+    ),
     "list": ("frugal list envs", "frugal list machines --prices my_prices.toml"),
     "reproduce": (
         "frugal reproduce chain",
@@ -145,7 +150,10 @@ def _parse_command(name: str, words: list[str]) -> Any | None:
 
 
 def _options(kind: type[Any]) -> list[str]:
-    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if f.name not in ("env", "run", "topic"))]
+    return [
+        "--help",
+        *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if f.name not in ("env", "run", "runs", "topic")),
+    ]
 
 
 def _stray_option(kind: type[Any], words: list[str]) -> str | None:

@@ -35,39 +35,48 @@ def check(records: Sequence[RunRecord]) -> Checked:
     """
     if not records:
         raise UserError("there is no run to compare; give run folders")
-    first_of_env: dict[str, RunRecord] = {}
-    first_of_method: dict[tuple[str, str], RunRecord] = {}
-    seen: dict[tuple[str, str, int], RunRecord] = {}
+    first_of_env: dict[str, _Seen] = {}
+    first_of_method: dict[tuple[str, str], _Seen] = {}
+    known: dict[tuple[str, str, int], RunRecord] = {}
     for run in records:
-        twin = seen.setdefault((run.method, run.env, run.seed), run)
+        twin = known.setdefault((run.method, run.env, run.seed), run)
         if twin is not run:
             raise UserError(
                 f"{twin.name} and {run.name} are both {run.method} on {run.env} with seed {run.seed}; leave one out, "
                 f"or give their methods different names"
             )
-        _same_protocol(first_of_env.setdefault(run.env, run), run)
-        _same_method(first_of_method.setdefault((run.method, run.env), run), run)
+        seen = run, _flat(to_dict(run.config))
+        _same_protocol(first_of_env.setdefault(run.env, seen), seen)
+        _same_method(first_of_method.setdefault((run.method, run.env), seen), seen)
     same_machine, notes = _machines(records)
     return Checked(same_machine, (*notes, *_versions(records), *_stacked(records), *_seeds(records)))
 
 
-def _same_protocol(first: RunRecord, run: RunRecord) -> None:
-    a, b = (_flat(to_dict(r.config)) for r in (first, run))
-    for path in dict.fromkeys((*a, *b)):
-        if path.startswith(_PROTOCOL) and a.get(path) != b.get(path):
+_Seen = tuple[RunRecord, dict[str, Any]]
+"""A run and the leaves of its configuration."""
+
+
+def _differences(a: _Seen, b: _Seen) -> Iterator[str]:
+    return (path for path in dict.fromkeys((*a[1], *b[1])) if a[1].get(path) != b[1].get(path))
+
+
+def _same_protocol(first: _Seen, run: _Seen) -> None:
+    for path in _differences(first, run):
+        if path.startswith(_PROTOCOL):
             raise UserError(
-                f"scores of {run.env} under different protocols cannot be compared: {path} is {a.get(path)!r} in "
-                f"{first.name} and {b.get(path)!r} in {run.name}; compare runs that agree in it"
+                f"scores of {run[0].env} under different protocols cannot be compared: {path} is "
+                f"{first[1].get(path)!r} in {first[0].name} and {run[1].get(path)!r} in {run[0].name}; compare runs "
+                f"that agree in it"
             )
 
 
-def _same_method(first: RunRecord, run: RunRecord) -> None:
-    a, b = (_flat(to_dict(r.config)) for r in (first, run))
-    for path in dict.fromkeys((*a, *b)):
-        if path not in _FREE and a.get(path) != b.get(path):
+def _same_method(first: _Seen, run: _Seen) -> None:
+    for path in _differences(first, run):
+        if path not in _FREE:
             raise UserError(
-                f"runs of one method differ in their seeds only, but {path} of {run.method!r} is {a.get(path)!r} in "
-                f"{first.name} and {b.get(path)!r} in {run.name}; give them different method names, or leave one out"
+                f"runs of one method differ in their seeds only, but {path} of {run[0].method!r} is "
+                f"{first[1].get(path)!r} in {first[0].name} and {run[1].get(path)!r} in {run[0].name}; give them "
+                f"different method names, or leave one out"
             )
 
 

@@ -12,8 +12,9 @@ separated from their forward passes, so with an expensive step they would cost m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from frugalrl.report.groups import Floats, Group, Reached, Setting
 from frugalrl.report.records import Point
 from frugalrl.report.results import Crossing, CrossLine, Crossover
 
-GRID_MS: Floats = np.logspace(-3, 3, 61)
+GRID_MS: Floats = np.logspace(-3, 3, 31)
 """Milliseconds of one environment step: 0.001 to 1,000."""
 _BISECTIONS = 40
 
@@ -68,22 +69,14 @@ def crossovers_of(
         quantity="wall_s",
         step_ms=tuple(float(c) for c in GRID_MS),
         measured_step_ms=step_ms,
-        lines=tuple(_drawn(line, lambda s: s, setting) for line in lines),
+        lines=tuple(_drawn(line, setting) for line in lines),
         crossings=crossings,
     )
     per_second = setting.rates.eur(1.0, 1.0, 1.0)
     if per_second is None or (setting.rates.has_gpu and setting.rates.owned):
         return (time,)
-    lines_eur = tuple(_drawn(line, lambda s: s * per_second, setting) for line in lines)
-    money = Crossover(
-        target=target,
-        quantity="eur",
-        step_ms=time.step_ms,
-        measured_step_ms=step_ms,
-        lines=lines_eur,
-        crossings=crossings,
-    )
-    return time, money
+    priced = tuple(_priced(line, per_second) for line in time.lines)
+    return time, replace(time, quantity="eur", lines=priced)
 
 
 def measured_step_ms(group: Group) -> float | None:
@@ -121,19 +114,22 @@ def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:
     return sum(known) if known else None
 
 
-def _drawn(line: Line, scale: Callable[[float], float], setting: Setting) -> CrossLine:
-    made = [
-        stats.expected_cost(
-            line.cost_s(c), line.mine.reached, rng=setting.rng, draws=setting.draws, level=setting.level
-        )
-        for c in GRID_MS
-    ]
+def _drawn(line: Line, setting: Setting) -> CrossLine:
+    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
+    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, **ways) for c in GRID_MS]
     return CrossLine(
         method=line.method,
-        value=tuple(scale(e.value) for e in made),
-        low=tuple(None if e.interval is None else scale(e.interval[0]) for e in made),
-        high=tuple(None if e.interval is None else scale(e.interval[1]) for e in made),
+        value=tuple(e.value for e in made),
+        low=tuple(None if e.interval is None else e.interval[0] for e in made),
+        high=tuple(None if e.interval is None else e.interval[1] for e in made),
     )
+
+
+def _priced(line: CrossLine, eur_per_s: float) -> CrossLine:
+    def priced(values: tuple[float | None, ...]) -> tuple[float | None, ...]:
+        return tuple(None if v is None else v * eur_per_s for v in values)
+
+    return replace(line, value=tuple(v * eur_per_s for v in line.value), low=priced(line.low), high=priced(line.high))
 
 
 def _crossing(a: Line, b: Line, setting: Setting) -> Crossing | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from frugalrl.report.break_even import break_even
-from frugalrl.report.results import Crossing, EnvResult, Figure, MethodResult, Overall, ToTarget, View
+from frugalrl.report.results import Crossing, EnvResult, MethodResult, Overall, ToTarget, View
 from frugalrl.report.use import unit_of
 from frugalrl.report.words import between, listed, short
 
@@ -44,12 +44,9 @@ def _env(env: EnvResult, baseline: str, *, every_target: bool) -> Iterator[str]:
         for target in targets:
             for other in others:
                 yield from _target(env.env, other, base, target)
-    for target in targets:
-        if not any(t.reached for m in env.methods for t in m.targets if t.target == target):
-            yield (
-                f"Nobody reached {short(target)} on {env.env}: {_budgets(env, target)}; nothing else is said about its "
-                f"cost, and break-even is refused."
-            )
+    missed = [t for t in targets if not any(f.reached for m in env.methods for f in m.targets if f.target == t)]
+    if missed:
+        yield _nobody(env, missed)
     for view in env.views:
         yield from _view(env.env, view, baseline)
     for crossover in env.crossovers:
@@ -65,14 +62,19 @@ def _worth_telling(env: EnvResult, every_target: bool) -> tuple[float, ...]:
     return (max(reached),) if reached else env.targets[:1]
 
 
-def _budgets(env: EnvResult, target: float) -> str:
+def _nobody(env: EnvResult, targets: Sequence[float]) -> str:
+    """Of targets that no run reached every run used the same: all it had."""
     said = []
     for method in env.methods:
-        for found in (t for t in method.targets if t.target == target):
+        for found in (t for t in method.targets if t.target == targets[0]):
             interval = found.expected["env_steps"].interval
-            floor = "" if interval is None else f", so it takes {method.method} more than {short(interval[0])} samples"
+            floor = "" if interval is None else f", so it takes more than {short(interval[0])} samples"
             said.append(f"0 of {found.runs} runs of {method.method}{floor}")
-    return "; ".join(said) or "no run has an evaluation"
+    goals = listed([short(t) for t in targets])
+    return (
+        f"Nobody reached {goals} on {env.env} ({'; '.join(said) or 'no run has an evaluation'}): nothing else is said "
+        f"about the cost, and break-even is refused."
+    )
 
 
 def _target(env: str, other: MethodResult, base: MethodResult, target: float) -> Iterator[str]:
@@ -80,29 +82,47 @@ def _target(env: str, other: MethodResult, base: MethodResult, target: float) ->
     theirs = next((t for t in base.targets if t.target == target), None)
     if mine is None or theirs is None or not (mine.reached or theirs.reached):
         return
-    samples = mine.ratio["env_steps"]
-    yield _ratio(env, other.method, base.method, mine, theirs, samples)
+    ratio = mine.ratio["env_steps"]
+    if ratio.value is None or ratio.value in (0.0, float("inf")):
+        yield _one_side(env, other.method, base.method, mine, theirs)
+        return
+    yield _ratio(env, other.method, base.method, mine, theirs)
     yield break_even(env, other.method, base.method, mine, theirs)
 
 
-def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget, ratio: Figure) -> str:
-    runs = f"({mine.reached} of {mine.runs} runs, {theirs.reached} of {theirs.runs})"
+def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:
+    """Only one of the two reached the target on the seeds that they are compared on."""
+    ratio, runs = mine.ratio["env_steps"], _runs(mine, theirs)
     goal = f"{short(mine.target)} on {env}"
-    times = f"{short(ratio.value)}{between(ratio.interval)} times the samples of {baseline}"
-    if not theirs.reached:
-        told = f"{method} reaches {goal}, {baseline} does not {runs}"
-    elif not mine.reached:
-        told = f"{baseline} reaches {goal}, {method} does not {runs}"
-    else:
-        told = f"{method} reaches {goal} with {times} {runs}"
+    refused = "break-even in sampler cores is refused"
+    if ratio.value is None:
+        return f"On the seeds that {method} and {baseline} share nobody reaches {goal} {runs}: {refused}."
+    winner, loser = (method, baseline) if ratio.value == 0 else (baseline, method)
+    told = f"{winner} reaches {goal}, {loser} does not on the same seeds {runs}"
     if ratio.interval is None:
-        return f"{told}; without an interval no difference is shown."
+        return f"{told}; without an interval no difference is shown, and {refused}."
+    most = ratio.interval[1] if ratio.value == 0 else 1 / ratio.interval[0] if ratio.interval[0] > 0 else float("inf")
+    if most < 1:
+        return f"{told}: it saves at least {_percent(1 - most)} of the samples; {refused}, {loser} never gets there."
+    return f"{told}: no difference shown, and {refused}."
+
+
+def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:
+    ratio = mine.ratio["env_steps"]
+    times = f"{short(ratio.value)}{between(ratio.interval)} times the samples of {baseline}"
+    told = f"{method} reaches {short(mine.target)} on {env} with {times} {_runs(mine, theirs)}"
+    if ratio.interval is None:
+        return f"{told}; there is no interval with one seed, so no difference is shown."
     low, high = ratio.interval
     if high < 1:
         return f"{told}: it saves at least {_percent(1 - high)} of the samples{_amounts(mine, theirs)}."
     if low > 1:
-        return f"{told}: {method} takes at least {_percent(low - 1)} more samples{_amounts(mine, theirs)}."
+        return f"{told}: it takes at least {_percent(low - 1)} more samples{_amounts(mine, theirs)}."
     return f"{told}: no difference shown."
+
+
+def _runs(mine: ToTarget, theirs: ToTarget) -> str:
+    return f"({mine.reached} of {mine.runs} runs, {theirs.reached} of {theirs.runs})"
 
 
 def _percent(share: float) -> str:

@@ -6,12 +6,12 @@ from math import isfinite, isnan
 
 
 def short(value: float | None) -> str:
-    """Three significant digits, whole numbers from 1,000 on with separators; ``no end`` for infinity."""
+    """Three significant digits, whole numbers between 1,000 and 10 million; ``no end`` for infinity."""
     if value is None or isnan(value):
         return "not known"
     if not isfinite(value):
         return "no end"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def between(interval: tuple[float, float] | None) -> str:

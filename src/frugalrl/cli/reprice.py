@@ -1,0 +1,55 @@
+"""``frugal reprice``: what runs would have cost on another machine, or with another simulator."""
+
+from __future__ import annotations
+
+import sys
+
+from frugalrl.cli import arguments, environment
+from frugalrl.cli.errors import OK
+from frugalrl.cli.output import console_for
+from frugalrl.types import UserError
+
+SEED = 0
+"""Of the bootstrap, so that the same runs print the same intervals."""
+
+
+def reprice(args: arguments.Reprice, words: list[str]) -> int:
+    """Compare modelled runs and print what is known of them. Raises UserError."""
+    environment.prepare()
+    import numpy as np
+
+    from frugalrl.cost.machine import find_facts
+    from frugalrl.cost.roofs import measure_roofs
+    from frugalrl.cost.tables import load_tables
+    from frugalrl.report.comparison import compare
+    from frugalrl.report.comparison_io import one_line
+    from frugalrl.report.records import find_runs, read_run
+
+    if not args.runs:
+        raise UserError("frugal reprice needs RUN, the folder of a run, or several of them")
+    if args.on is None and args.env_step_ms is None:
+        raise UserError("frugal reprice needs --on MACHINE, --env-step-ms X, or both")
+    tables = load_tables(environment.price_file(args.prices))
+    machine = None if args.on is None else tables.machine(args.on)
+    records = [read_run(folder) for folder in find_runs(list(args.runs))]
+    facts, made_on = find_facts(), records[0].machine
+    made_here = (facts.cpu, facts.cores) == (made_on.get("cpu"), made_on.get("cores"))
+    another = machine is not None and machine.name != made_on.get("profile")
+    comparison = compare(
+        records,
+        baseline=args.baseline,
+        targets={record.env: args.target for record in records} if args.target else None,
+        tables=tables,
+        rng=np.random.default_rng(SEED),
+        machine=machine,
+        step_ms=args.env_step_ms,
+        here=measure_roofs() if made_here and another and not made_on.get("gpus") else None,
+        command=("frugal", *words),
+    )
+    if args.json:
+        print(one_line(comparison))
+        return OK
+    console = console_for(sys.stdout)
+    for text in (*comparison.sentences, "", *comparison.notes):
+        console.print(text, highlight=False, markup=False)
+    return OK

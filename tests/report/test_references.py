@@ -1,0 +1,54 @@
+"""The scale of a score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from frugalrl.envs.toys import Catch, DeepSea, TimeLimitChain
+from frugalrl.report.references import reference_of, references
+
+
+def test_every_reference_is_dated_and_has_a_source() -> None:
+    found = references()
+    assert sum(env.startswith("ALE/") for env in found) == 26
+    for reference in found.values():
+        assert reference.date == "2026-11-25"
+        assert len(reference.source) > 20
+        assert reference.reference is None or reference.reference > reference.random
+
+
+def test_atari_by_hand() -> None:
+    pong = reference_of("ALE/Pong-v5", {})
+    assert pong is not None
+    assert (pong.random, pong.reference, pong.what) == (-20.7, 14.6, "human")
+    assert pong.normalized(np.array([-20.7, 14.6, -3.05])) == pytest.approx([0, 1, 0.5])
+    assert pong.targets() == pytest.approx((-11.875, -3.05, 5.775, 14.6))
+
+
+def test_toys_have_their_optimal_return() -> None:
+    for env, toy in (("frugalrl/Catch-v0", Catch()), ("frugalrl/DeepSea-v0", DeepSea())):
+        found = reference_of(env, {})
+        assert found is not None
+        assert found.reference == pytest.approx(toy.optimal_return)
+    chain = reference_of("frugalrl/TimeLimitChain-v0", {})
+    assert chain is not None
+    # every policy earns the same there
+    assert chain.random == TimeLimitChain().optimal_return
+    assert chain.targets() == ()
+    with pytest.raises(ValueError, match="has no reference"):
+        chain.normalized(np.ones(1))
+
+
+def test_deep_sea_by_hand() -> None:
+    found = reference_of("frugalrl/DeepSea-v0", {})
+    assert found is not None
+    # half of ten steps go right at 0.001 each; one dive in 1,024 finds the treasure. Four standard errors.
+    assert found.random == pytest.approx(-5 * 0.001 + 1 / 1_024, abs=4 * 0.00141)
+
+
+def test_arguments_of_the_environment_can_change_the_scale() -> None:
+    assert reference_of("frugalrl/Catch-v0", {"observation": "index"}) is not None
+    assert reference_of("frugalrl/Catch-v0", {"columns": 9}) is None
+    assert reference_of("my_module:CartPole-v1", {}) is not None
+    assert reference_of("Acrobot-v1", {}) is None
