@@ -120,7 +120,8 @@ def _head(comparison: Comparison, most: int) -> str:
         lead.append(tag("p", tag("strong", "Modelled. "), text_of(comparison.modelled), class_="modelled"))
     notes = ""
     if comparison.notes:
-        notes = part("Notes", _listed(comparison.notes, 6, "note", None, most), css="notes")
+        known = [note for note in comparison.notes if note != comparison.modelled]
+        notes = part("Notes", _listed(known, 6, "note", None, most), css="notes")
     docs = tag("dl", *(_method(comparison, name) for name in comparison.methods), class_="methods")
     return (
         tag("header", tag("h1", text_of(title)), tag("p", text_of(" · ".join(facts)), class_="facts"),
