@@ -26,6 +26,7 @@ USAGES = (
     "export RUN --to onnx --out FILE --json",
     "bill RUN --json",
     "bill RUN RUN",
+    "report RUN RUN --out FILE --baseline NAME --target 1 -2 --against FILE --prices FILE --json",
     "reprice RUN RUN --on NAME --env-step-ms 0.5 --baseline NAME --target 1 -2 --prices FILE --json",
     "list recipes --json",
     "doctor --json",

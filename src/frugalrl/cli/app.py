@@ -62,6 +62,10 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.reprice import reprice
 
         return reprice(found, words)
+    if isinstance(found, arguments.Report):
+        from frugalrl.cli.report import report
+
+        return report(found, words)
     if isinstance(found, arguments.List):
         from frugalrl.cli.listing import show_list
 

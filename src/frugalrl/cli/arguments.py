@@ -285,6 +285,26 @@ class BillOf:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Write the comparison of runs as one HTML file, with its figures and tables beside it."""
+
+    runs: RunFolders
+    """Folders of runs, of studies, or folders that hold some."""
+    out: File = None
+    """HTML file to write (default: report.html in the only folder named, else here); figures/ goes beside it."""
+    baseline: Name = None
+    """Method that the others are compared with (default: the study's, else epsilon-greedy, else the first)."""
+    target: Numbers = ()
+    """Mean returns whose cost is compared (default: the study's, else 25, 50, 75 and 100 % of the reference score)."""
+    against: File = None
+    """CSV file with scores from elsewhere, columns name, env, score, shown as anchors."""
+    prices: File = None
+    """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    json: Flag = False
+    """Also print the comparison as one JSON object on stdout; sentences go to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reprice:
     """Compare runs as they would be on another machine or with another simulator."""
 

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
     "bill": ("BillOf", "Show the bill of a run, or those of several and their sum."),
+    "report": ("Report", "Write the comparison of runs as one HTML file, with its figures and tables beside it."),
     "reprice": ("Reprice", "Compare runs as they would be on another machine or with another simulator."),
     "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
     "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
@@ -62,6 +63,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "export": ("frugal export runs/NAME --to onnx", "frugal export runs/NAME --to torch --out pong.pt2 --json"),
     "bill": ("frugal bill runs/NAME", "frugal bill runs/NAME --json", "frugal bill study"),
+    "report": (
+        "frugal report study",
+        "frugal report runs/A runs/B --out report.html --baseline epsilon-greedy --target 5 --against published.csv",
+    ),
     "reprice": (
         "frugal reprice study --on cloud-16vcpu",
         "frugal reprice runs/A runs/B --env-step-ms 20 --target 100 200",

@@ -45,21 +45,31 @@ def write_report(comparison: Comparison, records: Sequence[RunRecord], path: Pat
         _put(folder / f"{drawing.name}.csv", as_csv(drawing.header, drawing.rows))
     for name, text in tables_as_csv(comparison, records).items():
         _put(folder / f"{name}.csv", text)
+    sentences = ("The answer", *comparison.sentences, "", "Notes", *comparison.notes)
+    _put(folder / "sentences.txt", "".join(f"{text}\n" for text in sentences))
     _put(path, html_report(comparison, records))
 
 
 def html_report(comparison: Comparison, records: Sequence[RunRecord] = ()) -> str:
     """The page, with as much detail as fits into ``MOST_BYTES``."""
-    first = replace(comparison, envs=comparison.envs[:1])
     for level in LEVELS:
-        if level is not LEVELS[-1] and len(comparison.envs) > 3:
-            one = len(page(first, (), draw(first, level), level).encode())
-            if one * len(comparison.envs) > 2 * MOST_BYTES:
-                continue
+        if level is not LEVELS[-1] and _size_of(comparison, level) > 1.4 * MOST_BYTES:
+            continue
         document = page(comparison, records, draw(comparison, level), level)
         if len(document.encode()) < MOST_BYTES:
             break
     return document
+
+
+def _size_of(comparison: Comparison, level: Detail) -> float:
+    """About the bytes of the page, from its first environment; 0 where trying it out costs little."""
+    if len(comparison.envs) < 4:
+        return 0
+    sizes = []
+    for few in (0, 1):
+        part = replace(comparison, envs=comparison.envs[:few])
+        sizes.append(len(page(part, (), draw(part, level), level).encode()))
+    return sizes[0] + (sizes[1] - sizes[0]) * len(comparison.envs)
 
 
 def draw(comparison: Comparison, detail: Detail) -> Figures:
@@ -83,8 +93,8 @@ def draw(comparison: Comparison, detail: Detail) -> Figures:
 
 
 def _briefly(drawing: Drawing, *, keys: bool) -> Drawing:
-    """Described in one sentence; without a legend where the one of the curves stands for it."""
-    return replace(drawing, desc=drawing.desc.split(". ")[0], keys=drawing.keys if keys else ())
+    """Without a description; without a legend where the one of the curves stands for it."""
+    return replace(drawing, desc="", keys=drawing.keys if keys else ())
 
 
 def _of_env(comparison: Comparison, env: EnvResult, stem: str, detail: Detail) -> dict[str, list[Drawing]]:

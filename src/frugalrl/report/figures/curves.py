@@ -47,15 +47,18 @@ def learning_curves(env: EnvResult, slots: Slots, stem: str, fine: Fineness) -> 
 def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots, stem: str, fine: Fineness) -> Drawing:
     title, unit = QUANTITIES[axis]
     scale = scale_for(unit, [v for c in curves.values() for v in c.grid])
-    ys = [v for c in curves.values() for part in (c.value, c.low, c.high) for v in part]
+    ys = [v for c in curves.values() for v in c.value]
     span = bounds([v for c in curves.values() for v in c.grid], zero=True) or (0.0, 1.0)
-    y_span = bounds([*ys, *_targets_near(env, ys)]) or (0.0, 1.0)
+    y_span = bounds([*_bands_near(curves), *_targets_near(env, ys)]) or (0.0, 1.0)
     plot = frame((span[0] / scale.factor, span[1] / scale.factor), y_span, f"{title}, {scale.unit}", "mean return")
     body, labels = [plot.markup], []
-    for target in env.targets:
-        if plot.y.low <= target <= plot.y.high:
-            body.append(line(plot.x.start, plot.y.at(target), plot.x.end, plot.y.at(target), "ref"))
-            labels.append(label(plot.x.start + 4, plot.y.at(target) - 4, f"target {plain(target)}"))
+    free = plot.y.start
+    for target in sorted(t for t in env.targets if plot.y.low <= t <= plot.y.high):
+        y = plot.y.at(target)
+        body.append(line(plot.x.start, y, plot.x.end, y, "ref"))
+        if free - y >= 14:
+            labels.append(label(plot.x.start + 4, y - 4, f"target {plain(target)}"))
+            free = y
     for kind in ("band", "line"):
         for name, curve in curves.items():
             kept = thinned(len(curve.grid), fine.points)
@@ -79,6 +82,17 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
         rows=tuple((env.env, name, *row) for name, c in curves.items() for row in zip(
             c.grid, c.value, c.low, c.high, c.n, strict=True)),
     )  # fmt: skip
+
+
+def _bands_near(curves: Mapping[str, Curve]) -> list[float]:
+    """Lines and bands; a band counts only as far from the lines as all lines are high, so that it squeezes nothing."""
+    lines = [v for c in curves.values() for v in c.value if math.isfinite(v)]
+    bands = [v for c in curves.values() for part in (c.low, c.high) for v in part if v is not None and v == v]
+    if not lines:
+        return []
+    low, high = min(lines), max(lines)
+    reach = (high - low) or abs(high) or 1.0
+    return [low, high, *(min(max(v, low - reach), high + reach) for v in bands)]
 
 
 def _targets_near(env: EnvResult, ys: Sequence[float | None]) -> list[float]:

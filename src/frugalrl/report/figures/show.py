@@ -10,10 +10,13 @@ GAP = 18
 
 
 def inline(drawing: Drawing) -> str:
-    """The drawing as an element of a page; its ids are its name."""
+    """The drawing as an element of a page; its ids are its name. Without a description its title is its label."""
     name = drawing.name
+    size = f'viewBox="0 0 {WIDTH} {num(drawing.height)}"'
+    if not drawing.desc:
+        return f'<svg {size} role="img" aria-label="{text_of(drawing.title)}">{drawing.body}</svg>'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {num(drawing.height)}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<svg {size} role="img" aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{text_of(drawing.title)}</title><desc id="{name}-d">{text_of(drawing.desc)}</desc>'
         f"{drawing.body}</svg>"
     )

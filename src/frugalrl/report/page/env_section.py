@@ -14,13 +14,14 @@ from frugalrl.report.titles import headline_target
 
 PARTS = {
     "curves": ("Learning curves",
-               "Mean over runs, interpolated between evaluations; the band is the pointwise interval over seeds."),
+               "Mean over runs, interpolated between evaluations; the band is the pointwise interval over seeds, "
+               "cut where it would squeeze the lines."),
     "reached": ("Runs that reached a target",
                 "Kaplan-Meier: a run that ended before it reached the target counts as long as it ran."),
     "load": ("Where the compute goes",
              "At the end of the budget, mean over runs. Blue is the sampler, orange the learner, grey the rest."),
     "pareto": ("Who is cheaper, who is faster",
-               "Expected cost of one success, with intervals. Left and below is better; no method is beyond the dots."),
+               "Expected cost of one success, with intervals. Left and below is better; dotted: not beaten in both."),
     "crossover": ("If a step cost more, or less",
                   "Modelled: samples do not depend on what a step costs; time and money do. Markers: as measured."),
 }  # fmt: skip

@@ -31,7 +31,7 @@ class Detail:
     views: bool = True
     """Figures of the fair views, whose numbers are in a table too."""
     brief: bool = False
-    """Without the commands of the runs; figures are described in one sentence, and only the first environment
+    """Without the commands of the runs; figures have a title but no description, and only the first environment
     explains its parts."""
 
 
@@ -40,6 +40,10 @@ LEVELS = (
     Detail(Fineness(14, 0, 0), all_targets=False, views=False, brief=True),
     Detail(Fineness(8, 0, 0), all_targets=False, views=False, brief=True),
 )  # fmt: skip
+
+
+MOST_SENTENCES = 30
+"""Of each kind in a page that is brief."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def page(comparison: Comparison, records: Sequence[RunRecord], figures: Figures,
         main.append(tag("section", tag("h2", "Anchors"), tag("p", text), body, id="anchors"))
     main.append(provenance.made(comparison, records))
     main.append(provenance.origins(tables.origins))
-    return _document(comparison, _head(comparison) + "".join(main))
+    return _document(comparison, _head(comparison, MOST_SENTENCES if detail.brief else 1_000) + "".join(main))
 
 
 def _overall(tables: Tables, drawings: list[Drawing]) -> str:
@@ -102,7 +106,7 @@ def _runs(comparison: Comparison, records: Sequence[RunRecord], tables: Tables, 
     return [*body, commands]
 
 
-def _head(comparison: Comparison) -> str:
+def _head(comparison: Comparison, most: int) -> str:
     title = title_of(comparison)
     seeds = {s for env in comparison.envs for m in env.methods for s in m.seeds}
     facts = [
@@ -110,15 +114,14 @@ def _head(comparison: Comparison) -> str:
         count(len(comparison.runs), "run"), count(len(seeds), "seed"), count(len(comparison.methods), "method"),
         count(len(comparison.envs), "environment"),
     ]  # fmt: skip
-    lead = [tag("p", text_of(s), class_="lead" if at == 0 else None) for at, s in enumerate(comparison.sentences[:1])]
-    if len(comparison.sentences) > 1:
-        lead.append(tag("ul", *(tag("li", text_of(s)) for s in comparison.sentences[1:]), class_="says"))
+    lead = [tag("p", text_of(s), class_="lead") for s in comparison.sentences[:1]]
+    lead.append(_listed(comparison.sentences[1:], 5, "sentence", "says", most))
     if comparison.modelled is not None:
         lead.append(tag("p", tag("strong", "Modelled. "), text_of(comparison.modelled), class_="modelled"))
     notes = ""
     if comparison.notes:
-        items = [tag("li", text_of(n)) for n in comparison.notes]
-        notes = part("Notes", tag("ul", *items), css="notes")
+        known = [note for note in comparison.notes if note != comparison.modelled]
+        notes = part("Notes", _listed(known, 6, "note", None, most), css="notes")
     docs = tag("dl", *(_method(comparison, name) for name in comparison.methods), class_="methods")
     return (
         tag("header", tag("h1", text_of(title)), tag("p", text_of(" · ".join(facts)), class_="facts"),
@@ -126,6 +129,22 @@ def _head(comparison: Comparison) -> str:
         + tag("section", tag("h2", "The answer"), *lead, notes, part("Methods", docs), id="answer")
         + _contents(comparison)
     )  # fmt: skip
+
+
+def _listed(sentences: Sequence[str], first: int, what: str, css: str | None, most: int) -> str:
+    """A list whose first sentences are seen at once; at most ``most`` are in the page, all are in a file."""
+    items = [tag("li", text_of(s)) for s in sentences[:most]]
+    if not items:
+        return ""
+    shown = tag("ul", *items[:first], class_=css)
+    rest = len(sentences) - first
+    if rest <= 0:
+        return shown
+    left = len(sentences) - len(items)
+    more = tag("p", f"{count(left, f'more {what}')} in the file sentences.txt beside this page.") if left else ""
+    return shown + tag(
+        "details", tag("summary", count(rest, f"more {what}")), tag("ul", *items[first:], class_=css), more
+    )
 
 
 def _method(comparison: Comparison, name: str) -> str:

@@ -1,0 +1,99 @@
+"""``frugal report`` on run folders and on a study's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from frugalrl.cli import main
+
+RUN = Path(__file__).parents[2] / "evidence" / "minatar-breakout-seed0"
+"""A real run: 4 evaluations, written before costs by role were kept."""
+
+
+def copied(place: Path, seed: int = 0) -> Path:
+    """The run as one of another seed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(RUN, place)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "seed": seed}))
+    return place
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two methods and two seeds in the layout of a study; one cell never began."""
+    folder = tmp_path / "study"
+    for method in ("plain", "other"):
+        for seed in (0, 1):
+            copied(folder / "runs" / "MinAtar-Breakout-v1" / method / f"seed{seed}", seed)
+    document = {"baseline": "plain", "targets": {"MinAtar/Breakout-v1": [2.0, 3.0]}, "methods": []}
+    (folder / "study.json").write_text(json.dumps(document))
+    failures = {"MinAtar-Breakout-v1/other/seed2": {"reason": "out of memory", "killed": False}}
+    (folder / "failures.json").write_text(json.dumps(failures))
+    return folder
+
+
+def test_a_study_is_reported_with_its_names_targets_and_failures(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(study), "--json"]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out.splitlines()[-1])
+    assert document["methods"] == ["plain", "other"]
+    assert document["baseline"] == "plain"
+    assert document["envs"][0]["targets"] == [2.0, 3.0]
+    assert "MinAtar-Breakout-v1/other/seed2 failed before it began: out of memory" in document["notes"]
+    assert str(study / "report.html") in printed.err.replace("\n", "")
+    page = (study / "report.html").read_text()
+    assert "out of memory" in page
+    assert f"frugal report {study}" in page
+    assert (study / "figures" / "table-evaluations.csv").exists()
+
+
+def test_one_run_is_reported_without_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deep" / "r.html"
+    assert main(["report", str(RUN), "--out", str(out), "--target", "2"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "has one seed on MinAtar/Breakout-v1: no interval can be given for it" in printed
+    assert f"report {out}" in printed
+    assert out.exists()
+
+
+def test_anchors_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tmp_path / "published.csv"
+    scores.write_text("name,env,score,source\nSomebody,MinAtar/Breakout-v1,9.5,a table that was made for this test\n")
+    out = tmp_path / "r.html"
+    assert main(["report", str(RUN), "--out", str(out), "--against", str(scores)]) == 0
+    assert "a table that was made for this test" in out.read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "frugal report needs RUN, the folder of a run or of a study"),
+        (["nowhere"], "there is no folder nowhere"),
+        ([str(RUN), "--baseline", "epsilon"], "so it cannot be the baseline; known: minatar-dqn epsilon-greedy"),
+        ([str(RUN), "--out", "."], "is a folder; name a file"),
+        ([str(RUN), "--target", "high"], "is not a number such as 1.5"),
+        ([str(RUN), "--against", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_mistakes_are_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not Path("report.html").exists()
+
+
+def test_runs_without_a_score_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("".join(f"{x}\n" for x in lines if '"evaluation"' not in x))
+    assert main(["report", str(run)]) == 1
+    assert "none of these runs has been evaluated yet" in capsys.readouterr().err
