@@ -15,7 +15,7 @@ from frugalrl.types import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("Train", "Train an agent and print the bill."),
     "resume": ("Resume", "Go on with a run from its last checkpoint."),
-    "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost?"),
+    "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost with each? One table, one report."),
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
     "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
@@ -166,7 +166,7 @@ def _options(kind: type[Any]) -> list[str]:
 
 
 def _positional(field: Field[Any]) -> bool:
-    return "Positional[" in str(field.type) or str(field.type) == "RunFolderArgument"
+    return "Positional[" in str(field.type) or str(field.type) in ("RunFolderArgument", "RunFolders")
 
 
 def _stray_option(kind: type[Any], words: list[str]) -> str | None:
