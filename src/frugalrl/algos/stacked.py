@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,14 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.stacked import StackedMLP, views
 from frugalrl.replay.stacked import split
 from frugalrl.types import NonFiniteLoss, Replayed, Seen, Updated
+
+
+class _Row(NamedTuple):
+    """What one seed's step changes: its row of every block."""
+
+    parameters: Tensor
+    """[P]"""
+    adam: dict[str, list[Tensor]]
 
 
 class StackedLearner:
@@ -49,8 +57,8 @@ class StackedLearner:
             learner.moved()
         self._steps = steps
         self._rows = [
-            (p, g, m, v, t)
-            for p, g, m, v, t in zip(flat, self.online.gradient, first[0], first[1], steps[:, 0], strict=True)
+            _Row(p, {"step": [t], "exp_avg": [m], "exp_avg_sq": [v]})
+            for p, m, v, t in zip(flat, *first, steps[:, 0], strict=True)
         ]
 
     def drop(self, places: Sequence[int]) -> None:
@@ -83,8 +91,11 @@ class StackedLearner:
         target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
         found = torch.func.vmap(self._loss)(out_tm1, out_t, target)
         (gradient,) = torch.autograd.grad(found["loss"].sum(), out_tm1)
-        self.online.backward(x_tm1, gradient)
-        errors = self._step(found["loss"], replayed)
+        why: list[str | None] = []
+        for place, loss in zip(self.online.backward(x_tm1, gradient), found["loss"].tolist(), strict=True):
+            why.append(self._step(place, loss))
+        self._steps[:, 1:] = self._steps[:, :1]
+        errors = _errors(why, replayed)
         answers = self._answers(found, q_of(out_tm1.detach()).numpy(), replayed, errors)
         timer.lap("learner")
         self._copy_targets(errors)
@@ -96,36 +107,24 @@ class StackedLearner:
         found = {"loss": loss.loss, "td": loss.td, **{f"metric/{k}": v for k, v in loss.metrics.items()}}
         return found if loss.priority is None else found | {"priority": loss.priority}
 
-    def _step(self, losses: Tensor, replayed: Replayed) -> list[NonFiniteLoss | None]:
-        """Clip and step; returns what kept a seed from it."""
-        gradient, bound = self.online.gradient, self._config.max_grad_norm
-        norms = [0.0] * len(self._learners)
-        if bound is not None:
-            norms = torch.linalg.vector_norm(gradient, dim=1).tolist()
-            for row, norm in zip(gradient, norms, strict=True):
-                if bound / (norm + 1e-6) < 1.0:
-                    row.mul_(bound / (norm + 1e-6))
-        why = [self._error(*e) for e in zip(range(len(norms)), losses.tolist(), norms, strict=True)]
-        errors: list[NonFiniteLoss | None] = [None] * len(why)
-        if any(why):
-            batches = split(replayed, len(why))
-            errors = [None if w is None else NonFiniteLoss(w, own) for w, own in zip(why, batches, strict=True)]
-        sound = [row for row, error in zip(self._rows, errors, strict=True) if error is None]
-        if sound:
-            p, g, m, v, t = (list(column) for column in zip(*sound, strict=True))
-            with torch.no_grad():
-                state = {"step": t, "exp_avg": m, "exp_avg_sq": v}
-                fused_step(p, g, state, lr=self._config.learning_rate, eps=self._config.adam_eps)
-                self._steps.copy_(self._steps[:, :1].expand_as(self._steps).clone())
-        for learner, error in zip(self._learners, errors, strict=True):
-            learner.version += error is None
-        return errors
-
-    def _error(self, place: int, loss: float, norm: float) -> str | None:
-        update = self._learners[place].version + 1
+    def _step(self, place: int, loss: float) -> str | None:
+        """Clip and step one seed; returns what kept it from that."""
+        config, learner, row = self._config, self._learners[place], self._rows[place]
+        gradient = self.online.gradient
+        update = learner.version + 1
         if not math.isfinite(loss):
             return f"the loss of update {update} is {loss}"
-        return None if math.isfinite(norm) else f"the gradient norm of update {update} is {norm}"
+        with torch.no_grad():
+            if config.max_grad_norm is not None:
+                norm = torch.linalg.vector_norm(gradient).item()
+                if not math.isfinite(norm):
+                    return f"the gradient norm of update {update} is {norm}"
+                scale = config.max_grad_norm / (norm + 1e-6)
+                if scale < 1.0:
+                    gradient.mul_(scale)
+            fused_step([row.parameters], [gradient], row.adam, lr=config.learning_rate, eps=config.adam_eps)
+        learner.version = update
+        return None
 
     def _answers(
         self,
@@ -163,3 +162,11 @@ class StackedLearner:
             if error is None and learner.version % period == 0:
                 self._target.flat[s].copy_(self.online.flat[s])
         self._timer.lap("target")
+
+
+def _errors(why: Sequence[str | None], replayed: Replayed) -> list[NonFiniteLoss | None]:
+    """The sentences as errors, each with its seed's batch."""
+    if not any(why):
+        return [None] * len(why)
+    batches = split(replayed, len(why))
+    return [None if w is None else NonFiniteLoss(w, own) for w, own in zip(why, batches, strict=True)]

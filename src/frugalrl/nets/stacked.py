@@ -8,7 +8,7 @@ ends); the rest are torch's fused kernels on the same memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,13 @@ class _Layer(NamedTuple):
     """With a ReLU."""
 
 
+class _Room(NamedTuple):
+    """Activations of one layer [N, out], twice the same memory."""
+
+    array: Array
+    tensor: Tensor
+
+
 class StackedMLP:
     """S networks; their own parameters become views, so each can still be used and trained alone."""
 
@@ -53,8 +60,8 @@ class StackedMLP:
         like = next(nets[0].parameters())
         self.flat = torch.empty(len(nets), size, dtype=like.dtype)
         """[S, P] the parameters of each network, in its own order."""
-        self.gradient = torch.zeros_like(self.flat)
-        """[S, P] what `backward` found."""
+        self.gradient = torch.zeros_like(self.flat[0])
+        """[P] what `backward` found for one network."""
         self._dtype = self.flat.numpy().dtype
         with torch.no_grad():
             for row, net in zip(self.flat, nets, strict=True):
@@ -62,10 +69,10 @@ class StackedMLP:
                     view.copy_(parameter)
                     parameter.data = view
         self._layers = [_layers(row, nets[0]) for row in self.flat]
-        self._gradients = [_layers(row, nets[0]) for row in self.gradient]
+        self._gradients = _layers(self.gradient, nets[0])
         self._blocks = _blocks(self.flat, nets[0])
-        self._kept: list[list[Tensor]] = []
-        self._scratch: list[Tensor] = []
+        self._kept: list[list[_Room]] = []
+        self._scratch: list[_Room] = []
 
     def features(self, obs: Array) -> Array:
         """Observations [S, N, *obs_shape] -> what the first layer reads, [S, N, D]."""
@@ -79,16 +86,16 @@ class StackedMLP:
         self._make_room(x.shape[1])
         layers = self._layers
         out = torch.empty(len(layers), x.shape[1], len(layers[0][-1].bias), dtype=self.flat.dtype)
+        ends = out.numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
             for s, (h, own) in enumerate(zip(x, layers, strict=True)):
                 hidden = self._kept[s] if keep else self._scratch
-                for layer, target in zip(own, (*hidden, out[s]), strict=True):
-                    a = target.numpy()
-                    np.matmul(h, layer.weight.T, out=a)
-                    target.add_(layer.bias)
+                for layer, room in zip(own, (*hidden, _Room(ends[s], out[s])), strict=True):
+                    np.matmul(h, layer.weight.T, out=room.array)
+                    room.tensor.add_(layer.bias)
                     if layer.hidden:
-                        target.relu_()
-                    h = a
+                        room.tensor.relu_()
+                    h = room.array
         return out.view(*out.shape[:2], -1, self._per_action) if self._per_action else out
 
     def forward_few(self, obs: Array) -> Tensor:
@@ -103,31 +110,38 @@ class StackedMLP:
         out = torch.from_numpy(h)
         return out.view(*out.shape[:2], -1, self._per_action) if self._per_action else out
 
-    def backward(self, x: Array, gradient: Tensor) -> None:
-        """From the features and the gradient of the outputs of the last kept forward pass to ``gradient`` [S, P]."""
+    def backward(self, x: Array, gradient: Tensor) -> Iterator[int]:
+        """From the features and the gradient of the outputs of the last kept forward pass to ``gradient``.
+
+        Network by network: yields the number of the one whose gradient is there, while that is still in the cache.
+        """
         width = len(self._layers[0][-1].bias)
         outer = gradient.reshape(*x.shape[:2], width)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for s, (own, grads) in enumerate(zip(self._layers, self._gradients, strict=True)):
-                g = outer[s]
-                for i in reversed(range(len(own))):
-                    below = self._kept[s][i - 1] if i else None
-                    np.matmul(g.numpy().T, x[s] if below is None else below.numpy(), out=grads[i].weight)
-                    torch.sum(g, 0, out=grads[i].bias)
-                    if below is None:
-                        break
-                    room = self._scratch[i - 1]
-                    np.matmul(g.numpy(), own[i].weight, out=room.numpy())
-                    torch.ops.aten.threshold_backward.grad_input(room, below, 0, grad_input=room)
+        grads = self._gradients
+        for s, own in enumerate(self._layers):
+            g = _Room(outer[s].numpy(), outer[s])
+            with np.errstate(over="ignore", invalid="ignore"):
+                for i in reversed(range(1, len(own))):
+                    below, room = self._kept[s][i - 1], self._scratch[i - 1]
+                    np.matmul(g.array.T, below.array, out=grads[i].weight)
+                    torch.sum(g.tensor, 0, out=grads[i].bias)
+                    np.matmul(g.array, own[i].weight, out=room.array)
+                    torch.ops.aten.threshold_backward.grad_input(room.tensor, below.tensor, 0, grad_input=room.tensor)
                     g = room
+                np.matmul(g.array.T, x[s], out=grads[0].weight)
+                torch.sum(g.tensor, 0, out=grads[0].bias)
+            yield s
 
     def _make_room(self, batch: int) -> None:
         """Activations for a batch size: one set per network for `backward`, one for all that is not kept."""
-        if self._scratch and len(self._scratch[0]) == batch:
+        if self._scratch and len(self._scratch[0].array) == batch:
             return
-        widths = [len(layer.bias) for layer in self._layers[0][:-1]]
-        self._scratch = [torch.empty(batch, w, dtype=self.flat.dtype) for w in widths]
-        self._kept = [[torch.empty_like(t) for t in self._scratch] for _ in self._layers]
+
+        def rooms() -> list[_Room]:
+            made = [torch.empty(batch, len(layer.bias), dtype=self.flat.dtype) for layer in self._layers[0][:-1]]
+            return [_Room(t.numpy(), t) for t in made]
+
+        self._scratch, self._kept = rooms(), [rooms() for _ in self._layers]
 
 
 def views(row: Tensor, net: ValueNetwork) -> list[Tensor]:
