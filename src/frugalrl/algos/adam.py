@@ -47,23 +47,13 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """One step along the gradients."""
-        steps = self._state["step"]
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            self._parameters,
-            self._gradients(),
-            self._state["exp_avg"],
-            self._state["exp_avg_sq"],
-            [],
-            steps,
-            lr=self._lr,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=0.0,
-            eps=self._eps,
-            amsgrad=False,
-            maximize=False,
-        )
+        fused_step(self._parameters, self._gradients(), self._state, lr=self._lr, eps=self._eps)
+
+    def move_to(self, state: Mapping[str, list[Tensor]]) -> None:
+        """Keep the state in these tensors from now on, ``step``, ``exp_avg`` and ``exp_avg_sq``; what is here moves."""
+        for key, tensors in state.items():
+            torch._foreach_copy_(tensors, self._state[key])
+        self._state = dict(state)
 
     def state_dict(self) -> StateDict:
         """``name/step``, ``name/exp_avg``, ``name/exp_avg_sq`` of each parameter: the live tensors."""
@@ -80,3 +70,26 @@ class Adam:
 
     def _gradients(self) -> list[Any]:
         return [p.grad for p in self._parameters]
+
+
+def fused_step(
+    parameters: list[Tensor], gradients: list[Any], state: Mapping[str, list[Tensor]], *, lr: float, eps: float
+) -> None:
+    """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter."""
+    steps = state["step"]
+    torch._foreach_add_(steps, 1)
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        state["exp_avg"],
+        state["exp_avg_sq"],
+        [],
+        steps,
+        lr=lr,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )

@@ -27,7 +27,7 @@ from frugalrl.math.td import q_loss
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork, prepared
-from frugalrl.types import Cost, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
+from frugalrl.types import Cost, Costs, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
 _ONLINE, _TARGET = 1, 2
 """Purposes of the learner's noise; see `counted_rng`."""
@@ -48,8 +48,9 @@ class ValueConfig:
     """Clip the global gradient norm; None for no clipping."""
     target_period_updates: int = 1000
     """Updates between copies of the online network into the target network."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32. ``fp64`` is for checks: the
+    same run in double precision, at twice the cost, which tells rounding from error."""
     shift_pixels: int = 0
     """Move each replayed image by up to so many pixels (DrQ, Yarats et al. 2021); 0 for none."""
     intensity_scale: float = 0.0
@@ -135,8 +136,9 @@ class DQNLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._online = build()
-        self._online = self._online.to(device)
-        self._target = build().to(device).requires_grad_(False)
+        self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        self._online = self._online.to(device, self._dtype)
+        self._target = build().to(device, self._dtype).requires_grad_(False)
         self._target.load_state_dict(self._online.state_dict())
         # the target's forward runs on a rounded copy, made once per target period instead of once per update
         bf16 = config.precision == "bf16"
@@ -172,10 +174,10 @@ class DQNLearner:
             with torch.no_grad():
                 if self.config.double:  # both networks read it: its layout is made once
                     obs_t = prepared(self._online, obs_t)
-                out_t = self._target_net(obs_t).float()
-                q_select_t = head.to_q(self._online(obs_t).float() if self.config.double else out_t)
+                out_t = self._target_net(obs_t).to(self._dtype)
+                q_select_t = head.to_q(self._online(obs_t).to(self._dtype) if self.config.double else out_t)
             timer.lap("target")
-            out_tm1 = self._online(obs_tm1).float()
+            out_tm1 = self._online(obs_tm1).to(self._dtype)
         loss, td, priority, extra = self.loss(out_tm1, out_t, Target(a_tm1, r_t, discount_t, q_select_t, weight))
         loss_value = loss.item()
         if not math.isfinite(loss_value):
@@ -205,8 +207,27 @@ class DQNLearner:
         seen = Seen(q_host, td_host, batch.explored_tm1, replayed.keys)
         return Updated(metrics=metrics, priorities=priorities, costs=self._costs, seen=seen)
 
+    @property
+    def networks(self) -> tuple[ValueNetwork, ValueNetwork]:
+        """The online and the target network themselves."""
+        return self._online, self._target
+
+    @property
+    def optimizer(self) -> Adam:
+        """Of the online network's parameters."""
+        return self._optimizer
+
+    @property
+    def costs(self) -> Costs:
+        """What is counted for one update."""
+        return self._costs
+
+    def moved(self) -> None:
+        """The parameters lie elsewhere now: whoever shares them must look again."""
+        self._parameters = dict(self._online.named_parameters())
+
     def snapshot(self) -> PolicySnapshot:
-        """The live parameters, always in the same mapping: the next update changes them in place."""
+        """The live parameters, in the same mapping until they move: the next update changes them in place."""
         return PolicySnapshot(version=self.version, parameters=self._parameters)
 
     def state_dict(self) -> StateDict:

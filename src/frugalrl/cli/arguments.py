@@ -187,7 +187,7 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compare:
-    """Compare methods over environments and seeds: what does the same score cost with each? One table, one report."""
+    """Compare methods over environments and seeds: what does the same score cost with each?"""
 
     study: Annotated[Positional[Path | None], arg(metavar="[STUDY.toml]", help_behavior_hint="")] = None
     """A study as a TOML file, instead of --env, --methods, --seeds, --budget-steps, --target and --set."""

@@ -15,7 +15,7 @@ from frugalrl.types import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("Train", "Train an agent and print the bill."),
     "resume": ("Resume", "Go on with a run from its last checkpoint."),
-    "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost with each? One table, one report."),
+    "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost with each?"),
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
     "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from frugalrl.cost.meters import LapTimer, NativeThreads, ProcessClock, Usage
+from frugalrl.cost.meters import NativeThreads, ProcessClock, Usage
 from frugalrl.types import ROLES, Cost, Costs, StateDict
 
 SCHEMA = "frugalrl.ledger/1"
@@ -56,6 +56,23 @@ class Session:
     """Joules of the GPUs, from a counter."""
 
 
+class Clock(Protocol):
+    """What the process of a run has used; see :class:`frugalrl.cost.meters.ProcessClock`."""
+
+    def cpu_s(self) -> float: ...
+
+    def wall_s(self) -> float: ...
+
+    def read(self) -> Usage: ...
+
+
+class Laps(Protocol):
+    """Costs by role that only grow; see :class:`frugalrl.cost.meters.LapTimer`."""
+
+    def take(self) -> Mapping[str, Cost]:
+        """What was charged since the last call."""
+
+
 class Ledger:
     """Adds up costs by role.
 
@@ -71,13 +88,21 @@ class Ledger:
     ``whole_process``: the process is the run, so its start-up (imports, everything before this call) is
     charged to the role ``startup``. Pass ``False`` when the process has done other work before.
     ``lanes``: number of loop threads whose laps are charged; their wall times add up.
+    ``clock``: read instead of this process's own, for a run that is one of several in it.
     ``charge`` and ``settle`` may be called from any thread.
     """
 
-    def __init__(self, *, whole_process: bool = True, lanes: int = 1, energy: EnergySource | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        whole_process: bool = True,
+        lanes: int = 1,
+        energy: EnergySource | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a ledger needs at least one loop thread")
-        self._clock = ProcessClock(whole_process=whole_process)
+        self._clock = clock or ProcessClock(whole_process=whole_process)
         self._energy = energy
         self._lanes = lanes
         self._lock = threading.Lock()
@@ -85,7 +110,7 @@ class Ledger:
         self._counts = dict.fromkeys((f.name for f in fields(Counts)), 0)
         self._past: tuple[Session, ...] = ()
         self._loaded: StateDict | None = None
-        self._sources: list[LapTimer | NativeThreads] = []
+        self._sources: list[Laps | NativeThreads] = []
         if whole_process:
             self.charge("startup", Cost(cpu_s=self._clock.cpu_s(), busy_s=self._clock.wall_s()))
 
@@ -122,7 +147,7 @@ class Ledger:
             counts["episodes"] += episodes
             counts["invalid_rows"] += invalid_rows
 
-    def follow(self, source: LapTimer | NativeThreads) -> None:
+    def follow(self, source: Laps | NativeThreads) -> None:
         """Reads this clock at each ``settle`` from now on."""
         self._sources.append(source)
 

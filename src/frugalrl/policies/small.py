@@ -11,27 +11,28 @@ from torch import nn
 
 from frugalrl.nets.torsos import Flat, Hidden
 
-Forward = Callable[[NDArray[Any]], NDArray[np.float32]]
+Forward = Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
 
 
 def numpy_forward(net: nn.Module) -> Forward | None:
-    """The same function as a float32 MLP on the CPU, obs [B, *obs_shape] -> Q-values [B, A]; None for other networks.
+    """The same function as an MLP on the CPU, in its own floating type: obs [B, *obs_shape] -> Q-values [B, A].
 
-    The arrays are the parameters' own memory: a learner that changes them in place is seen at once. Sums are added in
-    another order than torch does, so the last bits differ.
+    None for other networks. The arrays are the parameters' own memory: a learner that changes them in place is seen at
+    once. Sums are added in another order than torch does, so the last bits differ.
     """
     flat, *rest = net if isinstance(net, nn.Sequential) else [net]
     linear = [m for m in rest if isinstance(m, nn.Linear) and type(m) in (nn.Linear, Hidden)]
     if not isinstance(flat, Flat) or not linear or len(linear) < len(rest):
         return None
     num_indices = flat.num_indices
+    dtype = linear[0].weight.detach().numpy().dtype
     layers = [(m.weight.detach().numpy().T, m.bias.detach().numpy(), isinstance(m, Hidden)) for m in linear]
 
-    def forward(obs: NDArray[Any]) -> NDArray[np.float32]:
+    def forward(obs: NDArray[Any]) -> NDArray[np.floating[Any]]:
         if num_indices is None:
-            x = obs.reshape(len(obs), -1).astype(np.float32, copy=False)
+            x = obs.reshape(len(obs), -1).astype(dtype, copy=False)
         else:
-            x = np.zeros((len(obs), num_indices), np.float32)
+            x = np.zeros((len(obs), num_indices), dtype)
             x[np.arange(len(obs)), obs] = 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
             for weight, bias, relu in layers:

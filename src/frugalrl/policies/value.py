@@ -22,8 +22,8 @@ _ACTING = 0
 class ValuePolicy:
     """Q-values of a network whose parameters come from snapshots.
 
-    In fp32, parameters that already live on the policy's device are shared, not copied: a serial loop publishes for
-    free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
+    Except in bf16, parameters that already live on the policy's device are shared, not copied: a serial loop publishes
+    for free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class ValuePolicy:
 
         ``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``.
         """
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
         self._net = build().to(device, dtype).requires_grad_(False).train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
         self._device = device
-        self._plain = device.type == "cpu" and dtype == torch.float32
+        self._acts_in = torch.float32 if precision == "bf16" else dtype
+        self._plain = device.type == "cpu" and precision != "bf16"
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
         self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
@@ -87,8 +88,9 @@ class ValuePolicy:
         return moved
 
     def snapshot(self) -> PolicySnapshot:
-        """What it acts with, in float32: loading it gives the same policy."""
-        return PolicySnapshot(version=self.version, parameters={n: p.float() for n, p in self._net.named_parameters()})
+        """What it acts with, bf16 in float32: loading it gives the same policy."""
+        parameters = {n: p.to(self._acts_in) for n, p in self._net.named_parameters()}
+        return PolicySnapshot(version=self.version, parameters=parameters)
 
     def _is_shared(self, snapshot: PolicySnapshot) -> bool:
         return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
@@ -99,7 +101,7 @@ class ValuePolicy:
         return self._net
 
     def q_values(self, obs: np.ndarray[Any, Any], draw: int = 0) -> np.ndarray[Any, Any]:
-        """obs [B, *obs_shape] -> float32 [B, A] on the host. ``draw``: running number of the noise, if any."""
+        """obs [B, *obs_shape] -> float32 [B, A] on the host, float64 in fp64. ``draw``: running number of the noise."""
         if self._small is not None:
             return self._small(obs)
         if self._noise_seed is not None:
@@ -110,4 +112,4 @@ class ValuePolicy:
                 return self._net.q_values(x).numpy()
             if self._device.type != "cpu":
                 x = x.to(self._device, non_blocking=True)
-            return self._net.q_values(x).float().cpu().numpy()
+            return self._net.q_values(x).to(self._acts_in).cpu().numpy()

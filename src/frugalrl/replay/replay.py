@@ -47,6 +47,11 @@ class Replay:
         self._size = 0
 
     @property
+    def ring(self) -> Ring:
+        """Where the rows lie."""
+        return self._ring
+
+    @property
     def size(self) -> int:
         """Transitions that can be drawn now."""
         return self._size
@@ -106,17 +111,20 @@ class Replay:
         Raises:
             ValueError: nothing can be drawn, or ``batch_size`` is below 1.
         """
+        start, env, weight = self.draw(batch_size, env_step=env_step)
+        batch = gather(self._ring, start, env, self._config.n_step, self._gamma)
+        return Replayed(batch=batch, keys=start * self._num_rows + env, weight=weight)
+
+    def draw(self, batch_size: int, *, env_step: int) -> tuple[Ints, Ints, NDArray[np.float32]]:
+        """What `sample` draws, without reading it: absolute rows, environments and weights, [batch_size] each."""
         if batch_size < 1 or self._size == 0:
             raise ValueError(
                 f"cannot draw {batch_size} transitions from a replay that holds {self._size}: ask can_sample first"
             )
         if self._priorities:
             start, env = self._draw_prioritized(batch_size, self._priorities)
-            weight = self._priorities.weight(start, env, self._size, env_step)
-        else:
-            start, env = self._draw_uniform(batch_size)
-            weight = np.ones(batch_size, np.float32)
-        return Replayed(batch=self._gather(start, env), keys=start * self._num_rows + env, weight=weight)
+            return start, env, self._priorities.weight(start, env, self._size, env_step)
+        return *self._draw_uniform(batch_size), np.ones(batch_size, np.float32)
 
     def set_priorities(self, keys: Ints, priorities: NDArray[np.floating[Any]]) -> None:
         """Sets the priorities, |td| [B], of drawn transitions; the last one counts where a key is repeated.
@@ -244,16 +252,18 @@ class Replay:
                 start[anywhere], env[anywhere] = self._draw_uniform(len(anywhere))
         return start, env
 
-    def _gather(self, start: Ints, env: Ints) -> Transition:
-        window = windows(self._ring, start, env, self._config.n_step, self._gamma)
-        chosen = self._ring.at(start + 1, env)
-        return Transition(
-            obs_tm1=self._ring.obs(start, env),
-            a_tm1=self._ring.take("action", chosen),
-            r_t=window.reward,
-            discount_t=window.discount,
-            obs_t=self._ring.obs(window.end, env),
-            log_mu_tm1=self._ring.take("log_mu", chosen),
-            version_tm1=self._ring.take("version", chosen),
-            explored_tm1=self._ring.take("explored", chosen),
-        )
+
+def gather(ring: Ring, start: Ints, env: Ints, n_step: int, gamma: float) -> Transition:
+    """The transitions from absolute rows ``start`` [N] of environments ``env`` [N]."""
+    window = windows(ring, start, env, n_step, gamma)
+    chosen = ring.at(start + 1, env)
+    return Transition(
+        obs_tm1=ring.obs(start, env),
+        a_tm1=ring.take("action", chosen),
+        r_t=window.reward,
+        discount_t=window.discount,
+        obs_t=ring.obs(window.end, env),
+        log_mu_tm1=ring.take("log_mu", chosen),
+        version_tm1=ring.take("version", chosen),
+        explored_tm1=ring.take("explored", chosen),
+    )

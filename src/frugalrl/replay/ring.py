@@ -55,10 +55,24 @@ class Ring:
                 f"a replay of {capacity_rows * num_rows} observations of shape {frame_shape} does not fit into memory; "
                 f"lower capacity_transitions"
             ) from error
-        self._frames = self._obs.reshape(capacity_rows * num_rows, *frame_shape)
+        self._back = np.arange(self.stack - 1, -1, -1)
+        self._flatten()
+
+    def _flatten(self) -> None:
+        self._frames = self._obs.reshape(-1, *self._obs.shape[2:])
         self._flat = {name: array.reshape(-1) for name, array in self._fields.items()}
         self._flat_history = self._history.reshape(-1)
-        self._back = np.arange(self.stack - 1, -1, -1)
+
+    def move_to(self, other: Ring, first_slot: int) -> None:
+        """Keep the rows from now on in slots of another ring's arrays, from ``first_slot`` on; what is here moves."""
+        here, there = self._arrays(), other._arrays()
+        used = min(self.rows_written, self.capacity_rows)
+        slots = slice(first_slot, first_slot + self.capacity_rows)
+        for name, array in here.items():
+            there[name][slots][:used] = array[:used]
+        self._obs, self._history = there["obs"][slots], there["history"][slots]
+        self._fields = {name: there[name][slots] for name in self._fields}
+        self._flatten()
 
     @property
     def nbytes(self) -> int:

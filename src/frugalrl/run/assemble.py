@@ -43,7 +43,7 @@ class Parts:
     """The thread that collects in a pipelined loop; idle otherwise."""
 
 
-def assemble(config: RunConfig, timer: LapTimer) -> Parts:
+def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., InlineSampler] = InlineSampler) -> Parts:
     """Build environment, sampler, replay and learner, which mark their laps in the loop thread's ``timer``, or in a
     timer of the sampler's own where that works in another thread.
 
@@ -73,7 +73,7 @@ def assemble(config: RunConfig, timer: LapTimer) -> Parts:
     learner = make_learner(
         config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer
     )
-    sampler = InlineSampler(
+    sampler = make_sampler(
         env,
         policy,
         config.explore,

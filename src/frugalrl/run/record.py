@@ -140,6 +140,13 @@ def code_version() -> dict[str, str]:
     return {"version": importlib.metadata.version("frugalrl"), "source_sha256": digest.hexdigest()}
 
 
+def refuse_used(path: Path) -> None:
+    """Raises UserError when a new run folder cannot be made here because something is in it."""
+    if path.is_dir() and any(path.iterdir()):
+        verb = "continue it with `frugal resume`, or choose" if (path / "config.json").exists() else "choose"
+        raise UserError(f"the run folder {path} is already used; {verb} another --out")
+
+
 class RunFolder:
     """Paths and files of one run."""
 
@@ -151,9 +158,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config: RunConfig, machine: Mapping[str, Any]) -> RunFolder:
         """Make a new run folder. Raises UserError when the folder is used or cannot be written."""
-        if path.is_dir() and any(path.iterdir()):
-            verb = "continue it with `frugal resume`, or choose" if (path / "config.json").exists() else "choose"
-            raise UserError(f"the run folder {path} is already used; {verb} another --out")
+        refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", to_dict(config))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
@@ -53,6 +54,32 @@ def alarms(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:
         f"wider one: widen agent.v_min and agent.v_max"
     )
     return (("support", sentence),)
+
+
+def costly_evaluation(share: float, config: RunConfig, evaluator: Evaluator) -> str:
+    """What a user should hear when evaluation takes this share of the CPU-seconds."""
+    return (
+        f"evaluation takes {share:.0%} of the CPU; raise "
+        f"evaluation.every_env_steps={config.evaluation.every_env_steps} or evaluate fewer episodes "
+        f"(now {evaluator.episodes})"
+    )
+
+
+def done_again(died_at: int, step: int, env_steps: int) -> str:
+    """What a user should hear when work was lost with a process that died."""
+    return (
+        f"the run died at step {died_at:,}; it goes on from the checkpoint at step {step:,}, "
+        f"and {env_steps:,} steps are done again (line 'redone' of the bill)"
+    )
+
+
+def score_rows(evaluator: Evaluator) -> tuple[BillRow, ...]:
+    """The last score as a row of the bill, if there is one."""
+    score = evaluator.last
+    if score is None:
+        return ()
+    source = f"evaluation at step {evaluator.last_step}, protocol {score.protocol}"
+    return (score_row("mean_return", score.mean_return, unit="return", source=source, interval=score.interval),)
 
 
 def unread_knobs(explore: ExploreConfig) -> list[str]:

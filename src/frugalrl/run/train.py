@@ -8,15 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from frugalrl.cost import Bill, make_bill, score_row, to_json
+from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
 from frugalrl.cost.meters import LapTimer, NativeThreads
 from frugalrl.cost.money import cost_so_far_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
-from frugalrl.run.assemble import assemble, network_builder
-from frugalrl.run.checkpoint import Checkpoints, Loaded
+from frugalrl.run import tell
+from frugalrl.run.assemble import Parts, assemble, network_builder
+from frugalrl.run.checkpoint import Checkpoints
 from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
@@ -30,7 +31,6 @@ from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
 from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
-from frugalrl.run.tell import about, alarms, cautions, evaluation_line, header_of, progress_line, status_of
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
 from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
@@ -109,16 +109,12 @@ class Run:
     def __init__(self, config: RunConfig, reporter: Reporter, *, tables: Tables | None, whole_process: bool) -> None:
         self._tables = load_tables() if tables is None else tables
         self._machine = detect_machine(self._tables, config.machine)
-        lanes = 1 + config.schedule.lag_blocks
-        self._ledger = Ledger(whole_process=whole_process, lanes=lanes, energy=EnergyCounters())
+        self._ledger, self._timer = self._clocks(config, whole_process)
         if config.budget.eur is not None:
             cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
         self._config = config
         self._reporter = reporter
-        self._timer = LapTimer()
-        self._timer.start()
-        self._ledger.follow(self._timer)
-        self._parts = parts = assemble(config, self._timer)
+        self._parts = parts = self._assemble(config)
         self._ledger.follow(NativeThreads("environment", parts.env.thread_ids))
         if parts.sampler_timer is not self._timer:
             self._ledger.follow(parts.sampler_timer)
@@ -137,6 +133,17 @@ class Run:
         self._logged_at = -_LOG_EVERY_S
         self._told: set[str] = set()
         self._progress: Progress | None = None
+
+    def _clocks(self, config: RunConfig, whole_process: bool) -> tuple[Ledger, LapTimer]:
+        """The ledger, and the started timer of this thread that it follows."""
+        ledger = Ledger(whole_process=whole_process, lanes=1 + config.schedule.lag_blocks, energy=EnergyCounters())
+        timer = LapTimer()
+        timer.start()
+        ledger.follow(timer)
+        return ledger, timer
+
+    def _assemble(self, config: RunConfig) -> Parts:
+        return assemble(config, self._timer)
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
         """What machine.json holds."""
@@ -166,7 +173,7 @@ class Run:
     def play(self, *, resumed_at: int | None) -> Outcome:
         """Run to the end of the budget, a target or a signal."""
         self._reporter.start(self._header(resumed_at))
-        for caution in cautions(self._config, self._parts.device):
+        for caution in tell.cautions(self._config, self._parts.device):
             self._reporter.note(caution)
         try:
             with interruptible() as interrupt:
@@ -177,27 +184,30 @@ class Run:
                 completed = not interrupt  # a signal from here on changes nothing any more
                 self._save()
                 return self._finish(reason, completed=completed)
-        except NonFiniteLoss as error:
+        except (RunFailed, FloatingPointError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._reporter.close()
+
+    def _failure(self, error: RunFailed | FloatingPointError) -> RunFailed:
+        """Keep what a run that cannot go on leaves behind; returns what to tell the user."""
+        if isinstance(error, NonFiniteLoss):
             path = save_batch(self._record.path, error.replayed)
             self._save()
             self._finish(str(error), completed=False)
-            raise RunFailed(
+            return RunFailed(
                 f"{error}; the batch is in {path}, the weights before it are in the checkpoint; "
                 f"lower agent.learning_rate or set agent.max_grad_norm"
-            ) from error
-        except FloatingPointError as error:
-            raise self._failed(
+            )
+        if isinstance(error, FloatingPointError):
+            return self._failed(
                 f"{error} at step {self._counters.env_steps:,}; lower agent.learning_rate or set agent.max_grad_norm"
-            ) from error
-        except EnvFailed as error:
+            )
+        if isinstance(error, EnvFailed):
             keep_traceback(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
                 self._save()  # the sampler has dropped the broken block: what was learned before it is kept
-            raise self._failed(str(error)) from error
-        except RunFailed as error:
-            raise self._failed(str(error)) from error
-        finally:
-            self._reporter.close()
+        return self._failed(str(error))
 
     def _failed(self, sentence: str) -> RunFailed:
         """Keep the bill of a run that cannot go on; its state is that of the last checkpoint."""
@@ -257,9 +267,12 @@ class Run:
 
     def _write_progress(self, *, begin: bool = False) -> None:
         assert self._progress is not None
-        cpu_s, wall_s = time.process_time() + self._cpu_before, time.monotonic() + self._wall_before
-        done = Done(self._session, self._counters.env_steps, self._counters.updates, cpu_s, wall_s)
+        done = Done(self._session, self._counters.env_steps, self._counters.updates, *self._spent())
         (self._progress.begin if begin else self._progress.write)(done)
+
+    def _spent(self) -> tuple[float, float]:
+        """CPU and wall seconds of this process; cheap."""
+        return time.process_time() + self._cpu_before, time.monotonic() + self._wall_before
 
     def _evaluate(self, interrupt: Interrupt) -> None:
         steps = self._counters.env_steps
@@ -269,7 +282,7 @@ class Run:
         self._timer.lap("evaluation")
         if score is None:
             return
-        line = evaluation_line(steps, self._ledger, score)
+        line = tell.evaluation_line(steps, self._ledger, score)
         self._record.log("evaluation", **line)
         self._reporter.score(steps, score)
         self._warn_of_costly_evaluation(line["cpu_s"])
@@ -283,11 +296,7 @@ class Run:
     def _warn_of_costly_evaluation(self, cpu_s: float) -> None:
         spent = self._ledger.charged()["evaluation"].cpu_s or 0.0
         if spent > _EVALUATION_SHARE * cpu_s:
-            self._reporter.note(
-                f"evaluation takes {spent / cpu_s:.0%} of the CPU; raise "
-                f"evaluation.every_env_steps={self._config.evaluation.every_env_steps} or evaluate fewer episodes "
-                f"(now {self._evaluator.episodes})"
-            )
+            self._reporter.note(tell.costly_evaluation(spent / cpu_s, self._config, self._evaluator))
 
     def _used(self) -> Used:
         budget = self._config.budget
@@ -302,11 +311,11 @@ class Run:
 
     def _header(self, resumed_at: int | None) -> Header:
         device = self._parts.device.type
-        return header_of(self._config, device=device, folder=self._record.path, resumed_at=resumed_at)
+        return tell.header_of(self._config, device=device, folder=self._record.path, resumed_at=resumed_at)
 
     def _report(self, phase: str) -> None:
         self._ledger.settle()
-        status = status_of(
+        status = tell.status_of(
             phase,
             self._config,
             self._ledger,
@@ -317,26 +326,26 @@ class Run:
             eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
         )
         self._reporter.status(status)
-        for name, sentence in alarms(status.metrics):
+        for name, sentence in tell.alarms(status.metrics):
             if name not in self._told:
                 self._told.add(name)
                 self._reporter.note(sentence)
         if phase == "evaluating" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
-            self._record.log("progress", **progress_line(status))
+            self._record.log("progress", **tell.progress_line(status))
             self._record.log("theory", env_steps=status.env_steps, **self._theory.close())
         self._timer.lap("reporting")
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:
         score, steps = self._evaluator.last, self._counters.env_steps
-        rows = []
-        if score is not None:
-            source = f"evaluation at step {self._evaluator.last_step}, protocol {score.protocol}"
-            rows = [score_row("mean_return", score.mean_return, unit="return", source=source, interval=score.interval)]
-        bill = make_bill(self._ledger, self._machine, self._tables, rows, about=about(self._header(None)))
+        bill = self._bill()
         write_json(self._record.path / "bill.json", to_json(bill))
         self._record.log("end", env_steps=steps, reason=reason, completed=completed)
         return Outcome(reason, completed, score, steps, self._record.path, bill)
+
+    def _bill(self) -> Bill:
+        scores = tell.score_rows(self._evaluator)
+        return make_bill(self._ledger, self._machine, self._tables, scores, about=tell.about(self._header(None)))
 
     # -- saving and coming back -------------------------------------------------------------------------------------
 
@@ -371,12 +380,6 @@ class Run:
                 f"observation) and start a new episode: this run is no longer exact"
             )
             self._record.log("not_restored", env_steps=loaded.step, rows=list(not_restored))
-        self._book_lost(loaded, records)
-        self._session = len(self._ledger.sessions) - 1
-        return loaded.step
-
-    def _book_lost(self, loaded: Loaded, records: list[Done]) -> None:
-        """Work that dead processes did after the checkpoint is done again; it stands on its own line."""
         lost = lost_work(
             loaded.state["ledger"],
             records,
@@ -384,11 +387,9 @@ class Run:
             updates=self._counters.updates,
             frames_per_step=self._spec.frames_per_step,
         )
-        if lost is None:
-            return
-        self._ledger.book_lost(lost.ledger)
-        if lost.env_steps:
-            self._reporter.note(
-                f"the run died at step {lost.died_at:,}; it goes on from the checkpoint at step {loaded.step:,}, "
-                f"and {lost.env_steps:,} steps are done again (line 'redone' of the bill)"
-            )
+        if lost is not None:  # what dead processes did after the checkpoint is done again; it stands on its own line
+            self._ledger.book_lost(lost.ledger)
+            if lost.env_steps:
+                self._reporter.note(tell.done_again(lost.died_at, loaded.step, lost.env_steps))
+        self._session = len(self._ledger.sessions) - 1
+        return loaded.step

@@ -86,29 +86,41 @@ class InlineSampler:
             raise
 
     def _collect(self, n: int) -> Collected:
-        timer, env = self._timer, self._env
-        block = _Block()
-        forwards_before, steps_before, calls = self.forwards, self.env_steps, 0
-        if self._step is None:
-            self._step = env.reset()
-            block.add(self._step, _no_choice(env.num_rows), self._policy.version)
-            timer.lap("environment")
-        while self.env_steps - steps_before < n:
+        timer = self._timer
+        block, step = self._open()
+        timer.lap("environment")
+        while self.env_steps - block.env_steps_before < n:
             self._q = None
-            choice = self._act(self._step)
+            choice = self._act(step)
             timer.lap("inference")
-            self._step = step = env.step(choice.action)
-            calls += 1
+            step = self._advance(block, choice)
             timer.lap("environment")
-            block.add(step, choice, self._policy.version, self._q)
-            self.env_steps += int(np.count_nonzero(step.valid))
-        steps = self.env_steps - steps_before
-        data = block.rows()
+        collected = self._close(block)
         timer.lap("inference")
-        forwards = self.forwards - forwards_before
-        one = self._inference_cost
+        return collected
+
+    def _open(self) -> tuple[_Block, Step]:
+        """A new block, and the step at which the rows stand; the first block of all begins with the reset."""
+        block = _Block(self.env_steps, self.forwards)
+        if self._step is None:
+            self._step = self._env.reset()
+            block.add(self._step, _no_choice(self._env.num_rows), self._policy.version)
+        return block, self._step
+
+    def _advance(self, block: _Block, choice: Choice) -> Step:
+        """One step of all rows into the block."""
+        self._step = step = self._env.step(choice.action)
+        block.add(step, choice, self._policy.version, self._q)
+        block.calls += 1
+        self.env_steps += int(np.count_nonzero(step.valid))
+        return step
+
+    def _close(self, block: _Block) -> Collected:
+        env, one = self._env, self._inference_cost
+        steps, forwards = self.env_steps - block.env_steps_before, self.forwards - block.forwards_before
+        data = block.rows()
         costs = {
-            "environment": Cost(calls=calls, env_steps=steps, frames=steps * env.spec.frames_per_step),
+            "environment": Cost(calls=block.calls, env_steps=steps, frames=steps * env.spec.frames_per_step),
             "inference": Cost(
                 calls=forwards, flop=forwards * (one.flop or 0.0), bytes_min=forwards * (one.bytes_min or 0.0)
             ),
@@ -217,7 +229,8 @@ class InlineSampler:
 class _Block:
     """Steps of one block, stacked time-major at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, env_steps_before: int, forwards_before: int) -> None:
+        self.env_steps_before, self.forwards_before, self.calls = env_steps_before, forwards_before, 0
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
         self._versions: list[int] = []

@@ -1,0 +1,172 @@
+"""The learners of several seeds as one: each update is one gradient step of every seed, on a batch of its own.
+
+Nothing is shared but the calls: a seed has its own loss, gradient norm, Adam state and target period, and its learner
+stays an ordinary `DQNLearner` whose tensors are views into the stack, so it can be saved, loaded and played alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frugalrl.algos.adam import fused_step
+from frugalrl.algos.dqn import DQNLearner, Target
+from frugalrl.cost.meters import LapTimer
+from frugalrl.nets.stacked import StackedMLP, views
+from frugalrl.replay.stacked import split
+from frugalrl.types import NonFiniteLoss, Replayed, Seen, Updated
+
+
+class _Row(NamedTuple):
+    """What one seed's step changes: its row of every block."""
+
+    parameters: Tensor
+    """[P]"""
+    adam: dict[str, list[Tensor]]
+
+
+class StackedLearner:
+    """Takes over the tensors of learners that differ only in their seed. For networks that are plain MLPs on a CPU."""
+
+    def __init__(self, learners: Sequence[DQNLearner], timer: LapTimer) -> None:
+        """``timer``: of the thread that calls ``update``."""
+        self._timer = timer
+        self._learners = list(learners)
+        self._config = learners[0].config
+        self._stack()
+
+    def _stack(self) -> None:
+        learners = self._learners
+        self.online = StackedMLP([learner.networks[0] for learner in learners])
+        """The networks that act."""
+        self._target = StackedMLP([learner.networks[1] for learner in learners])
+        flat = self.online.flat
+        first = torch.zeros_like(flat), torch.zeros_like(flat)
+        count = len(list(learners[0].networks[0].parameters()))
+        steps = torch.zeros(len(learners), count)
+        for s, learner in enumerate(learners):
+            net = learner.networks[0]
+            moments = {name: views(m[s], net) for name, m in zip(("exp_avg", "exp_avg_sq"), first, strict=True)}
+            learner.optimizer.move_to({"step": list(steps[s]), **moments})
+            learner.moved()
+        self._steps = steps
+        self._rows = [
+            _Row(p, {"step": [t], "exp_avg": [m], "exp_avg_sq": [v]})
+            for p, m, v, t in zip(flat, *first, steps[:, 0], strict=True)
+        ]
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Go on without these seeds (positions in the stack); their learners keep what they have."""
+        self._learners = [learner for i, learner in enumerate(self._learners) if i not in places]
+        if self._learners:
+            self._stack()
+
+    def update(self, replayed: Replayed) -> list[Updated | NonFiniteLoss]:
+        """One gradient step of every seed on its part of ``replayed`` [S * batch_size, ...]; see `StackedReplay`.
+
+        A seed whose loss or gradient norm is not finite answers with the error, and nothing of it is changed.
+        """
+        timer, seeds, batch = self._timer, len(self._learners), replayed.batch
+        head = self._learners[0].networks[0].head
+
+        def q_of(out: Tensor) -> Tensor:
+            return head.to_q(out.flatten(0, 1)).view(*out.shape[:2], -1)
+
+        def tensor(x: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(x).view(seeds, -1)
+
+        x_tm1, x_t = (self.online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
+        timer.lap("learner")
+        out_t = self._target.forward(x_t)
+        q_select_t = q_of(self.online.forward(x_t) if self._config.double else out_t)
+        timer.lap("target")
+        out_tm1 = self.online.forward(x_tm1, keep=True).requires_grad_()
+        fields = (batch.a_tm1, batch.r_t, batch.discount_t, q_select_t, replayed.weight)
+        target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
+        found = torch.func.vmap(self._loss)(out_tm1, out_t, target)
+        (gradient,) = torch.autograd.grad(found["loss"].sum(), out_tm1)
+        why: list[str | None] = []
+        for place, loss in zip(self.online.backward(x_tm1, gradient), found["loss"].tolist(), strict=True):
+            why.append(self._step(place, loss))
+        self._steps[:, 1:] = self._steps[:, :1]
+        errors = _errors(why, replayed)
+        answers = self._answers(found, q_of(out_tm1.detach()).numpy(), replayed, errors)
+        timer.lap("learner")
+        self._copy_targets(errors)
+        return answers
+
+    def _loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> dict[str, Tensor]:
+        """The loss of one seed, as its learner has it."""
+        loss = self._learners[0].loss(out_tm1, out_t, target)
+        found = {"loss": loss.loss, "td": loss.td, **{f"metric/{k}": v for k, v in loss.metrics.items()}}
+        return found if loss.priority is None else found | {"priority": loss.priority}
+
+    def _step(self, place: int, loss: float) -> str | None:
+        """Clip and step one seed; returns what kept it from that."""
+        config, learner, row = self._config, self._learners[place], self._rows[place]
+        gradient = self.online.gradient
+        update = learner.version + 1
+        if not math.isfinite(loss):
+            return f"the loss of update {update} is {loss}"
+        with torch.no_grad():
+            if config.max_grad_norm is not None:
+                norm = torch.linalg.vector_norm(gradient).item()
+                if not math.isfinite(norm):
+                    return f"the gradient norm of update {update} is {norm}"
+                scale = config.max_grad_norm / (norm + 1e-6)
+                if scale < 1.0:
+                    gradient.mul_(scale)
+            fused_step([row.parameters], [gradient], row.adam, lr=config.learning_rate, eps=config.adam_eps)
+        learner.version = update
+        return None
+
+    def _answers(
+        self,
+        found: dict[str, Tensor],
+        q_tm1: NDArray[Any],
+        replayed: Replayed,
+        errors: Sequence[NonFiniteLoss | None],
+    ) -> list[Updated | NonFiniteLoss]:
+        seeds = len(self._learners)
+        td = found["td"].numpy()
+        td_abs = np.abs(td)
+        priorities = found["priority"].numpy() if "priority" in found else td_abs
+        means: dict[str, Any] = {
+            "loss": found["loss"].detach().tolist(),
+            "td_mean": td.mean(1).tolist(),
+            "td_abs": td_abs.mean(1).tolist(),
+            "q_mean": q_tm1.mean((1, 2)).tolist(),
+            **{name.removeprefix("metric/"): found[name].tolist() for name in found if name.startswith("metric/")},
+        }
+        explored, keys = replayed.batch.explored_tm1.reshape(seeds, -1), replayed.keys.reshape(seeds, -1)
+        return [
+            errors[s]
+            or Updated(
+                metrics={name: values[s] for name, values in means.items()},
+                priorities=priorities[s],
+                costs=self._learners[s].costs,
+                seen=Seen(q_tm1[s], td[s], explored[s], keys[s]),
+            )
+            for s in range(seeds)
+        ]
+
+    def _copy_targets(self, errors: Sequence[NonFiniteLoss | None]) -> None:
+        period = self._config.target_period_updates
+        for s, (learner, error) in enumerate(zip(self._learners, errors, strict=True)):
+            if error is None and learner.version % period == 0:
+                self._target.flat[s].copy_(self.online.flat[s])
+        self._timer.lap("target")
+
+
+def _errors(why: Sequence[str | None], replayed: Replayed) -> list[NonFiniteLoss | None]:
+    """The sentences as errors, each with its seed's batch."""
+    if not any(why):
+        return [None] * len(why)
+    batches = split(replayed, len(why))
+    return [None if w is None else NonFiniteLoss(w, own) for w, own in zip(why, batches, strict=True)]
