@@ -162,10 +162,11 @@ def _parse_command(name: str, words: list[str]) -> Any | None:
 
 
 def _options(kind: type[Any]) -> list[str]:
-    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if not _positional(f))]
+    return ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(kind) if not positional(f))]
 
 
-def _positional(field: Field[Any]) -> bool:
+def positional(field: Field[Any]) -> bool:
+    """Whether an argument is given by its place, without a name."""
     return "Positional[" in str(field.type) or str(field.type) in ("RunFolderArgument", "RunFolders")
 
 
