@@ -216,6 +216,8 @@ class Compare:
     """With --resume: also run again what failed by itself."""
     processes: Count = None
     """Processes at a time, one thread each (default: one per usable core)."""
+    against: File = None
+    """CSV file of published scores (name, env, score, ...), shown beside the runs as anchors."""
     no_stack: Flag = False
     """Train every seed in a process of its own, also where several seeds in one process cost less."""
     prices: File = None

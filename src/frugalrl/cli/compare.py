@@ -69,15 +69,18 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
 
 
 def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], *, took_s: float) -> int:
+    import numpy as np
+
     from frugalrl.cli.output import console_for
     from frugalrl.cli.words import duration, one_line
     from frugalrl.cost.tables import load_tables
+    from frugalrl.report.anchors import read_anchors
     from frugalrl.report.comparison_io import to_json
     from frugalrl.report.table import render
     from frugalrl.study.conclude import conclude
 
-    anchors = ()
     tables = load_tables(environment.price_file(args.prices))
+    anchors = () if args.against is None else read_anchors(args.against, rng=np.random.default_rng(0))
     comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     failed = [f"{c.key}: {f.reason}" for c in folder.cells if (f := folder.failure(c)) is not None]
     if args.json:
@@ -93,13 +96,12 @@ def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], 
         console.print()
         render(comparison, console)
         console.print()
-        lines = [
-            f"done in {duration(took_s)}",
-            f"report  {report}",
-            f"again   frugal compare --out {folder.path} --resume",
-        ]
-        for line in lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        for what, value in (
+            ("took", duration(took_s)),
+            ("report", str(report)),
+            ("more", f"frugal compare --out {folder.path} --resume, with more --seeds or --methods"),
+        ):
+            console.print(f"{what:<7} {value}", highlight=False, markup=False, soft_wrap=True)
     for line in failed:
         print(f"frugal: failed: {line}", file=sys.stderr)
     return FAILED if failed else OK

@@ -8,7 +8,7 @@ from frugalrl.cost.show import NOT_MEASURED, figure
 from frugalrl.report.results import Figure
 
 NOT_REACHED = "not reached"
-_NO_UNIT = ("steps", "updates", "CPU-s", "GPU-s", "s", "return", "")
+_NO_UNIT = ("steps", "updates", "CPU-s", "GPU-s", "s", "return", "normalised", "")
 """Units that the name of the row says already."""
 
 

@@ -113,6 +113,11 @@ class StudyFolder:
         lines = RunFolder.open(folder).lines()
         return bool(lines) and lines[-1]["kind"] == "end" and bool(lines[-1]["completed"])
 
+    def final_score(self, cell: Cell) -> float | None:
+        """Of the last evaluation."""
+        last = read_run(self.path / cell.path).last
+        return None if last is None else last.mean_return
+
     def begun(self, cell: Cell) -> bool:
         """Whether the cell has a run, finished or not."""
         return (self.path / cell.path / "config.json").exists()

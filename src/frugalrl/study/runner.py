@@ -223,6 +223,7 @@ class Runner:
         p.wall_s = None if p.began is None else time.monotonic() - p.began
         if outcome == "completed":
             p.done = 1.0
+            p.score = self._folder.final_score(p.cell)  # stacked seeds tell theirs without saying whose it is
         failure = Failure(reason, killed) if outcome == "failed" else None
         self._folder.note_failure(p.cell, failure)
         self._listener.ended(p, reason)
