@@ -45,7 +45,7 @@ def times(kind: str, z: Floats, slower: float) -> Floats:
         return np.maximum(0.05, 0.6 + 0.2 * z) * slower
     if kind == "lognormal":
         return np.exp(-0.6 + 0.8 * z) * slower
-    return np.where(special.ndtr(z) < 0.75, 0.4 + 0.1 * z, 9.0) * slower
+    return np.where(special.ndtr(z) < 0.75, np.maximum(0.05, 0.4 + 0.1 * z), 9.0) * slower
 
 
 def some_scores(kind: str, n: int, tasks: int, rng: np.random.Generator, lift: float = 0.0) -> Floats:
@@ -149,9 +149,9 @@ def main() -> None:
     if args.table:
         print(table(json.loads(args.table.read_text())))
         return
-    rng = np.random.default_rng(args.seed)
     results: dict[str, dict[str, Any]] = {}
-    for kind in ("normal", "lognormal", "bimodal"):
+    for k, kind in enumerate(("normal", "lognormal", "bimodal")):
+        rng = np.random.default_rng([args.seed, k])
         results[kind] = {}
         for name, (truth, estimate) in (of_scores(kind, rng) | of_costs(kind, rng)).items():
             rows = [cell(truth, n, args.reps, rng, estimate) for n in SIZES]

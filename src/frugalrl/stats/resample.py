@@ -27,7 +27,9 @@ Evaluate = Callable[[Indices], Floats]
 """The statistic of each resample: [draws]."""
 Method = Literal["t", "percentile"]
 
-SHARE_DRAWS = 100
+SHARE_DRAWS = 200
+"""Draws for the shares of all strata together; of many strata each needs fewer, as their errors average out."""
+LEAST_SHARE_DRAWS = 30
 BLOCK = 2_000_000
 """Scores held at a time, so that memory does not grow with the number of draws."""
 
@@ -59,9 +61,10 @@ def _degrees(evaluate: Evaluate, sizes: Sequence[int], rng: np.random.Generator)
     if len(sizes) == 1:
         return float(n[0] - 1), float(n[0] / (n[0] - 1))
     shares = np.empty(len(sizes))
-    as_they_are = [np.broadcast_to(np.arange(m), (SHARE_DRAWS, m)) for m in sizes]
+    count = max(LEAST_SHARE_DRAWS, SHARE_DRAWS // len(sizes))
+    as_they_are = [np.broadcast_to(np.arange(m), (count, m)) for m in sizes]
     for t, size in enumerate(sizes):
-        alone = rng.integers(size, size=(SHARE_DRAWS, size))
+        alone = rng.integers(size, size=(count, size))
         shares[t] = evaluate([*as_they_are[:t], alone, *as_they_are[t + 1 :]]).var()
     total = shares.sum()
     if total == 0.0:

@@ -74,7 +74,10 @@ def checked(costs: ArrayLike, reached: ArrayLike, what: str = "") -> tuple[Float
         raise ValueError(f"reached{what} holds true or false for each run, not {r.dtype}")
     bad = np.flatnonzero(~(np.isfinite(c) & (c >= 0)))
     if bad.size:
-        raise ValueError(f"the cost{what} of run {bad[0]} is {c[bad[0]]}; a run that missed has what it spent as cost")
+        raise ValueError(
+            f"the cost{what} of run {bad[0]} is {c[bad[0]]}, not a finite number of 0 or more; "
+            "a run that missed has what it spent as cost"
+        )
     return c, r
 
 
