@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from types import UnionType
@@ -92,10 +93,15 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return _scalar(kind, value, where)
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _record(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}, not a record")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     if wrong := sorted(set(value) ^ set(hints)):
         raise ValueError(f"{where} lacks {wrong[0]!r}" if wrong[0] in hints else f"{where} has no field {wrong[0]!r}")
     return kind(**{name: _typed(hints[name], value[name], f"{where}.{name}") for name in hints})
