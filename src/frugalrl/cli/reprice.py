@@ -24,6 +24,7 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     from frugalrl.report.comparison import compare
     from frugalrl.report.comparison_io import one_line
     from frugalrl.report.records import find_runs, read_run
+    from frugalrl.report.table import render
 
     if not args.runs:
         raise UserError("frugal reprice needs RUN, the folder of a run, or several of them")
@@ -49,7 +50,5 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     if args.json:
         print(one_line(comparison))
         return OK
-    console = console_for(sys.stdout)
-    for text in (*comparison.sentences, "", *comparison.notes):
-        console.print(text, highlight=False, markup=False)
+    render(comparison, console_for(sys.stdout))
     return OK

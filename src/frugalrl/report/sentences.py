@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from frugalrl.report.break_even import break_even
-from frugalrl.report.results import Crossing, EnvResult, MethodResult, Overall, ToTarget, View
+from frugalrl.report.results import Crossing, EnvResult, MethodResult, Overall, ToTarget
+from frugalrl.report.titles import headline_target
 from frugalrl.report.use import unit_of
 from frugalrl.report.words import between, listed, short
 
-_ALL_TARGETS = 2
-"""Up to so many environments every target has its sentences; with more, the highest that somebody reached."""
+_VIEWS = {"env_steps": "equal samples", "flop": "equal FLOPs", "eur": "equal money"}
 
 
 def sentences_of(envs: Sequence[EnvResult], overall: Sequence[Overall], baseline: str) -> tuple[str, ...]:
-    """The verdicts: over all environments first, then by environment and target."""
+    """The verdicts: over all environments first, then by environment, on its main target and in the fair views.
+
+    The other targets are in the tables; a sentence for each would bury the answer.
+    """
     found = [_overall(entry, baseline, len(envs)) for entry in overall if entry.improvement is not None]
     for env in envs:
-        found += _env(env, baseline, every_target=len(envs) <= _ALL_TARGETS)
+        found += _env(env, baseline)
     return tuple(found)
 
 
@@ -36,30 +39,22 @@ def _overall(entry: Overall, baseline: str, envs: int) -> str:
     return f"{words}: it is worse." if high < 0.5 else f"{words}: no difference shown."
 
 
-def _env(env: EnvResult, baseline: str, *, every_target: bool) -> Iterator[str]:
+def _env(env: EnvResult, baseline: str) -> Iterator[str]:
     base = next((m for m in env.methods if m.method == baseline), None)
     others = [m for m in env.methods if m.method != baseline]
-    targets = _worth_telling(env, every_target)
-    if base is not None:
-        for target in targets:
-            for other in others:
-                yield from _target(env.env, other, base, target)
-    missed = [t for t in targets if not any(f.reached for m in env.methods for f in m.targets if f.target == t)]
+    main = headline_target(env)
+    if base is not None and main is not None:
+        for other in others:
+            yield from _target(env.env, other, base, main[0])
+    missed = [t for t in env.targets if not any(f.reached for m in env.methods for f in m.targets if f.target == t)]
     if missed:
         yield _nobody(env, missed)
-    for view in env.views:
-        yield from _view(env.env, view, baseline)
+    for other in others:
+        yield from _views(env, other.method, baseline)
     for crossover in env.crossovers:
-        if crossover.quantity == "wall_s" and crossover.target in targets:
+        if main is not None and crossover.quantity == "wall_s" and crossover.target == main[0]:
             for crossing in crossover.crossings:
                 yield _crossing(env.env, crossover.target, crossing)
-
-
-def _worth_telling(env: EnvResult, every_target: bool) -> tuple[float, ...]:
-    if every_target or not env.targets:
-        return env.targets
-    reached = [t.target for m in env.methods for t in m.targets if t.reached]
-    return (max(reached),) if reached else env.targets[:1]
 
 
 def _nobody(env: EnvResult, targets: Sequence[float]) -> str:
@@ -136,23 +131,19 @@ def _amounts(mine: ToTarget, theirs: ToTarget) -> str:
     return f" ({short(a)} against {short(b)} expected)"
 
 
-def _view(env: str, view: View, baseline: str) -> Iterator[str]:
-    base = next((row for row in view.rows if row.method == baseline), None)
-    if base is None:
-        return
-    at = f"At the same {short(view.amount)} {unit_of(view.axis)} on {env}"
-    for row in view.rows:
-        if row.difference is None:
-            continue
-        told = (
-            f"{at}, {row.method} scores {short(row.score.value)}{between(row.score.interval)} and {baseline} "
-            f"{short(base.score.value)}{between(base.score.interval)}, a difference of "
-            f"{short(row.difference.value)}{between(row.difference.interval)}"
-        )
-        if row.verdict == "one seed":
-            yield f"{told}; there is no interval with one seed, so no difference is shown."
-        else:
-            yield f"{told}: {row.verdict}."
+def _views(env: EnvResult, method: str, baseline: str) -> Iterator[str]:
+    """The differences of one method in all fair views."""
+    said = []
+    for view in env.views:
+        for row in view.rows:
+            if row.method == method and row.difference is not None and row.difference.value is not None:
+                figure = row.difference
+                sign = "+" if (row.difference.value or 0.0) > 0 else ""
+                verdict = "one seed, so no difference is shown" if row.verdict == "one seed" else row.verdict
+                where = f"{_VIEWS[view.axis]} ({short(view.amount)} {unit_of(view.axis)})"
+                said.append(f"{sign}{short(figure.value)}{between(figure.interval)} at {where}: {verdict}")
+    if said:
+        yield f"Score of {method} on {env.env} against {baseline}: {'; '.join(said)}."
 
 
 def _crossing(env: str, target: float, crossing: Crossing) -> str:

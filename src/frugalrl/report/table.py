@@ -45,12 +45,18 @@ def render(comparison: Comparison, console: Console) -> None:
     _line(
         console,
         f"[ ]: {comparison.level:.0%} interval over seeds; x: expected cost over that of {comparison.baseline}, paired "
-        f"by seed. Times are those of the machine {comparison.machine.get('profile', 'unknown')}.",
+        f"by seed. {_whose_times(comparison)}",
         "dim",
     )
     console.print()
     for sentence in comparison.sentences:
         _line(console, sentence, "bold")
+
+
+def _whose_times(comparison: Comparison) -> str:
+    if comparison.modelled is not None:
+        return "Times are modelled, see the note."
+    return f"Times are those of the machine {comparison.machine.get('profile', 'unknown')}."
 
 
 def _line(console: Console, text: str, style: str) -> None:
