@@ -128,13 +128,18 @@ def of_costs(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Call
 
 
 def table(record: dict[str, Any]) -> str:
-    """Coverage in per cent by shape, statistic and number of runs, as Markdown."""
-    lines = ["| runs | statistic, interval | " + " | ".join(map(str, SIZES)) + " |", "|---|---|" + "---|" * len(SIZES)]
+    """Coverage in per cent by shape, statistic and runs: default interval (percentile bootstrap), as Markdown."""
+    lines = ["| shape | statistic | interval | " + " | ".join(map(str, SIZES)) + " |", "|---" * (3 + len(SIZES)) + "|"]
     for kind, statistics in record["results"].items():
-        for name, found in statistics.items():
-            shares = [row["coverage"] for row in found["cells"]]
-            cells = ["refused" if share is None else f"{100 * share:.1f}" for share in shares]
-            lines.append(f"| {kind} | {name} | {' | '.join(cells)} |")
+        for full, found in statistics.items():
+            name, method = full.rsplit(", ", 1)
+            if method == "percentile":
+                continue
+            cells = []
+            for ours, naive in zip(found["cells"], statistics[f"{name}, percentile"]["cells"], strict=True):
+                said = "refused" if ours["coverage"] is None else f"{100 * ours['coverage']:.1f}"
+                cells.append(f"{said} ({100 * naive['coverage']:.1f})")
+            lines.append(f"| {kind} | {name} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
