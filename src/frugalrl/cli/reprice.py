@@ -6,6 +6,7 @@ import sys
 
 from frugalrl.cli import arguments, environment
 from frugalrl.cli.errors import OK
+from frugalrl.cli.found import find
 from frugalrl.cli.output import console_for
 from frugalrl.types import UserError
 
@@ -23,23 +24,20 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     from frugalrl.cost.tables import load_tables
     from frugalrl.report.comparison import compare
     from frugalrl.report.comparison_io import one_line
-    from frugalrl.report.records import find_runs, read_run
     from frugalrl.report.table import render
 
-    if not args.runs:
-        raise UserError("frugal reprice needs RUN, the folder of a run, or several of them")
+    found = find("reprice", args.runs)
     if args.on is None and args.env_step_ms is None:
         raise UserError("frugal reprice needs --on MACHINE, --env-step-ms X, or both")
     tables = load_tables(environment.price_file(args.prices))
     machine = None if args.on is None else tables.machine(args.on)
-    records = [read_run(folder) for folder in find_runs(list(args.runs))]
-    facts, made_on = find_facts(), records[0].machine
+    facts, made_on = find_facts(), found.records[0].machine
     made_here = (facts.cpu, facts.cores) == (made_on.get("cpu"), made_on.get("cores"))
     another = machine is not None and machine.name != made_on.get("profile")
     comparison = compare(
-        records,
-        baseline=args.baseline,
-        targets={record.env: args.target for record in records} if args.target else None,
+        found.records,
+        baseline=args.baseline or found.baseline,
+        targets={record.env: args.target for record in found.records} if args.target else found.targets or None,
         tables=tables,
         rng=np.random.default_rng(SEED),
         machine=machine,
