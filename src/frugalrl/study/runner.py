@@ -40,6 +40,8 @@ class Progressing:
     """How long it took; None while it goes on."""
     ended: str | None = None
     """``completed``, ``interrupted`` or ``failed``."""
+    together: int = 1
+    """Cells that its process does at the same time."""
 
 
 class Listener(Protocol):
@@ -74,7 +76,7 @@ class View:
             share = (1.0 if p.ended == "completed" else p.done) - p.began_at
             if p.began is not None and share > 0.02:
                 took = p.wall_s if p.wall_s is not None else time.monotonic() - p.began
-                speeds.setdefault((p.cell.env, p.cell.method), []).append(took / share)
+                speeds.setdefault((p.cell.env, p.cell.method), []).append(took / share / p.together)
         if not speeds:
             return None
         mean = {key: sum(v) / len(v) for key, v in speeds.items()}
@@ -84,7 +86,8 @@ class View:
             for p in self.cells.values()
             if p.ended is None
         )
-        return left / max(1, min(self.processes, sum(p.ended is None for p in self.cells.values())))
+        jobs = sum(1 / p.together for p in self.cells.values() if p.ended is None)
+        return left / max(1.0, min(self.processes, jobs))
 
 
 @dataclass
@@ -120,9 +123,10 @@ class Runner:
         self._prices, self._command = prices, tuple(command)
         self._running: list[_Process] = []
         self._lines: queue.SimpleQueue[tuple[_Process, str | None]] = queue.SimpleQueue()
-        mine = [cell for job in jobs for cell in job]
         before = sum(folder.finished(cell) for cell in folder.cells)
-        self.view = View({cell.key: Progressing(cell) for cell in mine}, before, processes)
+        self.view = View(
+            {cell.key: Progressing(cell, together=len(job)) for job in jobs for cell in job}, before, processes
+        )
 
     def run(self) -> bool:
         """Returns whether it came to its end; False after Ctrl-C or SIGTERM, with all runs saved."""
