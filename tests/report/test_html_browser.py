@@ -67,7 +67,9 @@ def seen(driven: Browser, page: Path) -> Browser:
 def test_it_is_silent_and_alone(seen: Browser) -> None:
     assert seen.log() == []
     asked = [json.loads(entry["message"])["message"] for entry in seen.log("performance")]
-    addresses = {e["params"]["request"]["url"] for e in asked if e["method"] == "Network.requestWillBeSent"}
+    sent = [e["params"] for e in asked if e["method"] == "Network.requestWillBeSent"]
+    addresses = {e["request"]["url"] for e in sent if e["documentURL"].startswith("file:")}
+    assert len(addresses) > 0
     assert {address.partition(":")[0] for address in addresses} <= {"file", "data"}
     assert seen.run("return document.querySelectorAll('script').length") == 1
     assert seen.run("return performance.getEntriesByType('resource').length") == 0
