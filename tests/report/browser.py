@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -107,3 +108,13 @@ def browser() -> Iterator[Browser]:
         finally:
             driver.terminate()
             driver.wait(timeout=20)
+
+
+if __name__ == "__main__":  # python tests/report/browser.py PAGE.html PICTURE.png WIDTH HEIGHT light|dark [TOP]
+    page, picture, width, height, scheme, *top = sys.argv[1:]
+    with browser() as opened:
+        opened.size(int(width), int(height))
+        opened.media(scheme)
+        opened.open(Path(page))
+        opened.run("window.scrollTo({top: arguments[0], behavior: 'instant'})", int(top[0]) if top else 0)
+        Path(picture).write_bytes(opened.picture())

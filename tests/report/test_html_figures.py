@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frugalrl.report.figures.axes import Axis, bounds, even_ticks, log_ticks
-from frugalrl.report.figures.curves import _stairs
 from frugalrl.report.figures.load import gathered
 from frugalrl.report.figures.palette import DARK, LIGHT
 from frugalrl.report.figures.pareto import frontier
+from frugalrl.report.figures.survival import stairs
 from frugalrl.report.figures.svg import Point, path, thinned
 from frugalrl.report.numbers import digits, plain, scale_for, slug
 from frugalrl.report.write import write_report
@@ -162,7 +162,7 @@ def test_the_frontier_is_those_whom_nobody_beats(points: list[Point]) -> None:
 
 
 def test_steps_keep_a_value_until_the_next() -> None:
-    assert _stairs([0, 10, 20], [0.0, 0.5, 1.0], 30) == ([0, 10, 10, 20, 20, 30], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
+    assert stairs([0, 10, 20], [0.0, 0.5, 1.0], 30) == ([0, 10, 10, 20, 20, 30], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
 
 
 def test_small_roles_are_gathered_and_nothing_is_lost() -> None:

@@ -81,3 +81,8 @@ def slug(name: str) -> str:
 def count(number: int, what: str) -> str:
     """``1 run``, ``1,200 runs``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def slug_number(value: float) -> str:
+    """A number as part of a file's name: ``-2.5`` is ``minus-2.5``."""
+    return f"{value:.10g}".replace("-", "minus-").replace("+", "")

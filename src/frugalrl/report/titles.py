@@ -39,7 +39,8 @@ def headline_target(env: EnvResult) -> tuple[float, str] | None:
 def title_of(comparison: Comparison) -> str:
     """The comparison in a few words."""
     names = comparison.methods
-    shown = ", ".join(names) if len(names) <= 4 else f"{len(names)} methods"
+    both = " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
+    shown = both if len(names) <= 4 else f"{len(names)} methods"
     where = comparison.envs[0].env if len(comparison.envs) == 1 else f"{len(comparison.envs)} environments"
     return f"{shown} on {where}"
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from frugalrl.report.csv_files import as_csv, tables_as_csv
 from frugalrl.report.figures.crossover import crossover
-from frugalrl.report.figures.curves import learning_curves, survivals
+from frugalrl.report.figures.curves import learning_curves
 from frugalrl.report.figures.dots import overall_figures, view_figures
 from frugalrl.report.figures.load import load_figures
 from frugalrl.report.figures.pareto import pareto
 from frugalrl.report.figures.show import standalone
+from frugalrl.report.figures.survival import survivals
 from frugalrl.report.figures.svg import Drawing, Fineness
 from frugalrl.report.numbers import slug
 from frugalrl.report.page.page import LEVELS, Detail, Figures, page
@@ -93,22 +94,24 @@ def draw(comparison: Comparison, detail: Detail) -> Figures:
 
 
 def _briefly(drawing: Drawing, *, keys: bool) -> Drawing:
-    """Without a description; without a legend where the one of the curves stands for it."""
-    return replace(drawing, desc="", keys=drawing.keys if keys else ())
+    """Without a description and a long note; without a legend where the one of the curves stands for it."""
+    note = drawing.note if len(drawing.note) < 120 else ""
+    return replace(drawing, desc="", note=note, keys=drawing.keys if keys else ())
 
 
 def _of_env(comparison: Comparison, env: EnvResult, stem: str, detail: Detail) -> dict[str, list[Drawing]]:
     slots, headline, fine = slots_of(comparison.methods), headline_target(env), detail.fine
     targets = [t for t in env.targets if detail.all_targets or (headline is not None and t == headline[0])]
-    planes = [pareto(env, t, slots, stem) for t in targets]
+    planes = [pareto(env, t, slots, stem, hints=not detail.brief) for t in targets]
     crossings = [crossover(env, c, slots, stem, fine) for c in env.crossovers if c.target in targets]
+    load, crossed = load_figures(env, stem, hints=not detail.brief), [c for c in crossings if c is not None]
     return {
         "views": view_figures(env, slots, stem) if detail.views else [],
         "curves": learning_curves(env, slots, stem, fine),
         "reached": survivals(env, slots, stem, targets, fine),
-        "load": load_figures(env, stem, hints=not detail.brief),
+        "load": load[:1] if detail.brief else load,
         "pareto": [p for p in planes if p is not None],
-        "crossover": [c for c in crossings if c is not None],
+        "crossover": crossed[:1] if detail.brief else crossed,
     }
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from frugalrl.report.figures.axes import bounds, frame
-from frugalrl.report.figures.curves import Slots, keys_of, slug_number
-from frugalrl.report.figures.svg import Drawing, Fineness, label, line, mark, path, pieces, thinned
-from frugalrl.report.numbers import between, digits, plain, scale_for
+from frugalrl.report.figures.curves import Slots, keys_of
+from frugalrl.report.figures.svg import Drawing, Fineness, label, mark, num, path, pieces, thinned
+from frugalrl.report.numbers import between, digits, plain, scale_for, slug_number
 from frugalrl.report.results import QUANTITIES, Crossing, Crossover, EnvResult
 from frugalrl.report.titles import upper
+
+LABELLED = 3
+"""Crossings that are named in the figure; more of them could not be told apart."""
 
 
 def crossover(env: EnvResult, found: Crossover, slots: Slots, stem: str, fine: Fineness) -> Drawing | None:
@@ -39,22 +44,30 @@ def crossover(env: EnvResult, found: Crossover, slots: Slots, stem: str, fine: F
         if measured is not None and known and x_span[0] <= measured <= x_span[1]:
             cost = _between_points(found.step_ms, each.value, measured)
             hint = f"{each.method}: measured {digits(measured)} CPU-ms per step"
-            lines.append(mark(slot, plot.x.at(measured), plot.y.at(cost / scale.factor), large=True, title=hint))
-    crossings = []
-    for at, each_crossing in enumerate(found.crossings):
-        x = plot.x.at(each_crossing.step_ms)
-        crossings.append(line(x, plot.y.start, x, plot.y.end, "ref"))
+            lines.append(
+                mark(
+                    slot,
+                    plot.x.at(measured),
+                    plot.y.at(cost / scale.factor),
+                    large=True,
+                    title=hint if fine.marks else "",
+                )
+            )
+    at = [plot.x.at(c.step_ms) for c in found.crossings]
+    drawn = "".join(f"M{num(x)} {num(plot.y.start)}V{num(plot.y.end)}" for x in at)
+    crossings = [f'<path class="ref" d="{drawn}"/>'] if at else []
+    for place, x in enumerate(at[:LABELLED] if len(at) <= LABELLED else []):
         right = x > (plot.x.start + plot.x.end) / 2
-        words = f"{digits(each_crossing.step_ms)} ms"
-        crossings.append(label(x - 4 if right else x + 4, plot.y.end + 10 + 14 * (at % 4), words,
-                               anchor="end" if right else "", css="h"))  # fmt: skip
+        words = f"{digits(found.crossings[place].step_ms)} ms"
+        beside = x - 4 if right else x + 4
+        crossings.append(label(beside, plot.y.end + 10 + 14 * place, words, anchor="end" if right else "", css="h"))
     said = " ".join(crossing_words(c) for c in found.crossings) or "The lines do not cross here."
     return Drawing(
         name=f"{stem}-crossover-{found.quantity.replace('_', '-')}-{slug_number(found.target)}",
         title=f"{upper(title)} to reach {plain(found.target)}, by the cost of a step",
         desc=f"{env.env}: modelled {title} to a mean return of {plain(found.target)} against the cost of one "
         f"environment step, both axes logarithmic. {said}",
-        note=said,
+        note=said if len(at) <= LABELLED else f"The lines cross {len(at)} times; where, say the sentences above.",
         height=plot.height,
         body="".join([plot.markup, *crossings, *bands, *lines]),
         keys=keys_of([x.method for x in found.lines], slots),
@@ -67,9 +80,10 @@ def crossover(env: EnvResult, found: Crossover, slots: Slots, stem: str, fine: F
 def crossing_words(crossing: Crossing) -> str:
     """Where two lines cross, as a sentence."""
     interval = "" if crossing.interval is None else f" {between(crossing.interval)}"
+    shown = crossing.interval is not None and math.isfinite(crossing.interval[1])
     return (
         f"Below {digits(crossing.step_ms)}{interval} ms per step {crossing.left} costs less, "
-        f"above it {crossing.right} does."
+        f"above it {crossing.right} does{'.' if shown else '; without a bounded interval this is not shown.'}"
     )
 
 

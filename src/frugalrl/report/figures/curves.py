@@ -23,7 +23,7 @@ from frugalrl.report.figures.svg import (
     thinned,
 )
 from frugalrl.report.numbers import digits, plain, scale_for
-from frugalrl.report.results import AXES, QUANTITIES, Axis, Curve, EnvResult, Survival
+from frugalrl.report.results import AXES, QUANTITIES, Axis, Curve, EnvResult
 
 Slots = Mapping[str, int]
 """Place of a method among all: its colour, dash and marker."""
@@ -65,7 +65,7 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
             xs = [curve.grid[i] / scale.factor for i in kept]
             part = [[values[i] for i in kept] for values in (curve.value, curve.low, curve.high)]
             body.append(
-                _band(plot, xs, part, slots[name], fine)
+                band(plot, xs, part, slots[name], fine)
                 if kind == "band"
                 else _line(plot, xs, part[0], slots[name], fine)
             )
@@ -85,13 +85,13 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
 
 
 def _bands_near(curves: Mapping[str, Curve]) -> list[float]:
-    """Lines and bands; a band counts only as far from the lines as all lines are high, so that it squeezes nothing."""
+    """Lines and bands; a band counts only near the lines, so that it does not squeeze them."""
     lines = [v for c in curves.values() for v in c.value if math.isfinite(v)]
     bands = [v for c in curves.values() for part in (c.low, c.high) for v in part if v is not None and v == v]
     if not lines:
         return []
     low, high = min(lines), max(lines)
-    reach = (high - low) or abs(high) or 1.0
+    reach = 0.6 * (high - low) or abs(high) or 1.0
     return [low, high, *(min(max(v, low - reach), high + reach) for v in bands)]
 
 
@@ -111,7 +111,8 @@ def _end(curve: Curve) -> str:
     )
 
 
-def _band(plot: Frame, xs: Sequence[float], part: Sequence[Sequence[Any]], slot: int, fine: Fineness) -> str:
+def band(plot: Frame, xs: Sequence[float], part: Sequence[Sequence[Any]], slot: int, fine: Fineness) -> str:
+    """The band of a line, ``part`` being (value, low, high), wherever both of its ends are known."""
     _, low, high = part
     drawn = []
     for piece in pieces(xs, low, high):
@@ -152,62 +153,3 @@ def _anchors(env: EnvResult, plot: Frame, factor: float) -> str:
         drawn.append(f"<g><title>{text_of(title)}</title>{shape(3, 4, 'an', x, plot.y.at(anchor.score))}</g>")
         drawn.append(label(x - 8, plot.y.at(anchor.score) + 4, shortened(anchor.name, 130), anchor="end"))
     return "".join(drawn)
-
-
-def survivals(env: EnvResult, slots: Slots, stem: str, targets: Sequence[float], fine: Fineness) -> list[Drawing]:
-    """One figure per target: the share of runs that reached it by a number of samples."""
-    drawings = []
-    for target in targets:
-        found = {m.method: s for m in env.methods for s in m.survival if s.target == target and s.env_steps}
-        if found:
-            drawings.append(_survival(env, target, found, slots, stem, fine))
-    return drawings
-
-
-def _survival(
-    env: EnvResult, target: float, found: dict[str, Survival], slots: Slots, stem: str, fine: Fineness
-) -> Drawing:
-    budget = [m.used["env_steps"].value for m in env.methods if "env_steps" in m.used]
-    span = bounds([*(v for s in found.values() for v in s.env_steps), *budget], zero=True) or (0.0, 1.0)
-    plot = frame(span, (0.0, 1.0), f"{QUANTITIES['env_steps'][0]}, {QUANTITIES['env_steps'][1]}", "share of runs")
-    end = max([*(s.env_steps[-1] for s in found.values()), *(b for b in budget if b is not None and math.isfinite(b))])
-    bands, lines = [], []
-    for name, curve in found.items():
-        xs = _stairs(curve.env_steps, [float(s) for s in curve.env_steps], end)[0]
-        low, high, share = (_stairs(curve.env_steps, values, end)[1] for values in (curve.low, curve.high, curve.share))
-        bands.append(_band(plot, xs, [share, low, high], slots[name], fine))
-        stairs: list[Point] = [(plot.x.at(x), plot.y.at(y)) for x, y in zip(xs, share, strict=True)]
-        lines.append(path(stairs, f"l{slots[name]}", decimals=fine.decimals))
-        for x, y in zip(curve.env_steps, curve.share, strict=True):
-            if y > 0 and fine.marks:
-                lines.append(mark(slots[name], plot.x.at(x), plot.y.at(y)))
-    ends = " ".join(f"{name}: {digits(100 * s.share[-1])} % in the end." for name, s in found.items())
-    return Drawing(
-        name=f"{stem}-reached-{slug_number(target)}",
-        title=f"Runs that reached {plain(target)}",
-        desc=f"{env.env}: share of runs that had reached a mean return of {plain(target)}, by samples. {ends}",
-        height=plot.height,
-        body="".join([plot.markup, *bands, *lines]),
-        keys=keys_of(list(found), slots),
-        header=("env", "method", "target", "env_steps", "share", "low", "high"),
-        rows=tuple((env.env, name, target, *row) for name, s in found.items() for row in zip(
-            s.env_steps, s.share, s.low, s.high, strict=True)),
-    )  # fmt: skip
-
-
-def _stairs(steps: Sequence[float], values: Sequence[Any], end: float) -> tuple[list[float], list[Any]]:
-    """The corners of a step function that keeps each value until the next step, and the last one until ``end``."""
-    xs: list[float] = []
-    ys: list[Any] = []
-    for i, (x, y) in enumerate(zip(steps, values, strict=True)):
-        if i:
-            xs.append(x)
-            ys.append(values[i - 1])
-        xs.append(x)
-        ys.append(y)
-    return [*xs, end], [*ys, values[-1]]
-
-
-def slug_number(value: float) -> str:
-    """A number as part of a file's name: ``-2.5`` is ``minus-2.5``."""
-    return f"{value:.10g}".replace("-", "minus-").replace("+", "")

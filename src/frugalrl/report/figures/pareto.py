@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from frugalrl.report.figures.axes import Frame, bounds, frame
-from frugalrl.report.figures.curves import Slots, keys_of, slug_number
+from frugalrl.report.figures.curves import Slots, keys_of
 from frugalrl.report.figures.svg import Drawing, line, mark, path
-from frugalrl.report.numbers import between, digits, plain, scale_for
+from frugalrl.report.numbers import between, digits, plain, scale_for, slug_number
 from frugalrl.report.results import QUANTITIES, EnvResult, Figure, Quantity, ToTarget
 from frugalrl.report.titles import upper
 
@@ -16,13 +16,13 @@ PAIRS: tuple[tuple[Quantity, Quantity], ...] = (("wall_s", "eur"), ("env_steps",
 """The first pair that is known for any method is drawn."""
 
 
-def pareto(env: EnvResult, target: float, slots: Slots, stem: str) -> Drawing | None:
+def pareto(env: EnvResult, target: float, slots: Slots, stem: str, *, hints: bool) -> Drawing | None:
     """Expected cost to one target in two quantities; None where no method has both."""
     to_target = {m.method: t for m in env.methods for t in m.targets if t.target == target}
     for x, y in PAIRS:
         known = {name: (t.expected[x], t.expected[y]) for name, t in to_target.items() if _has(t, x) and _has(t, y)}
         if known:
-            return _draw(env, target, to_target, known, (x, y), slots, stem)
+            return _draw(env, target, to_target, known, (x, y), slots, stem, hints)
     return None
 
 
@@ -42,7 +42,7 @@ def frontier(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 def _draw(
     env: EnvResult, target: float, to_target: dict[str, ToTarget], known: dict[str, tuple[Figure, Figure]],
-    pair: tuple[Quantity, Quantity], slots: Slots, stem: str,
+    pair: tuple[Quantity, Quantity], slots: Slots, stem: str, hints: bool,
 ) -> Drawing:  # fmt: skip
     sides = [[figures[side] for figures in known.values()] for side in (0, 1)]
     scales = [scale_for(QUANTITIES[q][1], _ends(side)) for q, side in zip(pair, sides, strict=True)]
@@ -64,7 +64,7 @@ def _draw(
             low, high = (plot.y.at(v / scales[1].factor) for v in fy.interval)
             drawn.append(line(px, low, px, high, f"e{slot}"))
         hint = f"{name}: {digits(x)} {scales[0].unit}, {digits(y)} {scales[1].unit}"
-        drawn.append(mark(slot, px, py, large=True, title=hint))
+        drawn.append(mark(slot, px, py, large=True, title=hint if hints else ""))
     missing = [name for name in to_target if name not in known]
     x_title, y_title = (QUANTITIES[q][0] for q in pair)
     return Drawing(

@@ -72,7 +72,10 @@ def env_section(
         drawn = figure_group(figures.get("views", []), "three")
         body.append(part("Three fair views", text, tables.views(env, f"env-{place}-views"), drawn))
     wide = _part_of(figures, "curves", "four", explained)
-    halves = [_part_of(figures, name, "half", explained) for name in ("reached", "load", "pareto", "crossover")]
+    halves = []
+    for name in ("reached", "load", "pareto", "crossover"):
+        css = "four" if len(figures.get(name, ())) > 2 else "half"
+        halves.append(_part_of(figures, name, css, explained))
     drawn_parts = [wide, tag("div", *halves, class_="pair")] if wide or any(halves) else []
     if folded and drawn_parts:
         drawn_parts = [tag("details", tag("summary", f"Figures of {text_of(env.env)}"), *drawn_parts)]
@@ -83,7 +86,8 @@ def _part_of(figures: dict[str, list[Drawing]], name: str, css: str, explained: 
     if not figures.get(name):
         return ""
     title, text = PARTS[name]
-    return part(title, tag("p", text_of(text)) if explained else "", figure_group(figures[name], css))
+    words = tag("p", text_of(text)) if explained else ""
+    return part(title, words, figure_group(figures[name], css), css="whole" if css == "four" else None)
 
 
 def _targets(env: EnvResult, tables: Tables, place: int, all_targets: bool, explained: bool) -> list[str]:

@@ -31,8 +31,8 @@ class Detail:
     views: bool = True
     """Figures of the fair views, whose numbers are in a table too."""
     brief: bool = False
-    """Without the commands of the runs; figures have a title but no description, and only the first environment
-    explains its parts."""
+    """Without the commands of the runs, with one figure of the load and one crossover; figures have a title but no
+    description, and only the first environment explains its parts."""
 
 
 LEVELS = (
@@ -44,6 +44,12 @@ LEVELS = (
 
 MOST_SENTENCES = 30
 """Of each kind in a page that is brief."""
+
+
+LESS = (
+    "To stay small, this page shows one target of each environment and thinner lines; every figure and every number is "
+    "in the files beside it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ def page(comparison: Comparison, records: Sequence[RunRecord], figures: Figures,
         main.append(tag("section", tag("h2", "Anchors"), tag("p", text), body, id="anchors"))
     main.append(provenance.made(comparison, records))
     main.append(provenance.origins(tables.origins))
-    return _document(comparison, _head(comparison, MOST_SENTENCES if detail.brief else 1_000) + "".join(main))
+    return _document(comparison, _head(comparison, detail) + "".join(main))
 
 
 def _overall(tables: Tables, drawings: list[Drawing]) -> str:
@@ -106,7 +112,8 @@ def _runs(comparison: Comparison, records: Sequence[RunRecord], tables: Tables, 
     return [*body, commands]
 
 
-def _head(comparison: Comparison, most: int) -> str:
+def _head(comparison: Comparison, detail: Detail) -> str:
+    most = MOST_SENTENCES if detail.brief else 1_000
     title = title_of(comparison)
     seeds = {s for env in comparison.envs for m in env.methods for s in m.seeds}
     facts = [
@@ -114,6 +121,7 @@ def _head(comparison: Comparison, most: int) -> str:
         count(len(comparison.runs), "run"), count(len(seeds), "seed"), count(len(comparison.methods), "method"),
         count(len(comparison.envs), "environment"),
     ]  # fmt: skip
+    less = "" if detail.all_targets else tag("p", LESS, class_="facts")
     lead = [tag("p", text_of(s), class_="lead") for s in comparison.sentences[:1]]
     lead.append(_listed(comparison.sentences[1:], 5, "sentence", "says", most))
     if comparison.modelled is not None:
@@ -126,7 +134,7 @@ def _head(comparison: Comparison, most: int) -> str:
     return (
         tag("header", tag("h1", text_of(title)), tag("p", text_of(" · ".join(facts)), class_="facts"),
             tag("button", "theme", type="button", id="theme", aria_label="Theme: as the system", title="Theme"))
-        + tag("section", tag("h2", "The answer"), *lead, notes, part("Methods", docs), id="answer")
+        + tag("section", tag("h2", "The answer"), *lead, less, notes, part("Methods", docs), id="answer")
         + _contents(comparison)
     )  # fmt: skip
 

@@ -209,7 +209,7 @@ class Tables:
 
 
 def _seeds(method: MethodResult) -> Cell:
-    failed = f"<small>{len(method.failed)} failed</small>" if method.failed else ""
+    failed = f"<small>{len(method.failed)} incomplete</small>" if method.failed else ""
     return Cell(f"{len(method.seeds)}{failed}", len(method.seeds))
 
 
