@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from frugalrl.cli import main
+from frugalrl.study.matrix import Method, Study
+from frugalrl.study.study_file import to_document
 
 RUN = Path(__file__).parents[2] / "evidence" / "minatar-breakout-seed0"
 """A real run: 4 evaluations, written before costs by role were kept."""
@@ -30,8 +32,15 @@ def study(tmp_path: Path) -> Path:
     for method in ("plain", "other"):
         for seed in (0, 1):
             copied(folder / "runs" / "MinAtar-Breakout-v1" / method / f"seed{seed}", seed)
-    document = {"baseline": "plain", "targets": {"MinAtar/Breakout-v1": [2.0, 3.0]}, "methods": []}
-    (folder / "study.json").write_text(json.dumps(document))
+    asked = Study(
+        envs=("MinAtar/Breakout-v1",),
+        methods=(Method(name="plain"), Method(name="other")),
+        seeds=(0, 1, 2),
+        evaluations=10,
+        baseline="plain",
+        targets={"MinAtar/Breakout-v1": (2.0, 3.0)},
+    )
+    (folder / "study.json").write_text(json.dumps(to_document(asked)))
     failures = {"MinAtar-Breakout-v1/other/seed2": {"reason": "out of memory", "killed": False}}
     (folder / "failures.json").write_text(json.dumps(failures))
     return folder
@@ -46,7 +55,7 @@ def test_a_study_is_reported_with_its_names_targets_and_failures(
     assert document["methods"] == ["plain", "other"]
     assert document["baseline"] == "plain"
     assert document["envs"][0]["targets"] == [2.0, 3.0]
-    assert "MinAtar-Breakout-v1/other/seed2 failed before it began: out of memory" in document["notes"]
+    assert any("seed 2" in note and "out of memory" in note for note in document["notes"])
     assert str(study / "report.html") in printed.err.replace("\n", "")
     page = (study / "report.html").read_text()
     assert "out of memory" in page
