@@ -36,7 +36,8 @@ def study(tmp_path: Path) -> Path:
         envs=("MinAtar/Breakout-v1",),
         methods=(Method(name="plain"), Method(name="other")),
         seeds=(0, 1, 2),
-        evaluations=10,
+        budget_steps=200_000,
+        evaluations=4,
         baseline="plain",
         targets={"MinAtar/Breakout-v1": (2.0, 3.0)},
     )
