@@ -20,14 +20,14 @@ from torch import Tensor
 
 from frugalrl.algos.adam import Adam
 from frugalrl.algos.augment import Augment
-from frugalrl.cost.flops import bytes_min_forward, bytes_min_update, count_flops
+from frugalrl.algos.update_cost import cost_of_update
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.draws import counted_rng
 from frugalrl.math.td import q_loss
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork, prepared
-from frugalrl.types import Cost, Costs, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
+from frugalrl.types import Costs, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
 _ONLINE, _TARGET = 1, 2
 """Purposes of the learner's noise; see `counted_rng`."""
@@ -151,7 +151,7 @@ class DQNLearner:
             partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
         )
         self._timer = timer
-        self._costs = self._cost_of_update(spec)
+        self._costs = cost_of_update(self._online, spec, size=config.batch_size, double=config.double)
 
     def loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> Loss:
         """The loss of the network's outputs at the start (with gradient) and the target network's at the end."""
@@ -262,24 +262,3 @@ class DQNLearner:
     def _tensor(self, x: Any) -> Tensor:
         t = torch.from_numpy(x)
         return t if self._device.type == "cpu" else t.to(self._device, non_blocking=True)
-
-    def _cost_of_update(self, spec: EnvSpec) -> dict[str, Cost]:
-        """FLOPs and lower-bound bytes of one update by role; its seconds are on the timer."""
-        size = self.config.batch_size
-        obs = torch.zeros((size, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=self._device)
-        q = torch.zeros((size, spec.num_actions))
-        flops = count_flops(self._online, obs, backward=True)
-        forwards = 2 if self.config.double else 1
-        return {
-            "learner": Cost(
-                calls=1,
-                updates=1,
-                flop=flops.forward + flops.backward,
-                bytes_min=float(bytes_min_update(self._online, (obs,), q)),
-            ),
-            "target": Cost(
-                calls=forwards,
-                flop=forwards * flops.forward,
-                bytes_min=float(forwards * bytes_min_forward(self._target, (obs,), q)),
-            ),
-        }
