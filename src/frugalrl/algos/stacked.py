@@ -18,7 +18,8 @@ from torch import Tensor
 from frugalrl.algos.adam import fused_step
 from frugalrl.algos.dqn import DQNLearner, Target
 from frugalrl.cost.meters import LapTimer
-from frugalrl.nets.stacked import StackedMLP, views
+from frugalrl.nets.heads import Head
+from frugalrl.nets.stacked import StackedMLP, block, views
 from frugalrl.replay.stacked import split
 from frugalrl.types import NonFiniteLoss, Replayed, Seen, Updated
 
@@ -43,17 +44,17 @@ class StackedLearner:
 
     def _stack(self) -> None:
         learners = self._learners
-        self.online = StackedMLP([learner.networks[0] for learner in learners])
+        online, target, optimizers, self._costs = zip(*(learner.lend() for learner in learners), strict=True)
+        self._head: Head = online[0].head
+        self.online = StackedMLP(online)
         """The networks that act."""
-        self._target = StackedMLP([learner.networks[1] for learner in learners])
+        self._target = StackedMLP(target)
         flat = self.online.flat
-        first = torch.zeros_like(flat), torch.zeros_like(flat)
-        count = len(list(learners[0].networks[0].parameters()))
-        steps = torch.zeros(len(learners), count)
-        for s, learner in enumerate(learners):
-            net = learner.networks[0]
+        first = block(*flat.shape, dtype=flat.dtype), block(*flat.shape, dtype=flat.dtype)
+        steps = torch.zeros(len(learners), len(list(online[0].parameters())))
+        for s, (learner, net, optimizer) in enumerate(zip(learners, online, optimizers, strict=True)):
             moments = {name: views(m[s], net) for name, m in zip(("exp_avg", "exp_avg_sq"), first, strict=True)}
-            learner.optimizer.move_to({"step": list(steps[s]), **moments})
+            optimizer.move_to({"step": list(steps[s]), **moments})
             learner.moved()
         self._steps = steps
         self._rows = [
@@ -73,10 +74,9 @@ class StackedLearner:
         A seed whose loss or gradient norm is not finite answers with the error, and nothing of it is changed.
         """
         timer, seeds, batch = self._timer, len(self._learners), replayed.batch
-        head = self._learners[0].networks[0].head
 
         def q_of(out: Tensor) -> Tensor:
-            return head.to_q(out.flatten(0, 1)).view(*out.shape[:2], -1)
+            return self._head.to_q(out.flatten(0, 1)).view(*out.shape[:2], -1)
 
         def tensor(x: NDArray[Any]) -> Tensor:
             return torch.from_numpy(x).view(seeds, -1)
@@ -150,7 +150,7 @@ class StackedLearner:
             or Updated(
                 metrics={name: values[s] for name, values in means.items()},
                 priorities=priorities[s],
-                costs=self._learners[s].costs,
+                costs=self._costs[s],
                 seen=Seen(q_tm1[s], td[s], explored[s], keys[s]),
             )
             for s in range(seeds)

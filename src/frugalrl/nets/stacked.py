@@ -21,6 +21,7 @@ from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.nets.torsos import Flat, Hidden
 
 Array = NDArray[Any]
+_through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 def is_plain_mlp(net: ValueNetwork) -> bool:
@@ -37,6 +38,8 @@ class _Layer(NamedTuple):
     """[out, in]"""
     bias: Tensor
     """[out]"""
+    bias_array: Array
+    """The same memory."""
     hidden: bool
     """With a ReLU."""
 
@@ -58,7 +61,7 @@ class StackedMLP:
         self._per_action = rest[-1].outputs if isinstance(rest[-1], PerAction) else 0
         size = sum(p.numel() for p in nets[0].parameters())
         like = next(nets[0].parameters())
-        self.flat = torch.empty(len(nets), size, dtype=like.dtype)
+        self.flat = block(len(nets), size, dtype=like.dtype)
         """[S, P] the parameters of each network, in its own order."""
         self.gradient = torch.zeros_like(self.flat[0])
         """[P] what `backward` found for one network."""
@@ -116,20 +119,19 @@ class StackedMLP:
         Network by network: yields the number of the one whose gradient is there, while that is still in the cache.
         """
         width = len(self._layers[0][-1].bias)
-        outer = gradient.reshape(*x.shape[:2], width)
+        outer = gradient.reshape(*x.shape[:2], width).numpy()
         grads = self._gradients
         for s, own in enumerate(self._layers):
-            g = _Room(outer[s].numpy(), outer[s])
+            g = outer[s]
+            np.add.reduce(g, 0, out=grads[-1].bias_array)
             with np.errstate(over="ignore", invalid="ignore"):
                 for i in reversed(range(1, len(own))):
                     below, room = self._kept[s][i - 1], self._scratch[i - 1]
-                    np.matmul(g.array.T, below.array, out=grads[i].weight)
-                    torch.sum(g.tensor, 0, out=grads[i].bias)
-                    np.matmul(g.array, own[i].weight, out=room.array)
-                    torch.ops.aten.threshold_backward.grad_input(room.tensor, below.tensor, 0, grad_input=room.tensor)
-                    g = room
-                np.matmul(g.array.T, x[s], out=grads[0].weight)
-                torch.sum(g.tensor, 0, out=grads[0].bias)
+                    np.matmul(g.T, below.array, out=grads[i].weight)
+                    g = np.matmul(g, own[i].weight, out=room.array)
+                    _through_relu(room.tensor, below.tensor, 0, grad_input=room.tensor)
+                    torch.sum(room.tensor, 0, out=grads[i - 1].bias)
+                np.matmul(g.T, x[s], out=grads[0].weight)
             yield s
 
     def _make_room(self, batch: int) -> None:
@@ -137,11 +139,22 @@ class StackedMLP:
         if self._scratch and len(self._scratch[0].array) == batch:
             return
 
-        def rooms() -> list[_Room]:
-            made = [torch.empty(batch, len(layer.bias), dtype=self.flat.dtype) for layer in self._layers[0][:-1]]
-            return [_Room(t.numpy(), t) for t in made]
+        widths = [len(layer.bias) for layer in self._layers[0][:-1]]
+        room = block(1 + len(self._layers), batch * sum(widths), dtype=self.flat.dtype)
 
-        self._scratch, self._kept = rooms(), [rooms() for _ in self._layers]
+        def rooms(row: Tensor) -> list[_Room]:
+            ends = np.cumsum([batch * width for width in widths]).tolist()
+            parts = [row[end - batch * width : end].view(batch, width) for end, width in zip(ends, widths, strict=True)]
+            return [_Room(t.numpy(), t) for t in parts]
+
+        self._scratch, *self._kept = map(rooms, room)
+
+
+def block(rows: int, columns: int, *, dtype: torch.dtype) -> Tensor:
+    """Zeros [rows, columns] from numpy, which asks for huge pages where an array is large: a stack is walked through in
+    every update, and with pages of 4 KiB the processor looks for addresses half of the time."""
+    like = torch.empty(0, dtype=dtype).numpy()
+    return torch.from_numpy(np.zeros((rows, columns), like.dtype))
 
 
 def views(row: Tensor, net: ValueNetwork) -> list[Tensor]:
@@ -157,7 +170,11 @@ def views(row: Tensor, net: ValueNetwork) -> list[Tensor]:
 def _layers(row: Tensor, net: ValueNetwork) -> list[_Layer]:
     own = iter(views(row, net))
     dense = [m for m in net if isinstance(m, nn.Linear)]
-    return [_Layer(next(own).numpy(), next(own), isinstance(m, Hidden)) for m in dense]
+    found = []
+    for m in dense:
+        weight, bias = next(own), next(own)
+        found.append(_Layer(weight.numpy(), bias, bias.numpy(), isinstance(m, Hidden)))
+    return found
 
 
 def _blocks(flat: Tensor, net: ValueNetwork) -> list[tuple[Array, Array, bool]]:
