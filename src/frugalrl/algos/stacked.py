@@ -81,12 +81,19 @@ class StackedLearner:
         def tensor(x: NDArray[Any]) -> Tensor:
             return torch.from_numpy(x).view(seeds, -1)
 
-        x_tm1, x_t = (self.online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
-        timer.lap("learner")
-        out_t = self._target.forward(x_t)
-        q_select_t = q_of(self.online.forward(x_t) if self._config.double else out_t)
-        timer.lap("target")
-        out_tm1 = self.online.forward(x_tm1, keep=True).requires_grad_()
+        online, targets = self.online, self._target
+        x_tm1, x_t = (online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
+        ends_t, ends_tm1, select_t = (online.ends(x_t.shape[1]) for _ in range(3))
+        targets.ends(x_t.shape[1])
+        for s in range(seeds):  # seed by seed: its weights are read once into the cache
+            timer.lap("learner")
+            targets.forward_one(s, x_t[s], ends_t[s])
+            if self._config.double:
+                online.forward_one(s, x_t[s], select_t[s])
+            timer.lap("target")
+            online.forward_one(s, x_tm1[s], ends_tm1[s], keep=True)
+        out_t, out_tm1 = targets.outputs(ends_t), online.outputs(ends_tm1).requires_grad_()
+        q_select_t = q_of(online.outputs(select_t) if self._config.double else out_t)
         fields = (batch.a_tm1, batch.r_t, batch.discount_t, q_select_t, replayed.weight)
         target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
         found = torch.func.vmap(self._loss)(out_tm1, out_t, target)

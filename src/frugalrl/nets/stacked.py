@@ -27,12 +27,12 @@ _through_relu = torch.ops.aten.threshold_backward.grad_input
 def is_plain_mlp(net: ValueNetwork) -> bool:
     """Whether a network is dense layers one after the other, without noise and dueling streams."""
     first, *rest = net
-    dense = [m for m in rest if not isinstance(m, PerAction)]
-    return isinstance(first, Flat) and bool(dense) and all(type(m) in (Hidden, nn.Linear) for m in dense)
+    *hidden, last = [m for m in rest if not isinstance(m, PerAction)]
+    return isinstance(first, Flat) and type(last) is nn.Linear and all(type(m) is Hidden for m in hidden)
 
 
 class _Layer(NamedTuple):
-    """One dense layer of one network: views into its row of the block."""
+    """One dense layer of one network: views into its row of the block. All but the last have a ReLU."""
 
     weight: Array
     """[out, in]"""
@@ -40,8 +40,6 @@ class _Layer(NamedTuple):
     """[out]"""
     bias_array: Array
     """The same memory."""
-    hidden: bool
-    """With a ReLU."""
 
 
 class _Room(NamedTuple):
@@ -86,32 +84,42 @@ class StackedMLP:
 
     def forward(self, x: Array, *, keep: bool = False) -> Tensor:
         """Features [S, N, D] -> the heads' outputs, [S, N, A] or [S, N, A, outputs]; ``keep`` what `backward` needs."""
-        self._make_room(x.shape[1])
-        layers = self._layers
-        out = torch.empty(len(layers), x.shape[1], len(layers[0][-1].bias), dtype=self.flat.dtype)
-        ends = out.numpy()
-        with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
-            for s, (h, own) in enumerate(zip(x, layers, strict=True)):
-                hidden = self._kept[s] if keep else self._scratch
-                for layer, room in zip(own, (*hidden, _Room(ends[s], out[s])), strict=True):
-                    np.matmul(h, layer.weight.T, out=room.array)
-                    room.tensor.add_(layer.bias)
-                    if layer.hidden:
-                        room.tensor.relu_()
-                    h = room.array
+        ends = self.ends(x.shape[1])
+        for s in range(len(x)):
+            self.forward_one(s, x[s], ends[s], keep=keep)
+        return self.outputs(ends)
+
+    def ends(self, batch: int) -> Array:
+        """Room [S, N, A * outputs] for what the last layers give."""
+        self._make_room(batch)
+        return np.empty((len(self._layers), batch, len(self._layers[0][-1].bias)), self._dtype)
+
+    def outputs(self, ends: Array) -> Tensor:
+        """What the last layers gave as the heads' outputs, [S, N, A] or [S, N, A, outputs]; the same memory."""
+        out = torch.from_numpy(ends)
         return out.view(*out.shape[:2], -1, self._per_action) if self._per_action else out
+
+    def forward_one(self, s: int, x: Array, end: Array, *, keep: bool = False) -> None:
+        """Network ``s``: features [N, D] -> ``end`` [N, A * outputs], a part of `ends`."""
+        *hidden, last = self._layers[s]
+        h = x
+        with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
+            for layer, room in zip(hidden, self._kept[s] if keep else self._scratch, strict=True):
+                h = np.matmul(h, layer.weight.T, out=room.array)
+                room.tensor.add_(layer.bias).relu_()
+            np.matmul(h, last.weight.T, out=end)
+            end += last.bias_array
 
     def forward_few(self, obs: Array) -> Tensor:
         """Observations [S, B, *obs_shape] of a few rows -> what `forward` gives: one product for all networks."""
         h = self.features(obs)
         with np.errstate(over="ignore", invalid="ignore"):
-            for weight, bias, hidden in self._blocks:
+            for i, (weight, bias) in enumerate(self._blocks):
+                if i:
+                    np.maximum(h, 0.0, out=h)
                 h = h @ weight
                 h += bias
-                if hidden:
-                    np.maximum(h, 0.0, out=h)
-        out = torch.from_numpy(h)
-        return out.view(*out.shape[:2], -1, self._per_action) if self._per_action else out
+        return self.outputs(h)
 
     def backward(self, x: Array, gradient: Tensor) -> Iterator[int]:
         """From the features and the gradient of the outputs of the last kept forward pass to ``gradient``.
@@ -171,15 +179,15 @@ def _layers(row: Tensor, net: ValueNetwork) -> list[_Layer]:
     own = iter(views(row, net))
     dense = [m for m in net if isinstance(m, nn.Linear)]
     found = []
-    for m in dense:
+    for _ in dense:
         weight, bias = next(own), next(own)
-        found.append(_Layer(weight.numpy(), bias, bias.numpy(), isinstance(m, Hidden)))
+        found.append(_Layer(weight.numpy(), bias, bias.numpy()))
     return found
 
 
-def _blocks(flat: Tensor, net: ValueNetwork) -> list[tuple[Array, Array, bool]]:
+def _blocks(flat: Tensor, net: ValueNetwork) -> list[tuple[Array, Array]]:
     """Per layer the weights [S, in, out] and biases [S, 1, out] of all networks: views."""
-    found: list[tuple[Array, Array, bool]] = []
+    found: list[tuple[Array, Array]] = []
     start = 0
     for m in net:
         if isinstance(m, nn.Linear):
@@ -187,6 +195,6 @@ def _blocks(flat: Tensor, net: ValueNetwork) -> list[tuple[Array, Array, bool]]:
             stop = start + rows * columns
             weight = flat[:, start:stop].numpy().reshape(len(flat), rows, columns)
             bias = flat[:, None, stop : stop + rows].numpy()
-            found.append((weight.swapaxes(1, 2), bias, isinstance(m, Hidden)))
+            found.append((weight.swapaxes(1, 2), bias))
             start = stop + rows
     return found
