@@ -57,7 +57,8 @@ def catching(*settings: str) -> RunConfig:
     known = (
         'env.kwargs={"observation":"index"}', "env.rows=1", "replay.kind=prioritized", "schedule.updates_per_round=2",
         "replay.capacity_transitions=100", "agent.kind=qrdqn", "agent.quantiles=4", "evaluation.every_env_steps=100",
-        "device=cpu", "budget.env_steps=170", "agent.target_period_updates=7", "checkpoint.every_s=3600",
+        "device=cpu", "schedule.warmup_env_steps=20", "budget.env_steps=125", "agent.target_period_updates=7",
+        "checkpoint.every_s=3600",
     )  # fmt: skip
     return override(build_config("frugalrl/Catch-v0", "classic-dqn"), [*SMALL, *known, *settings])
 

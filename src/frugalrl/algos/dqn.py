@@ -207,20 +207,9 @@ class DQNLearner:
         seen = Seen(q_host, td_host, batch.explored_tm1, replayed.keys)
         return Updated(metrics=metrics, priorities=priorities, costs=self._costs, seen=seen)
 
-    @property
-    def networks(self) -> tuple[ValueNetwork, ValueNetwork]:
-        """The online and the target network themselves."""
-        return self._online, self._target
-
-    @property
-    def optimizer(self) -> Adam:
-        """Of the online network's parameters."""
-        return self._optimizer
-
-    @property
-    def costs(self) -> Costs:
-        """What is counted for one update."""
-        return self._costs
+    def lend(self) -> tuple[ValueNetwork, ValueNetwork, Adam, Costs]:
+        """Online network, target network, optimiser and the costs of an update, for one who trains several learners."""
+        return self._online, self._target, self._optimizer, self._costs
 
     def moved(self) -> None:
         """The parameters lie elsewhere now: whoever shares them must look again."""

@@ -18,7 +18,8 @@ from torch import Tensor
 from frugalrl.algos.adam import fused_step
 from frugalrl.algos.dqn import DQNLearner, Target
 from frugalrl.cost.meters import LapTimer
-from frugalrl.nets.stacked import StackedMLP, views
+from frugalrl.nets.heads import Head
+from frugalrl.nets.stacked import StackedMLP, block, views
 from frugalrl.replay.stacked import split
 from frugalrl.types import NonFiniteLoss, Replayed, Seen, Updated
 
@@ -43,17 +44,17 @@ class StackedLearner:
 
     def _stack(self) -> None:
         learners = self._learners
-        self.online = StackedMLP([learner.networks[0] for learner in learners])
+        online, target, optimizers, self._costs = zip(*(learner.lend() for learner in learners), strict=True)
+        self._head: Head = online[0].head
+        self.online = StackedMLP(online)
         """The networks that act."""
-        self._target = StackedMLP([learner.networks[1] for learner in learners])
+        self._target = StackedMLP(target)
         flat = self.online.flat
-        first = torch.zeros_like(flat), torch.zeros_like(flat)
-        count = len(list(learners[0].networks[0].parameters()))
-        steps = torch.zeros(len(learners), count)
-        for s, learner in enumerate(learners):
-            net = learner.networks[0]
+        first = block(*flat.shape, dtype=flat.dtype), block(*flat.shape, dtype=flat.dtype)
+        steps = torch.zeros(len(learners), len(list(online[0].parameters())))
+        for s, (learner, net, optimizer) in enumerate(zip(learners, online, optimizers, strict=True)):
             moments = {name: views(m[s], net) for name, m in zip(("exp_avg", "exp_avg_sq"), first, strict=True)}
-            learner.optimizer.move_to({"step": list(steps[s]), **moments})
+            optimizer.move_to({"step": list(steps[s]), **moments})
             learner.moved()
         self._steps = steps
         self._rows = [
@@ -73,20 +74,26 @@ class StackedLearner:
         A seed whose loss or gradient norm is not finite answers with the error, and nothing of it is changed.
         """
         timer, seeds, batch = self._timer, len(self._learners), replayed.batch
-        head = self._learners[0].networks[0].head
 
         def q_of(out: Tensor) -> Tensor:
-            return head.to_q(out.flatten(0, 1)).view(*out.shape[:2], -1)
+            return self._head.to_q(out.flatten(0, 1)).view(*out.shape[:2], -1)
 
         def tensor(x: NDArray[Any]) -> Tensor:
             return torch.from_numpy(x).view(seeds, -1)
 
-        x_tm1, x_t = (self.online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
-        timer.lap("learner")
-        out_t = self._target.forward(x_t)
-        q_select_t = q_of(self.online.forward(x_t) if self._config.double else out_t)
-        timer.lap("target")
-        out_tm1 = self.online.forward(x_tm1, keep=True).requires_grad_()
+        online, targets = self.online, self._target
+        x_tm1, x_t = (online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
+        ends_t, ends_tm1, select_t = (online.ends(x_t.shape[1]) for _ in range(3))
+        targets.ends(x_t.shape[1])
+        for s in range(seeds):  # seed by seed: its weights are read once into the cache
+            timer.lap("learner")
+            targets.forward_one(s, x_t[s], ends_t[s])
+            if self._config.double:
+                online.forward_one(s, x_t[s], select_t[s])
+            timer.lap("target")
+            online.forward_one(s, x_tm1[s], ends_tm1[s], keep=True)
+        out_t, out_tm1 = targets.outputs(ends_t), online.outputs(ends_tm1).requires_grad_()
+        q_select_t = q_of(online.outputs(select_t) if self._config.double else out_t)
         fields = (batch.a_tm1, batch.r_t, batch.discount_t, q_select_t, replayed.weight)
         target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
         found = torch.func.vmap(self._loss)(out_tm1, out_t, target)
@@ -150,7 +157,7 @@ class StackedLearner:
             or Updated(
                 metrics={name: values[s] for name, values in means.items()},
                 priorities=priorities[s],
-                costs=self._learners[s].costs,
+                costs=self._costs[s],
                 seen=Seen(q_tm1[s], td[s], explored[s], keys[s]),
             )
             for s in range(seeds)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from operator import attrgetter
 from typing import Any, Protocol
 
 from frugalrl.cost.meters import NativeThreads, ProcessClock, Usage
@@ -18,6 +19,7 @@ from frugalrl.types import ROLES, Cost, Costs, StateDict
 
 SCHEMA = "frugalrl.ledger/1"
 _FIELDS = tuple(f.name for f in fields(Cost))
+_values = attrgetter(*_FIELDS)  # called several times per block, for every run
 
 
 class EnergySource(Protocol):
@@ -124,8 +126,7 @@ class Ledger:
             sums = self._sums.get(role)
             if sums is None:
                 sums = self._sums[role] = [None] * len(_FIELDS)
-            for i, name in enumerate(_FIELDS):
-                value = getattr(cost, name)
+            for i, value in enumerate(_values(cost)):
                 if value is not None:
                     old = sums[i]
                     sums[i] = value if old is None else old + value

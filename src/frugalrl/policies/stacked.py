@@ -24,8 +24,14 @@ class StackedPolicy:
 
     def q_values(self, obs: Array, places: Sequence[int]) -> Array:
         """obs [K, B, *obs_shape] of the seeds at these places of the stack, in rising order -> Q-values [K, B, A]."""
-        if len(places) < len(self._policies):
+        seeds = len(self._policies)
+        if 3 * len(places) < seeds:
             return np.stack([self._policies[place].q_values(o) for place, o in zip(places, obs, strict=True)])
-        out = self._nets.forward_few(obs)
-        q: Array = self._head.to_q(out.flatten(0, 1)).numpy().reshape(*obs.shape[:2], -1)
-        return q
+        if len(places) < seeds:  # one product with rows that nobody asked for costs less than several
+            whole = np.zeros((seeds, *obs.shape[1:]), obs.dtype)
+            whole[places] = obs
+        else:
+            whole = obs
+        out = self._nets.forward_few(whole)
+        q: Array = self._head.to_q(out.flatten(0, 1)).numpy().reshape(*whole.shape[:2], -1)
+        return q if whole is obs else q[places]

@@ -15,7 +15,7 @@ from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.share import SharedClocks
 from frugalrl.cost.tables import Tables
 from frugalrl.run.config import RunConfig
-from frugalrl.run.record import RunFolder, refuse_used
+from frugalrl.run.record import RunFolder, code_version, refuse_used
 from frugalrl.run.stackable import check_same, why_not_stacked
 from frugalrl.run.stacked_loop import StackedLoop
 from frugalrl.run.stacked_seed import SeedRun, Voice
@@ -88,6 +88,8 @@ def resume_stacked(
         for run, record in zip(stack.runs, records, strict=True):
             run.open(record)
             steps.append(run.restore())
+            if record.begun_with() not in (None, code_version()["source_sha256"]):
+                run.note("the code has changed since this run began, so it may not end like an uninterrupted run")
             record.log("resume", env_steps=steps[-1], evaluated=run.evaluated_at or 0, command=list(command))
         return stack.play(steps)
     finally:

@@ -26,6 +26,7 @@ class StackedLoop:
         self._runs = list(runs)
         config, spec = runs[0].config, runs[0].spec
         self._schedule, self._rows, self._size = config.schedule, config.env.rows, config.agent.batch_size
+        self._head = config.agent.head()
         self._row_bytes = bytes_min_replay_row(spec)
         self._batch_bytes = bytes_min_replay_sample(spec, self._size, n_step=config.replay.n_step)
         self._learner = StackedLearner([_learner(run) for run in runs], timer)
@@ -41,8 +42,7 @@ class StackedLoop:
             sampler = cast(SeedSampler, run.parts.sampler)
             sampler.load(run.parts.learner.snapshot())
             samplers.append(sampler)
-        head = _learner(self._runs[0]).networks[0].head
-        policy = StackedPolicy(self._learner.online, head, [sampler.policy for sampler in samplers])
+        policy = StackedPolicy(self._learner.online, self._head, [sampler.policy for sampler in samplers])
         self._sampler = StackedSampler(samplers, policy, self._timer)
 
     def drop(self, runs: Sequence[SeedRun]) -> None:

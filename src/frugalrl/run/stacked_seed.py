@@ -94,6 +94,10 @@ class SeedRun(Run):
 
     # -- from the beginning to the end ------------------------------------------------------------------------------
 
+    def note(self, text: str) -> None:
+        """One sentence worth reading."""
+        self._reporter.note(text)
+
     def begin(self, resumed_at: int | None) -> None:
         """Say what runs, and write the first checkpoint. Raises RunFailed."""
         self._reporter.start(self._header(resumed_at))
