@@ -116,7 +116,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
             reason=reason,
             machine=dict(document.get("machine", {})),
             code=dict(document.get("code", {})),
-            stacked=document.get("stacked"),
+            stacked=document.get("stacked_seeds"),
             command=tuple(document.get("command", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
