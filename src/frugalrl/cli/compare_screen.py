@@ -82,7 +82,10 @@ class Lines:
 
 
 class MatrixScreen:
-    """A row per environment and method, redrawn every second; failures scroll by above it."""
+    """A row per environment and method, redrawn every second; failures scroll by above it.
+
+    The score is the mean over seeds of their newest evaluations, which are at different steps until all have ended.
+    """
 
     interval_s = 1.0
 
@@ -90,10 +93,13 @@ class MatrixScreen:
         self._console, self._folder = console, folder
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
         self._on = False
+        self._before: dict[str, float] = {}
+        """Final scores of cells that an earlier session has finished."""
 
     def show(self, view: View) -> None:
         if not self._on:
             self._on = True
+            self.look_back(view)
             self._console.print(headline(self._folder, view), style="bold", highlight=False, markup=False)
             self._live.start()
         self._live.update(self.render(view), refresh=True)
@@ -110,11 +116,17 @@ class MatrixScreen:
             self._on = False
             self._live.stop()
 
+    def look_back(self, view: View) -> None:
+        """Read what was there before; once, as it does not change."""
+        for c in self._folder.cells:
+            if c.key not in view.cells and self._folder.finished(c):
+                score = self._folder.final_score(c)
+                self._before |= {} if score is None else {c.key: score}
+
     def render(self, view: View) -> RenderableType:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name, justify in (("environment", "left"), ("method", "left"), ("seeds", "right"), ("", "left")):
-            table.add_column(name, justify=justify, no_wrap=True, header_style=_DIM)  # type: ignore[arg-type]
-        table.add_column("mean score so far", justify="right", no_wrap=True, header_style=_DIM)
+        for name in ("environment", "method", "seeds", "", "score", ""):
+            table.add_column(name, justify="right" if name in ("seeds", "score") else "left", header_style=_DIM)
         for env in self._folder.study.envs:
             for method in self._folder.study.methods:
                 cells = [c for c in self._folder.cells if c.env == env and c.method == method.name]
@@ -123,12 +135,11 @@ class MatrixScreen:
                 done = before + sum(p.ended == "completed" for p in mine)
                 share = (before + sum(p.done for p in mine)) / len(cells)
                 scores = [p.score for p in mine if p.score is not None]
+                scores += [self._before[c.key] for c in cells if c.key in self._before]
                 failed = sum(p.ended == "failed" for p in mine)
-                count = Text(f"{done}/{len(cells)}")
-                if failed:
-                    count.append(f" {failed} failed", style="red")
                 mean = "none yet" if not scores else short(sum(scores) / len(scores))
-                table.add_row(env, method.name, count, _bar(share), mean)
+                trouble = Text(f"{failed} failed" if failed else "", style="red")
+                table.add_row(Text(env), Text(method.name), f"{done}/{len(cells)}", _bar(share), mean, trouble)
         return Group(table, Text(summary_line(self._folder, view), style=_DIM))
 
 
