@@ -7,6 +7,7 @@ import time
 import pytest
 
 from frugalrl.cost.ledger import Ledger
+from frugalrl.cost.meters import ProcessClock
 from frugalrl.cost.share import Share, SharedClocks
 
 
