@@ -31,7 +31,10 @@ def test_failures_are_kept_and_finished_runs_are_not_repeated(
     methods = ["epsilon-greedy", "broken=counteractive+agent.learning_rate=1e30"]
     words = [*BASE, "--methods", *methods, "--seeds", "0", "1", "--budget-steps", "200", "--out", str(out)]
     assert main([*words, "--processes", "2", "--quiet"]) == 1
-    said = capsys.readouterr().out
+    said, errors = capsys.readouterr()
+    assert "unexpected" not in errors
+    assert "no run evaluated" in said
+    assert f"report  {out / 'report.html'}" in said
     assert "failed: frugalrl-Catch-v0/broken/seed0 | not evaluated" in said
     failures = json.loads((out / "failures.json").read_text())
     assert set(failures) == {"frugalrl-Catch-v0/broken/seed0", "frugalrl-Catch-v0/broken/seed1"}
@@ -46,6 +49,7 @@ def test_failures_are_kept_and_finished_runs_are_not_repeated(
     assert main(words) == 2
     assert "add --resume" in capsys.readouterr().err
     assert main([*words, "--resume", "--quiet"]) == 1, "what failed by itself is not tried again, and still said"
+    assert "frugal: failed: frugalrl-Catch-v0/broken/seed0: " in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in out.rglob("bill.json")} == before
     fewer = [*BASE, "--methods", "epsilon-greedy", "--seeds", "2", "--budget-steps", "200", "--out", str(out)]
     assert main([*fewer, "--resume"]) == 2

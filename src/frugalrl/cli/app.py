@@ -41,7 +41,7 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
     if isinstance(found, arguments.Compare):
         from frugalrl.cli.compare import compare
 
-        return compare(found, words)
+        return compare(found, words, context)
     if isinstance(found, arguments.Eval):
         from frugalrl.cli.inspect import evaluate
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
-from frugalrl.cli.errors import FAILED, OK
+from frugalrl.cli.errors import FAILED, OK, Context
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEFAULT_METHODS = ("epsilon-greedy", "counteractive", "counteractive-mixed")
 DEFAULT_SEEDS, DEFAULT_STEPS = 10, 40_000
 
 
-def compare(args: arguments.Compare, words: Sequence[str]) -> int:
+def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> int:
     """Run what is missing of the matrix, print the table, write the report. Raises UserError."""
     environment.prepare(1)
     from frugalrl.cost.machine import usable_cores
@@ -40,6 +40,7 @@ def compare(args: arguments.Compare, words: Sequence[str]) -> int:
         if args.resume
         else StudyFolder.create(path, study or _from_flags(args), command)
     )
+    context.folder = path
     lock = folder.lock()
     try:
         processes = args.processes or usable_cores()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_NO_RUN = "no run evaluated"
 _SHORT: tuple[Quantity, ...] = ("env_steps", "cpu_s", "eur")
 _AXIS_WORDS = {"env_steps": ("equal samples", "steps"), "flop": ("equal FLOPs", "FLOP"), "eur": ("equal money", "EUR")}
 
@@ -66,10 +67,10 @@ def _line(console: Console, text: str, style: str) -> None:
 def _render_env(env: EnvResult, console: Console) -> None:
     console.print(_end_table(env))
     main = headline_target(env)
-    for position, target in enumerate(env.targets):
+    for target in env.targets:
         console.print()
         whole = main is None or target == main[0]
-        console.print(_target_table(env, position, target, tuple(QUANTITIES) if whole else _SHORT))
+        console.print(_target_table(env, target, tuple(QUANTITIES) if whole else _SHORT))
     if env.views:
         console.print()
         console.print(_view_table(env))
@@ -128,25 +129,27 @@ def _title(quantity: Quantity, title: str) -> str:
     return f"{title}, {unit}" if unit in ("CPU-s", "GPU-s", "s") else title
 
 
-def _target_table(env: EnvResult, position: int, target: float, shown: Sequence[Quantity]) -> Table:
-    found = [m.targets[position] for m in env.methods]
+def _target_table(env: EnvResult, target: float, shown: Sequence[Quantity]) -> Table:
+    # a method none of whose runs was evaluated has no such entry
+    found = [next((t for t in m.targets if t.target == target), None) for m in env.methods]
+    known = [t for t in found if t is not None]
     table = _new(f"to a score of {number(target)}", [m.method for m in env.methods])
     table.add_column("how")
-    reached = [f"{t.reached} of {t.runs}" for t in found]
-    _add(table, "runs that reached it", reached, _how([t.share_reached for t in found]))
-    medians = [t.median_steps for t in found]
-    _add(table, "samples, median", [cell(f) for f in medians], _how(medians))
+    reached = [_NO_RUN if t is None else f"{t.reached} of {t.runs}" for t in found]
+    _add(table, "runs that reached it", reached, _how([t.share_reached for t in known]))
+    medians = ["" if t is None else cell(t.median_steps) for t in found]
+    _add(table, "samples, median", medians, _how([t.median_steps for t in known]))
     for quantity in shown:
         title = QUANTITIES[quantity][0]
-        figures = [t.expected[quantity] for t in found if quantity in t.expected]
+        figures = [t.expected[quantity] for t in known if quantity in t.expected]
         if any(f.value is not None for f in figures):
             _add(table, _title(quantity, title), [_expected(t, quantity) for t in found], _how(figures))
     return table
 
 
-def _expected(found: ToTarget, quantity: Quantity) -> str:
+def _expected(found: ToTarget | None, quantity: Quantity) -> str:
     """An expected cost, and below it the ratio to the baseline."""
-    if quantity not in found.expected:
+    if found is None or quantity not in found.expected:
         return ""
     text = cell(found.expected[quantity])
     ratio = times(found.ratio[quantity]) if quantity in found.ratio else ""
