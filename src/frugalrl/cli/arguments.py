@@ -201,7 +201,7 @@ class Compare:
     seeds: Annotated[tuple[int, ...], _values(_natural, "N"), _NO_DEFAULT] = ()
     """One number: how many seeds; several: the seeds themselves (default: 10)."""
     budget_steps: Steps = None
-    """Agent steps of every run (default: the recipe's; 40,000 without any option)."""
+    """Agent steps of every run (default: the recipe's; 30,000 without any option)."""
     evaluations: Count = None
     """Evaluations of every run, the resolution of a time to target (default: 20)."""
     target: Numbers = ()

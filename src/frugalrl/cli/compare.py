@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENV = "CartPole-v1"
 DEFAULT_METHODS = ("epsilon-greedy", "counteractive", "counteractive-mixed")
-DEFAULT_SEEDS, DEFAULT_STEPS = 10, 40_000
+DEFAULT_SEEDS, DEFAULT_STEPS = 10, 30_000
 
 
 def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> int:
