@@ -203,7 +203,7 @@ class Compare:
     budget_steps: Steps = None
     """Agent steps of every run (default: the recipe's; 30,000 without any option)."""
     evaluations: Count = None
-    """Evaluations of every run, the resolution of a time to target (default: 20)."""
+    """Evaluations of every run, the resolution of a time to target (default: 20; 10 without any option)."""
     target: Numbers = ()
     """Scores whose cost is asked for, in every environment (default: 25, 50, 75 and 100 % of the reference)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENV = "CartPole-v1"
 DEFAULT_METHODS = ("epsilon-greedy", "counteractive", "counteractive-mixed")
-DEFAULT_SEEDS, DEFAULT_STEPS = 10, 30_000
+DEFAULT_SEEDS, DEFAULT_STEPS, DEFAULT_EVALUATIONS = 10, 30_000, 10
 
 
 def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> int:
@@ -153,7 +153,8 @@ def _from_flags(args: arguments.Compare) -> Study:
         targets=dict.fromkeys(envs, args.target) if args.target else {},
         set=tuple(word for words in args.set for word in words),
     )
-    return study if args.evaluations is None else replace(study, evaluations=args.evaluations)
+    evaluations = args.evaluations or (DEFAULT_EVALUATIONS if by_default else None)
+    return study if evaluations is None else replace(study, evaluations=evaluations)
 
 
 def _default_folder(args: arguments.Compare) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -122,6 +123,7 @@ class Runner:
         self._processes, self._environment = processes, dict(environment)
         self._prices, self._command = prices, tuple(command)
         self._running: list[_Process] = []
+        self._noted: set[str] = set()
         self._lines: queue.SimpleQueue[tuple[_Process, str | None]] = queue.SimpleQueue()
         before = sum(folder.finished(cell) for cell in folder.cells)
         self.view = View(
@@ -217,7 +219,10 @@ class Runner:
         elif event == "score":
             p.score = told["score"]
         elif event == "note":
-            self._listener.note(f"{p.cell.key}: {told['text']}")
+            what = re.sub(r"\d+", "", f"{p.cell.env} {p.cell.method} {told['text']}")
+            if what not in self._noted:  # seeds of one method have the same to say
+                self._noted.add(what)
+                self._listener.note(f"{p.cell.key}: {told['text']}")
         elif event == "end":
             process.told.add(p.cell.key)
             self._end(p, told["outcome"], told["reason"], killed=False)
