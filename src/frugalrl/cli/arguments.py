@@ -201,9 +201,9 @@ class Compare:
     seeds: Annotated[tuple[int, ...], _values(_natural, "N"), _NO_DEFAULT] = ()
     """One number: how many seeds; several: the seeds themselves (default: 10)."""
     budget_steps: Steps = None
-    """Agent steps of every run (default: the recipe's; 30,000 without any option)."""
+    """Agent steps of every run (default: the recipe's; 30,000 without --env)."""
     evaluations: Count = None
-    """Evaluations of every run, the resolution of a time to target (default: 20; 10 without any option)."""
+    """Evaluations of every run, the resolution of a time to target (default: 20; 10 without --env)."""
     target: Numbers = ()
     """Scores whose cost is asked for, in every environment (default: 25, 50, 75 and 100 % of the reference)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()

@@ -30,11 +30,18 @@ def jobs_of(
         if not stack or reasons[key] is not None:
             jobs += [(cell,) for cell in group]
             continue
-        parts = max(-(-len(group) // MOST_SEEDS), -(-processes // len(groups)))
-        size = -(-len(group) // parts)
+        size = -(-len(group) // _parts(len(group), len(groups), processes))
         jobs += [tuple(group[i : i + size]) for i in range(0, len(group), size)]
     order = {cell.key: i for i, cell in enumerate(cells)}
     return sorted(jobs, key=lambda job: order[job[0].key])
+
+
+def _parts(seeds: int, groups: int, processes: int) -> int:
+    """Stacks per group: as few as there can be while all cores have the same to do, each with two seeds or more."""
+    least = -(-seeds // MOST_SEEDS)
+    most = max(least, seeds // 2)
+    even = (n for n in range(least, most + 1) if groups * n >= processes and groups * n % processes == 0)
+    return next(even, min(most, max(least, -(-processes // groups))))
 
 
 def why_alone(config: RunConfig) -> str | None:
