@@ -54,7 +54,7 @@ def _env(env: EnvResult, baseline: str) -> Iterator[str]:
     for crossover in env.crossovers:
         if main is not None and crossover.quantity == "wall_s" and crossover.target == main[0]:
             for crossing in crossover.crossings:
-                yield _crossing(env.env, crossover.target, crossing)
+                yield from _crossing(env.env, crossover.target, crossing)
 
 
 def _nobody(env: EnvResult, targets: Sequence[float]) -> str:
@@ -146,16 +146,15 @@ def _views(env: EnvResult, method: str, baseline: str) -> Iterator[str]:
         yield f"Score of {method} on {env.env} against {baseline}: {'; '.join(said)}."
 
 
-def _crossing(env: str, target: float, crossing: Crossing) -> str:
-    told = (
-        f"To reach {short(target)} on {env}, {crossing.left} is cheaper while a step of the environment costs less "
-        f"than {short(crossing.step_ms)} ms, {crossing.right} where it costs more (modelled: samples x cost of a step "
-        f"+ everything else)"
-    )
+def _crossing(env: str, target: float, crossing: Crossing) -> Iterator[str]:
+    """Where the cheaper method changes; nothing where the intervals decide on neither side."""
     if crossing.interval is None:
-        return f"{told}; one seed has no interval, so this is not shown."
+        return
     low, high = crossing.interval
     ends = [f"below {short(low)} ms" for _ in range(low > 0)] + [f"above {short(high)} ms" for _ in range(high < 1e9)]
-    if not ends:
-        return f"{told}; the intervals overlap at every cost of a step, so this is not shown."
-    return f"{told}; shown {listed(ends)}."
+    if ends:
+        yield (
+            f"To reach {short(target)} on {env}, {crossing.left} is cheaper while a step of the environment costs less "
+            f"than {short(crossing.step_ms)} ms, {crossing.right} where it costs more (modelled: samples x cost of a "
+            f"step + everything else); shown {listed(ends)}."
+        )
