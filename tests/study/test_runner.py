@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from frugalrl.cli import main
 from frugalrl.report.records import find_runs, read_run
@@ -83,3 +85,18 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 0
     assert set(outcomes(out).values()) == {"completed"}
     assert first.stat().st_mtime_ns == before
+
+
+def test_the_screen_is_closed_before_the_table_comes(tmp_path: Path) -> None:
+    from frugalrl.cli.compare_screen import MatrixScreen
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.matrix import Method, Study
+    from frugalrl.study.runner import Runner
+
+    study = Study(envs=("CartPole-v1",), methods=(Method(name="a"),), seeds=(0,), baseline="a")
+    folder = StudyFolder(tmp_path, study)
+    console = Console(file=io.StringIO(), force_terminal=True)
+    assert Runner(folder, [], MatrixScreen(console, folder), processes=1, environment={}).run()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[?25l" in shown, "a live display hides the cursor"
+    assert shown.rstrip().endswith("\x1b[?25h"), "and gives it back"

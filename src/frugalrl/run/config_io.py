@@ -42,6 +42,16 @@ def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "config") -> C
         raise UserError(str(error)) from error
 
 
+def differences(mine: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Fields in which two trees of ``to_dict`` differ, by dotted name, with both values; None where one has none."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in [*mine, *(k for k in theirs if k not in mine)]:
+            found |= differences(mine.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+        return found
+    return {} if mine == theirs else {path: (mine, theirs)}
+
+
 def override(config: C, settings: Sequence[str]) -> C:
     """Apply ``a.b=value`` settings; values are read by the type of the field they set. Raises UserError."""
     tree = to_dict(config)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.nets.q_network import torso_name
 from frugalrl.run.assemble import pick_device
 from frugalrl.run.config import RunConfig
-from frugalrl.run.config_io import to_dict
+from frugalrl.run.config_io import differences, to_dict
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -59,16 +58,8 @@ def check_same(configs: Sequence[RunConfig]) -> None:
     for config in configs[1:]:
         other = replace(config, seed=0)
         if other != first:
-            path, here, there = _difference(to_dict(first), to_dict(other))
+            path, (here, there) = next(iter(differences(to_dict(first), to_dict(other)).items()))
             raise UserError(
                 f"the seeds of a stack must have one configuration, but {path} is {here!r} for seed {seeds[0]} and "
                 f"{there!r} for seed {config.seed}"
             )
-
-
-def _difference(here: Any, there: Any, path: str = "") -> tuple[str, Any, Any]:
-    """The first field in which two configurations differ, and its two values."""
-    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
-        key = next(key for key in here if here[key] != there[key])
-        return _difference(here[key], there[key], f"{path}.{key}" if path else key)
-    return path, here, there

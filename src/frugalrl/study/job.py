@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from frugalrl.cost.tables import load_tables
 from frugalrl.run.config import RunConfig
-from frugalrl.run.config_io import from_dict, to_dict
+from frugalrl.run.config_io import differences, from_dict, to_dict
 from frugalrl.run.record import RunFolder
 from frugalrl.run.stacked import resume_stacked, train_stacked
 from frugalrl.run.train import Outcome, resume, train
@@ -140,19 +140,10 @@ def _play(job: Job, teller: Teller) -> Sequence[Outcome | UserError | RunFailed]
 
 def check_same(known: RunConfig, wanted: RunConfig, folder: Path) -> None:
     """Raises UserError that names the first field in which a run differs from its cell."""
-    for name, (mine, theirs) in _differences(to_dict(known), to_dict(wanted)).items():
+    for name, (mine, theirs) in differences(to_dict(known), to_dict(wanted)).items():
         raise UserError(
             f"{folder} was begun with {name}={mine!r}, but the study asks for {theirs!r}; give the study another --out"
         )
-
-
-def _differences(mine: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for key in [*mine, *(k for k in theirs if k not in mine)]:
-            found |= _differences(mine.get(key), theirs.get(key), f"{path}.{key}" if path else key)
-        return found
-    return {} if mine == theirs else {path: (mine, theirs)}
 
 
 def end_with_parent() -> None:

@@ -58,6 +58,9 @@ class Listener(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def close(self) -> None:
+        """Nothing more is shown; harmless when called twice."""
+
 
 @dataclass
 class View:
@@ -137,6 +140,7 @@ class Runner:
                 self._run(interrupt)
             finally:
                 self._stop()
+                self._listener.close()
             return not interrupt
 
     def _run(self, interrupt: Interrupt) -> None:
