@@ -12,7 +12,7 @@ Times: ``x_tm1`` belongs to the step before, ``x_t`` to the step after an action
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Array = Any
@@ -77,7 +77,7 @@ class EnvFailed(RunFailed):
 class NonFiniteLoss(RunFailed):
     """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 
-    def __init__(self, message: str, replayed: Replayed) -> None:
+    def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls) -> None:
         super().__init__(message)
         self.replayed = replayed
 
@@ -210,6 +210,47 @@ class Rows:
     """[T, B] int64: version of the snapshot that acted."""
     explored: Array
     """[T, B] bool: the action came from the exploration branch."""
+    state: Mapping[str, Array] = field(default_factory=dict)
+    """Recurrent policies only: ``state[name][t]`` [T, B, ...] is what the policy remembered before it saw ``obs[t]``;
+    it is the initial state in every row that follows a reset. Empty for a feed-forward policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unroll:
+    """Consecutive steps of B environment rows, time-major: what learners of sequences are given.
+
+    ``action[t]`` was taken at ``obs[t]``, with log-probability ``log_mu[t]``, by snapshot ``version[t]``;
+    then came ``reward[t]``, ``discount[t]``, ``last[t]``, ``obs[t+1]``. Where ``valid[t]`` is False, ``obs[t]`` is the
+    final observation of an episode and ``obs[t+1]`` the first of the next: no transition, and recurrent state begins
+    anew at ``t+1``.
+    """
+
+    obs: Array
+    """[T+1, B, *obs_shape]"""
+    action: Array
+    """[T, B] int64"""
+    reward: Array
+    """[T, B] float32"""
+    discount: Array
+    """[T, B] float32, 0 or 1; gamma is the learner's. A time limit has discount 1: ``obs[t+1]`` bootstraps."""
+    last: Array
+    """[T, B] bool"""
+    valid: Array
+    """[T, B] bool"""
+    log_mu: Array
+    """[T, B] float32; NaN where ``valid`` is False or it was not computed."""
+    version: Array
+    """[T, B] int64"""
+    explored: Array
+    """[T, B] bool"""
+    state_at_start: Mapping[str, Array] = field(default_factory=dict)
+    """What the policy remembered BEFORE it saw ``obs[0]``, each [B, ...]; empty for a feed-forward policy. A policy
+    that reads its own last action and reward keeps them here: ``action_tm1`` [B] int64, -1 for none, ``reward_tm1``."""
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return len(self.action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +276,17 @@ class Replayed:
     """[B] int64"""
     weight: Array
     """[B] float32; ones when sampling is uniform, never absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedUnrolls:
+    """As `Replayed`, for learners of sequences; one key and one weight per sequence."""
+
+    batch: Unroll
+    keys: Array
+    """[B] int64"""
+    weight: Array
+    """[B] float32; ones when sampling is uniform or each unroll is used once, never absent."""
 
 
 @dataclass(frozen=True, slots=True)

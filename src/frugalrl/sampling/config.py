@@ -1,0 +1,46 @@
+"""Where the environments run and who acts for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerConfig:
+    """Who acts: the thread that steps the environments (``inline``) or one engine for all of them (``central``)."""
+
+    kind: Literal["inline", "central"] = "inline"
+    workers: int = 0
+    """``central``: worker processes that hold the environments; 0 keeps them in threads of this process."""
+    groups: int = 2
+    """``central``: groups into which the rows are split (per worker, if there are workers); while the engine works for
+    one group, the environments of the others go on."""
+    deadline_ms: float = 15.0
+    """``central``: the oldest request waits no longer than this for others to join its batch."""
+    live_share: float = 1 / 3
+    """``central``: a batch is run as soon as this share of the live rows waits."""
+    max_batch_rows: int | None = None
+    """``central``: rows of one forward pass; None: as many as wait."""
+    lockstep: bool = False
+    """``central``: all rows step together and each block is acted by the snapshot of one update ago, so that a run is
+    the same bit for bit whatever the timing."""
+    queue_batches: int = 1
+    """``central``: batches of complete unrolls that wait for the learner; the engine stops when they are there."""
+    hang_s: float = 60.0
+    """``central``: a worker that gave no sign of life for so long is killed and started again."""
+    restarts: int = 10
+    """``central``: how often groups may be started again in a run; then it fails."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 0), ("groups", 1), ("queue_batches", 1), ("restarts", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"sampler.{name}={getattr(self, name)}: must be at least {least}")
+        if not 0 < self.live_share <= 1:
+            raise ValueError(f"sampler.live_share={self.live_share}: must lie in (0, 1]")
+        if self.deadline_ms < 0 or self.hang_s <= 0:
+            raise ValueError(
+                f"sampler.deadline_ms={self.deadline_ms}, hang_s={self.hang_s}: need at least 0, and a positive time"
+            )
+        if self.max_batch_rows is not None and self.max_batch_rows < 1:
+            raise ValueError(f"sampler.max_batch_rows={self.max_batch_rows}: must be at least 1, or None")
