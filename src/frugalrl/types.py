@@ -252,6 +252,11 @@ class Unroll:
         """T."""
         return len(self.action)
 
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return int(self.action.shape[1])
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:

@@ -1,23 +1,47 @@
-"""The value-based agents by the ``kind`` of their configuration."""
+"""The agents by the ``kind`` of their configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
+from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
 from frugalrl.algos.qrdqn import QRDQNConfig, QRDQNLearner
 from frugalrl.algos.rainbow import C51Config, C51Learner
 from frugalrl.algos.tabular import TabularConfig, TabularLearner
+from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS, Explorer
+from frugalrl.types import UserError
 
-AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig
+AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig
 """``kind`` says which; without it, the first."""
 
-Learner = DQNLearner | TabularLearner
+SequenceConfig = ImpalaConfig
+"""Agents that learn from unrolls of consecutive steps instead of transitions."""
+
+Learner = DQNLearner | TabularLearner | ImpalaLearner
+
+
+def explorers_of(agent: AgentConfig) -> dict[str, Explorer]:
+    """The exploration rules for what this agent's network answers: Q-values, or the logits of an actor-critic."""
+    return POLICY_EXPLORERS if isinstance(agent, ImpalaConfig) else EXPLORERS
+
+
+def explorer_of(agent: AgentConfig, name: str) -> Explorer:
+    """The rule of that name. Raises UserError for one that is not there."""
+    known = explorers_of(agent)
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f"unknown explorer {name!r} for agent.kind={agent.kind}; {hint}")
+    return known[name]
+
 
 LEARNERS: dict[type[Any], Callable[..., Learner]] = {
     DQNConfig: DQNLearner,
     QRDQNConfig: QRDQNLearner,
     C51Config: C51Learner,
     TabularConfig: TabularLearner,
+    ImpalaConfig: ImpalaLearner,
 }

@@ -79,6 +79,12 @@ def _device(text: str) -> str:
     return text
 
 
+def _sampler(text: str) -> str:
+    if text not in ("inline", "central"):
+        raise ValueError(f"{text!r} is not one of inline, central")
+    return text
+
+
 def _values(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
     def at_least_one(words: list[str]) -> tuple[Any, ...]:
         if not words:
@@ -104,6 +110,8 @@ Seed = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
 Rate = Annotated[float | None, _value(_positive(read_number), "F"), _NO_DEFAULT]
 Format = Annotated[Literal["torch", "onnx"], _value(_format, "torch|onnx"), _NO_DEFAULT]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _value(_device, "auto|cpu|cuda"), _NO_DEFAULT]
+Sampler = Annotated[Literal["inline", "central"] | None, _value(_sampler, "inline|central"), _NO_DEFAULT]
+Workers = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
 Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
@@ -124,6 +132,12 @@ class Train:
     """Named configuration to start from (default: by environment; see 'frugal list recipes')."""
     explore: Name = None
     """Exploration rule (default: the recipe's, epsilon-greedy; see 'frugal list explorers')."""
+    sampler: Sampler = None
+    """Who acts: the thread that steps the environments, or one engine for all of them (default: the recipe's)."""
+    envs: Count = None
+    """Environments side by side (default: the recipe's)."""
+    workers: Workers = None
+    """Worker processes that hold the environments of a central sampler; 0: threads (default: the recipe's)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
     """Change a field of the configuration, e.g. agent.learning_rate=1e-3; wins over all other options."""
     env_kwargs: Annotated[Words, arg(metavar="K=V", help_behavior_hint="")] = ()

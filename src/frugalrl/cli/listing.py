@@ -47,19 +47,21 @@ def _recipes(prices: Path | None) -> tuple[Rows, list[str]]:
 
 
 def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
-    from frugalrl.math.explore import EXPLORERS
+    from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS
 
     rows = [
         {
-            "name": e.name,
+            "name": name,
+            "of": of,
             "full support": e.full_support,
             "forward pass to explore": e.explored_needs_q,
             "knobs": ", ".join(e.knobs),
             "what": _first_sentence(e.doc),
         }
-        for e in EXPLORERS.values()
+        for of, known in (("Q-values", EXPLORERS), ("policies", POLICY_EXPLORERS))
+        for name, e in known.items()
     ]
-    return rows, ["Use one with --explore NAME."]
+    return rows, ["Use one with --explore NAME: rules of policies are for actor-critics, the others for Q-values."]
 
 
 def _machines(prices: Path | None) -> tuple[Rows, list[str]]:

@@ -80,25 +80,31 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
 
 def build(args: arguments.Train) -> RunConfig:
     """The configuration: recipe, then options, then ``--set``. Raises UserError."""
+    from frugalrl.algos.agents import explorer_of
     from frugalrl.envs import named_protocol
-    from frugalrl.math.explore import EXPLORERS
     from frugalrl.recipes import build_config
-    from frugalrl.run.config_io import hint, override
+    from frugalrl.run.config_io import override
 
     config = build_config(args.env, args.recipe)
-    if args.explore is not None and args.explore not in EXPLORERS:
-        raise UserError(f"unknown explorer {args.explore!r}{hint(args.explore, list(EXPLORERS))}")
+    if args.explore is not None:
+        explorer_of(config.agent, args.explore)
     if args.protocol is not None:
         named_protocol(args.protocol)
     env = replace(
         config.env,
         protocol=args.protocol or config.env.protocol,
         kwargs={**config.env.kwargs, **env_kwargs(args.env_kwargs)},
+        rows=args.envs or config.env.rows,
     )
+    sampler = config.sampler
+    if args.sampler is not None or args.workers is not None:
+        kind = args.sampler or "central"  # workers are the engine's
+        sampler = replace(sampler, kind=kind, workers=sampler.workers if args.workers is None else args.workers)
     config = replace(
         config,
         env=env,
         explore=replace(config.explore, name=args.explore or config.explore.name),
+        sampler=sampler,
         evaluation=replace(config.evaluation, probe_rows=args.probe_envs or config.evaluation.probe_rows),
         budget=_budget(args, config.budget),
         seed=config.seed if args.seed is None else args.seed,

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from frugalrl.math.draws import counted_rng
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
+from frugalrl.policies.network import NetworkPolicy
 from frugalrl.policies.small import numpy_forward
-from frugalrl.types import PolicySnapshot
 
 _ACTING = 0
 """Purpose of the policy's noise; see `counted_rng`."""
 
 
-class ValuePolicy:
-    """Q-values of a network whose parameters come from snapshots.
-
-    Except in bf16, parameters that already live on the policy's device are shared, not copied: a serial loop publishes
-    for free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
-    """
+class ValuePolicy(NetworkPolicy[ValueNetwork]):
+    """Q-values of a network whose parameters come from snapshots."""
 
     def __init__(
         self,
@@ -35,70 +30,16 @@ class ValuePolicy:
         noise_seed: int | None = None,
         share: bool = True,
     ) -> None:
-        """``noise_seed``: noisy layers act with noise from this seed, new for each ``draw``; None: with their means.
-
-        ``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``.
-        """
-        dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
-        self._net = build().to(device, dtype).requires_grad_(False).train(noise_seed is not None)
+        """``noise_seed``: noisy layers act with noise from this seed, new for each ``draw``; None: with their means."""
+        super().__init__(build(), device, precision, share=share)
+        self._net.train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
-        self._device = device
-        self._acts_in = torch.float32 if precision == "bf16" else dtype
         self._plain = device.type == "cpu" and precision != "bf16"
-        self._may_share = share
-        self._shared: Mapping[str, Any] | None = None
-        self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
-        """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         self._small = numpy_forward(self._net) if self._plain else None
-        self.version = 0
 
-    def load(self, snapshot: PolicySnapshot) -> int:
-        """Take over a snapshot; returns the bytes that were moved.
-
-        Raises ValueError when a parameter is missing or has another shape.
-        """
-        self.version = snapshot.version
-        if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
-            return 0
-        if self._copied is not None and snapshot.parameters is self._copied[0]:
-            _, mine, theirs, moved = self._copied
-            with torch.no_grad():
-                torch._foreach_copy_(mine, theirs)
-            return moved
-        moved = 0
-        with torch.no_grad():
-            for name, parameter in self._net.named_parameters():
-                new = snapshot.parameters.get(name)
-                if new is None:
-                    raise ValueError(f"the snapshot has no parameter {name}")
-                if new.shape != parameter.shape:
-                    raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
-                if new.dtype != parameter.dtype or not self._may_share:
-                    parameter.copy_(new)
-                    moved += new.nbytes + parameter.nbytes
-                elif new.data_ptr() != parameter.data_ptr():
-                    moved += 0 if new.device == self._device else new.nbytes
-                    parameter.data = new.detach().to(self._device)
-        self._shared = snapshot.parameters if self._is_shared(snapshot) else None
-        if not self._may_share:
-            own = dict(self._net.named_parameters())
-            self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
-        if self._small is not None:  # the parameters may lie elsewhere now
+    def _moved(self) -> None:
+        if self._small is not None:
             self._small = numpy_forward(self._net)
-        return moved
-
-    def snapshot(self) -> PolicySnapshot:
-        """What it acts with, bf16 in float32: loading it gives the same policy."""
-        parameters = {n: p.to(self._acts_in) for n, p in self._net.named_parameters()}
-        return PolicySnapshot(version=self.version, parameters=parameters)
-
-    def _is_shared(self, snapshot: PolicySnapshot) -> bool:
-        return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
-
-    @property
-    def network(self) -> ValueNetwork:
-        """obs [B, *obs_shape] in the environment's dtype -> the head's outputs; the one that acts, not a copy."""
-        return self._net
 
     def q_values(self, obs: np.ndarray[Any, Any], draw: int = 0) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host, float64 in fp64. ``draw``: running number of the noise."""

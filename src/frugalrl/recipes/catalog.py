@@ -11,6 +11,13 @@ from frugalrl.envs import default_protocol
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
 from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq_eps, otr
+from frugalrl.recipes.seed import (
+    impala_deep,
+    inline_vtrace,
+    seed_vtrace,
+    seed_vtrace_counteractive,
+    seed_vtrace_small,
+)
 from frugalrl.replay.config import ReplayConfig
 from frugalrl.run.config import BudgetConfig, EnvConfig, EvaluationConfig, RunConfig, ScheduleConfig
 from frugalrl.run.config_io import hint
@@ -136,6 +143,11 @@ RECIPES: dict[str, Recipe] = {
         ("minatar-dqn", minatar_dqn),
         ("classic-dqn", classic_dqn),
         ("tabular-q", tabular_q),
+        ("inline-vtrace", inline_vtrace),
+        ("seed-vtrace", seed_vtrace),
+        ("seed-vtrace-small", seed_vtrace_small),
+        ("seed-vtrace-counteractive", seed_vtrace_counteractive),
+        ("impala-deep", impala_deep),
     )
 }
 

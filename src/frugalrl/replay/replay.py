@@ -46,6 +46,8 @@ class Replay:
         self._priorities = Priorities(config, self._num_starts, num_rows) if config.kind == "prioritized" else None
         self._size = 0
 
+    once = False
+
     @property
     def ring(self) -> Ring:
         """Where the rows lie."""

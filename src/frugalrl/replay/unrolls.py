@@ -12,20 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.replay.unroll_arrays import FIELDS
 from frugalrl.types import EnvSpec, StateDict, Unroll
 
 Ints = NDArray[np.int64]
-
-_FIELDS: tuple[tuple[str, Any], ...] = (
-    ("action", np.int64),
-    ("reward", np.float32),
-    ("discount", np.float32),
-    ("last", np.bool_),
-    ("valid", np.bool_),
-    ("log_mu", np.float32),
-    ("version", np.int64),
-    ("explored", np.bool_),
-)
 
 
 class UnrollStore:
@@ -55,7 +45,7 @@ class UnrollStore:
         size = (length + 1, num_rows)
         self._obs = np.zeros((*size, *spec.obs_shape), spec.obs_dtype)
         # what led to obs[t] lies at t, as in `Rows`: place 0 belongs to the step before the unroll
-        self._fields = {name: np.zeros(size, dtype) for name, dtype in _FIELDS}
+        self._fields = {name: np.zeros(size, dtype) for name, dtype in FIELDS}
         self._state = {k: np.zeros((length + 1, *v.shape), v.dtype) for k, v in (state or {}).items()}
         self._filled = np.zeros(num_rows, np.int64)
 

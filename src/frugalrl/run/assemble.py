@@ -10,19 +10,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner
+from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
+from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.envs import RowEnv, make_env, named_protocol
-from frugalrl.math.explore import EXPLORERS
-from frugalrl.nets.q_network import ValueNetwork, build_q_network
+from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.q_network import build_q_network
+from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
+from frugalrl.replay.buffer import ReplayBuffer
+from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.config import RunConfig
-from frugalrl.run.config_io import hint
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
+from frugalrl.sampling.row_policy import QValues
 from frugalrl.types import Cost, EnvSpec, UserError
+
+Build = Callable[[], Any]
+"""Makes the configured network: a `ValueNetwork`, or a `SequenceNetwork` for agents that learn from sequences."""
 
 # one stream of random numbers per purpose: adding a part never shifts the draws of another
 _ENV, _EXPLORE, _NET, _REPLAY, _NOISE = range(5)
@@ -34,7 +41,7 @@ class Parts:
 
     env: RowEnv
     sampler: InlineSampler
-    replay: Replay
+    replay: ReplayBuffer
     learner: Learner
     device: torch.device
     sampler_timer: LapTimer
@@ -49,8 +56,7 @@ def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., Inl
 
     Raises UserError for what does not fit together.
     """
-    if config.explore.name not in EXPLORERS:
-        raise UserError(f"unknown explorer {config.explore.name!r}{hint(config.explore.name, list(EXPLORERS))}")
+    explorer = explorer_of(config.agent, config.explore.name)
     device = pick_device(config.device)
     torch.set_num_threads(config.threads)
     watch_tensor_threads(config.threads, timer)
@@ -68,7 +74,7 @@ def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., Inl
     )
     build = network_builder(config, env.spec)
     noise_seed = stream_seed(config.seed, _NOISE)
-    policy = ValuePolicy(build, device, config.agent.precision, noise_seed=noise_seed, share=not pipelined)
+    policy = acting_policy(config, build, device, noise_seed=noise_seed, share=not pipelined)
     make_learner = LEARNERS[type(config.agent)]
     learner = make_learner(
         config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer
@@ -81,9 +87,10 @@ def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., Inl
         seed=stream_seed(config.seed, _EXPLORE),
         inference_cost=forward_cost(build(), env.spec, config.env.rows),
         timer=sampler_timer,
+        explorer=explorer,
+        needs_log_mu=isinstance(config.agent, ImpalaConfig),
     )
-    rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
-    replay = Replay(config.replay, env.spec, config.env.rows, config.agent.gamma, rng)
+    replay = make_replay(config, env.spec)
     return Parts(env, sampler, replay, learner, device, sampler_timer, Worker("sampler"))
 
 
@@ -94,16 +101,61 @@ def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
         timer.watch(threads_that_worked(lambda: torch.ones(1 << 22).add_(1)))
 
 
-def network_builder(config: RunConfig, spec: EnvSpec) -> Callable[[], ValueNetwork]:
+def make_replay(config: RunConfig, spec: EnvSpec) -> ReplayBuffer:
+    """What the loop puts experience into, and the learner's batches come from."""
+    agent, rows = config.agent, config.env.rows
+    if isinstance(agent, ImpalaConfig):
+        return UnrollQueue(spec, rows, length=agent.unroll_steps)
+    rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
+    return Replay(config.replay, spec, rows, agent.gamma, rng)
+
+
+def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
+    if isinstance(config.agent, ImpalaConfig):
+        return lambda: build_actor_critic(spec, config.net)
     return lambda: build_q_network(spec, config.net, config.agent.head())
+
+
+def acting_policy(
+    config: RunConfig,
+    build: Build,
+    device: torch.device,
+    *,
+    precision: str | None = None,
+    noise_seed: int | None = None,
+    share: bool = True,
+) -> ValuePolicy | SequencePolicy:
+    """The policy that acts with snapshots of this run; ``precision``: the learner's when None."""
+    precision = precision or config.agent.precision
+    if isinstance(config.agent, SequenceConfig):
+        return SequencePolicy(build, config.agent.head(), device, precision, share=share)
+    return ValuePolicy(build, device, precision, noise_seed=noise_seed, share=share)
+
+
+def plays_with(policy: ValuePolicy | SequencePolicy) -> QValues | SequencePolicy:
+    """What an evaluation asks for actions."""
+    return policy if isinstance(policy, SequencePolicy) else policy.q_values
 
 
 def forward_cost(net: nn.Module, spec: EnvSpec, rows: int) -> Cost:
     """FLOPs and lower-bound bytes of one forward pass over ``rows`` observations."""
     obs = torch.zeros((rows, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))
-    q = torch.zeros((rows, spec.num_actions))
-    return Cost(flop=count_flops(net, obs).forward, bytes_min=float(bytes_min_forward(net, (obs,), q)))
+    values = torch.zeros((rows, spec.num_actions))
+    one = OneStep(net) if hasattr(net, "initial_state") else net
+    return Cost(flop=count_flops(one, obs).forward, bytes_min=float(bytes_min_forward(net, (obs,), values)))
+
+
+class OneStep(nn.Module):
+    """One step of a `SequenceNetwork` from its initial state, as a function of observations."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.net.step(obs, self.net.initial_state(len(obs)))[0]
+        return out
 
 
 def pick_device(name: str) -> torch.device:

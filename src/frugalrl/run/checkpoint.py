@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from frugalrl.replay import Replay
+from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.types import RunFailed, StateDict
 
 SCHEMA = "frugalrl.checkpoint/1"
@@ -66,7 +66,7 @@ class Checkpoints:
         folders = self._newest_first()
         return int(folders[0].name.rsplit("-", 1)[1]) if folders else None
 
-    def save(self, step: int, state: StateDict, replay: Replay) -> Path:
+    def save(self, step: int, state: StateDict, replay: ReplayBuffer) -> Path:
         """Write a checkpoint. Raises RunFailed when the disk refuses; what was there before stays usable."""
         number = max((_number(f) for f in self._folder.glob("*[0-9]-step-*")), default=-1) + 1
         final = self._folder / f"{number:06d}-step-{step:012d}"
@@ -103,7 +103,7 @@ class Checkpoints:
         self._drop_old()
         return final
 
-    def load(self, replay: Replay | None) -> Loaded:
+    def load(self, replay: ReplayBuffer | None) -> Loaded:
         """Read the newest checkpoint that is whole, and fill the replay's rows if one is given.
 
         Without a replay its rows are not looked at. Raises RunFailed when there is no such checkpoint.
@@ -136,7 +136,7 @@ class Checkpoints:
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*-step-*"), key=_number, reverse=True)
 
-    def _save_rows(self, replay: Replay) -> dict[str, str]:
+    def _save_rows(self, replay: ReplayBuffer) -> dict[str, str]:
         """Write the rows that no file holds yet; returns the files that hold all live rows."""
         live = {n: h for n, h in self._written.items() if int(n[13:25]) > replay.oldest_row}
         start = max((int(n[13:25]) for n in live), default=replay.oldest_row)

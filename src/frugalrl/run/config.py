@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from frugalrl.algos.agents import AgentConfig
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.nets.config import NetConfig
 from frugalrl.replay.config import ReplayConfig
+from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.exploration import ExploreConfig
 
 
@@ -135,6 +137,7 @@ class RunConfig:
     agent: AgentConfig = field(default_factory=DQNConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -149,6 +152,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 1:
             raise ValueError(f"seed={self.seed}, threads={self.threads}: need seed >= 0 and threads >= 1")
+        if isinstance(self.agent, ImpalaConfig):
+            return  # its unrolls are used once and never enter the replay
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
             raise ValueError(
                 f"schedule.warmup_env_steps={self.schedule.warmup_env_steps} > "

@@ -12,10 +12,10 @@ import numpy as np
 from frugalrl.cost.meters import NativeThreads
 from frugalrl.envs import Protocol, make_env
 from frugalrl.math.explore import epsilon_greedy
+from frugalrl.policies.sequence import SequencePolicy
+from frugalrl.sampling.row_policy import QValues, row_policy
 from frugalrl.sampling.streams import RowStreams
 from frugalrl.types import Cost
-
-QValues = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Score:
 
 
 def evaluate(
-    q_values: QValues,
+    policy: QValues | SequencePolicy,
     env_id: str,
     protocol: Protocol,
     *,
@@ -65,9 +65,14 @@ def evaluate(
     calls = steps = 0
     try:
         step = env.reset()
+        player = row_policy(policy, rows)
+        player.arrive(step)
         missing = episodes
         while missing and not stop():
-            step = env.step(epsilon_greedy(q_values(step.obs), eps, streams.next()).action)
+            action = epsilon_greedy(player.values(step.obs), eps, streams.next()).action
+            player.acted(action)
+            step = env.step(action)
+            player.arrive(step)
             calls += 1
             steps += int(np.count_nonzero(step.valid))
             for episode in step.episodes:

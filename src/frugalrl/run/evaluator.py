@@ -9,9 +9,7 @@ from dataclasses import replace
 import torch
 
 from frugalrl.envs import named_protocol
-from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.policies.value import ValuePolicy
-from frugalrl.run.assemble import forward_cost
+from frugalrl.run.assemble import Build, acting_policy, forward_cost, plays_with
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score, evaluate
 from frugalrl.types import Cost, EnvSpec, PolicySnapshot, StateDict
@@ -20,12 +18,10 @@ from frugalrl.types import Cost, EnvSpec, PolicySnapshot, StateDict
 class Evaluator:
     """Scores snapshots; remembers when the next score is due."""
 
-    def __init__(
-        self, config: RunConfig, spec: EnvSpec, build: Callable[[], ValueNetwork], device: torch.device
-    ) -> None:
+    def __init__(self, config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> None:
         self._config = config
         self._protocol = named_protocol(config.env.protocol)
-        self._policy = ValuePolicy(build, device, config.agent.precision)
+        self._policy = acting_policy(config, build, device)
         self._forward = forward_cost(build().eval(), spec, min(config.evaluation.rows, self.episodes))
         self.next_step = config.evaluation.every_env_steps
         self.last: Score | None = None
@@ -56,7 +52,7 @@ class Evaluator:
         env, settings = self._config.env, self._config.evaluation
         before = time.process_time()
         score, cost = evaluate(
-            self._policy.q_values,
+            plays_with(self._policy),
             env.id,
             self._protocol,
             episodes=episodes or self.episodes,

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from frugalrl.envs import Protocol, RowEnv, make_env, named_protocol
+from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
-from frugalrl.run.assemble import network_builder, pick_device
+from frugalrl.run.assemble import acting_policy, network_builder, pick_device
 from frugalrl.run.checkpoint import Checkpoints
 from frugalrl.run.config import RunConfig
 from frugalrl.run.record import RunFolder
-from frugalrl.types import EnvSpec, PolicySnapshot, RunFailed
+from frugalrl.types import EnvSpec, PolicySnapshot, RunFailed, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,17 @@ class LastPolicy:
     def policy(self, spec: EnvSpec, *, device: torch.device | None = None, precision: str | None = None) -> ValuePolicy:
         """The policy with the snapshot's parameters, by default on the run's device and in its precision.
 
-        Raises RunFailed when the parameters do not fit the configured network.
+        Raises RunFailed when the parameters do not fit the configured network, and UserError for an agent whose policy
+        is none of Q-values.
         """
         config = self.config
         build = network_builder(config, spec)
-        policy = ValuePolicy(build, device or pick_device(config.device), precision or config.agent.precision)
+        policy = acting_policy(config, build, device or pick_device(config.device), precision=precision)
+        if isinstance(policy, SequencePolicy):
+            raise UserError(
+                f"agent.kind={config.agent.kind} learns from sequences; its policy can be trained and evaluated, but "
+                f"not yet drawn or exported"
+            )
         try:
             policy.load(self.snapshot)
         except ValueError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from frugalrl.cost.meters import LapTimer
-from frugalrl.replay import Replay
+from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
-from frugalrl.types import Collected, Cost, Costs, EnvFailed, NonFiniteLoss, PolicySnapshot, Replayed, Updated
+from frugalrl.types import Collected, Cost, Costs, EnvFailed, NonFiniteLoss, PolicySnapshot, Updated
 
 
 class Sampler(Protocol):
@@ -23,7 +23,7 @@ class Sampler(Protocol):
 class Learner(Protocol):
     """Turns data into a better snapshot."""
 
-    def update(self, replayed: Replayed) -> Updated: ...
+    def update(self, replayed: Any) -> Updated: ...
 
     def snapshot(self) -> PolicySnapshot: ...
 
@@ -54,7 +54,7 @@ class Event:
 def serial(
     sampler: Sampler,
     learner: Learner,
-    replay: Replay,
+    replay: ReplayBuffer,
     schedule: ScheduleConfig,
     counters: Counters,
     *,
@@ -82,18 +82,20 @@ def serial(
 
 def make_updates(
     learner: Learner,
-    replay: Replay,
+    replay: ReplayBuffer,
     schedule: ScheduleConfig,
     counters: Counters,
     *,
     batch_size: int,
     timer: LapTimer,
 ) -> tuple[list[Updated], NonFiniteLoss | None]:
-    """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short."""
+    """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short.
+
+    Experience that is used once is used up: what was left for the next round would be older than it needs to be."""
     updated: list[Updated] = []
     if counters.env_steps < schedule.warmup_env_steps or not replay.can_sample(batch_size):
         return updated, None
-    for _ in range(schedule.updates_per_round):
+    for _ in range(replay.size // batch_size if replay.once else schedule.updates_per_round):
         replayed = replay.sample(batch_size, env_step=counters.env_steps)
         timer.lap("replay")
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from frugalrl.cost.meters import LapTimer
-from frugalrl.replay import Replay
+from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.run.loop import Counters, Event, Learner, Sampler, costs_of, make_updates
 from frugalrl.types import Collected, EnvFailed
@@ -28,7 +28,7 @@ class Hand(Protocol):
 def pipelined(
     sampler: Sampler,
     learner: Learner,
-    replay: Replay,
+    replay: ReplayBuffer,
     schedule: ScheduleConfig,
     counters: Counters,
     *,

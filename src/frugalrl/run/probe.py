@@ -7,7 +7,6 @@ Nothing of it enters the replay; what it costs is a line of its own in the bill.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -15,9 +14,7 @@ import torch
 from frugalrl.cost.meters import LapTimer, NativeThreads
 from frugalrl.envs import make_env, named_protocol
 from frugalrl.math.schedules import Schedule
-from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.policies.value import ValuePolicy
-from frugalrl.run.assemble import forward_cost
+from frugalrl.run.assemble import Build, acting_policy, forward_cost
 from frugalrl.run.config import RunConfig
 from frugalrl.run.theory import BranchMeter, Meters
 from frugalrl.sampling.exploration import ExploreConfig
@@ -29,9 +26,7 @@ _RULE = ExploreConfig(
 )
 
 
-def make_probe(
-    config: RunConfig, spec: EnvSpec, build: Callable[[], ValueNetwork], device: torch.device
-) -> Probe | None:
+def make_probe(config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> Probe | None:
     """The probe that a configuration asks for, if any."""
     rows = config.evaluation.probe_rows
     return Probe(config, build, device, forward_cost(build().eval(), spec, rows)) if rows else None
@@ -40,12 +35,10 @@ def make_probe(
 class Probe:
     """Plays ``evaluation.probe_steps`` steps in each of ``evaluation.probe_rows`` environments."""
 
-    def __init__(
-        self, config: RunConfig, build: Callable[[], ValueNetwork], device: torch.device, forward: Cost
-    ) -> None:
+    def __init__(self, config: RunConfig, build: Build, device: torch.device, forward: Cost) -> None:
         """``forward``: FLOPs and bytes of one forward pass over all rows of the probe."""
         self._config = config
-        self._policy = ValuePolicy(build, device, config.agent.precision)
+        self._policy = acting_policy(config, build, device)
         self._forward = forward
 
     def run(self, snapshot: PolicySnapshot) -> tuple[Meters, Cost]:

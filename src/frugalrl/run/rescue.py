@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from frugalrl.types import Replayed, RunFailed
+from frugalrl.types import Replayed, ReplayedUnrolls, RunFailed
 
 
 def keep_traceback(folder: Path, cause: BaseException | None) -> None:
@@ -31,10 +31,11 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     )
 
 
-def save_batch(folder: Path, replayed: Replayed) -> Path:
+def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls) -> Path:
     """Write a batch as ``bad_batch.safetensors`` into the run folder. Raises RunFailed when the disk refuses."""
     path = folder / "bad_batch.safetensors"
     arrays = {f.name: getattr(replayed.batch, f.name) for f in fields(replayed.batch)}
+    arrays |= {f"state/{name}": x for name, x in arrays.pop("state_at_start", {}).items()}
     arrays |= {"keys": replayed.keys, "weight": replayed.weight}
     try:
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)

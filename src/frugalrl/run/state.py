@@ -10,7 +10,7 @@ from frugalrl.cost.ledger import Ledger
 from frugalrl.run.assemble import Parts
 from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.loop import Counters
-from frugalrl.run.theory import TheoryMeters
+from frugalrl.run.theory import NoMeters, TheoryMeters
 from frugalrl.types import PolicySnapshot, StateDict
 
 
@@ -22,7 +22,7 @@ class RunState:
     counters: Counters
     evaluator: Evaluator
     ledger: Ledger
-    theory: TheoryMeters
+    theory: TheoryMeters | NoMeters
 
     def state_dict(self) -> StateDict:
         """Call it between two events of the loop, when nothing is in flight."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from frugalrl.algos.agents import explorer_of, explorers_of
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
-from frugalrl.math.explore import EXPLORERS
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
@@ -31,15 +31,15 @@ def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     found: list[str] = []
     if config.agent.precision == "bf16" and bf16_is_slow(device):
         found.append(f"{SLOW_BF16}; leave out agent.precision=bf16")
-    if noisy and "epsilon" in EXPLORERS[explore.name].knobs:
+    if noisy and "epsilon" in explorer_of(config.agent, explore.name).knobs:
         last = explore.epsilon.start if explore.epsilon.kind in ("constant", "ladder") else explore.epsilon.end
         if last > 0:
             found.append(
                 f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
                 f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
             )
-    for knob in unread_knobs(explore):
-        readers = " and ".join(e.name for e in EXPLORERS.values() if knob in e.knobs)
+    for knob in unread_knobs(config):
+        readers = " and ".join(e.name for e in explorers_of(config.agent).values() if knob in e.knobs)
         found.append(f"explore.{knob} is set, but the explorer {explore.name!r} does not read it; {readers} would")
     return tuple(found)
 
@@ -82,11 +82,23 @@ def score_rows(evaluator: Evaluator) -> tuple[BillRow, ...]:
     return (score_row("mean_return", score.mean_return, unit="return", source=source, interval=score.interval),)
 
 
-def unread_knobs(explore: ExploreConfig) -> list[str]:
+def unread_knobs(config: RunConfig) -> list[str]:
     """Fields that were changed and that the chosen explorer does not read; every recipe sets epsilon, so not that."""
-    plain, reads = ExploreConfig(), EXPLORERS[explore.name].knobs
-    known = dict.fromkeys(k for e in EXPLORERS.values() for k in e.knobs if k != "epsilon")
+    explore, plain = config.explore, ExploreConfig()
+    reads = explorer_of(config.agent, explore.name).knobs
+    known = dict.fromkeys(k for e in explorers_of(config.agent).values() for k in e.knobs if k != "epsilon")
     return [k for k in known if k not in reads and getattr(explore, k) != getattr(plain, k)]
+
+
+def sampler_in_words(config: RunConfig) -> str:
+    """Who acts, and where the environments are."""
+    sampler = config.sampler
+    words = [sampler.kind]
+    if sampler.kind == "central":
+        where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
+        words.append(f"{config.env.rows} environments in {where}")
+        words += ["lockstep"] if sampler.lockstep else []
+    return ", ".join([*words, *(["pipelined"] if config.schedule.lag_blocks else [])])
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:
@@ -96,7 +108,7 @@ def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int |
         protocol=config.env.protocol,
         recipe=config.recipe,
         explorer=config.explore.name,
-        sampler="inline, pipelined" if config.schedule.lag_blocks else "inline",
+        sampler=sampler_in_words(config),
         seed=config.seed,
         threads=config.threads,
         device=device,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.algos.agents import SequenceConfig
 from frugalrl.math.theory import branch_sums, disadvantage_gap, slack_of
 from frugalrl.run.config import RunConfig
 from frugalrl.run.loop import Event
@@ -73,8 +74,27 @@ class TheoryMeters:
         self._replayed.last_key[:], self._replayed.last_argmin[:] = state["key"], state["argmin"]
 
 
-def theory_meters(config: RunConfig, spec: EnvSpec) -> TheoryMeters:
+class NoMeters:
+    """For agents about whose updates the theory says nothing."""
+
+    def read(self, event: Event) -> None:
+        """Nothing is measured."""
+
+    def close(self) -> Meters:
+        """No meters."""
+        return {}
+
+    def state_dict(self) -> StateDict:
+        return {}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Nothing was saved."""
+
+
+def theory_meters(config: RunConfig, spec: EnvSpec) -> TheoryMeters | NoMeters:
     """The meters of a run."""
+    if isinstance(config.agent, SequenceConfig):
+        return NoMeters()
     rows = config.env.rows
     # what epsilon-greedy explores with is the mixture without its argmin part; a step in which every row explores has
     # no Q-values, so one row gives nothing

@@ -8,10 +8,12 @@ import numpy as np
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.envs import RowEnv
-from frugalrl.math.explore import EXPLORERS, Choice, Knobs, Memory, View, counteractive, uniform
+from frugalrl.math.explore import EXPLORERS, Choice, Explorer, Knobs, Memory, View, counteractive, uniform
 from frugalrl.math.schedules import of_rows
+from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
+from frugalrl.sampling.row_policy import Memoryless, Remembering, RowPolicy
 from frugalrl.sampling.streams import RowStreams
 from frugalrl.types import Collected, Cost, EnvFailed, Episode, PolicySnapshot, Rows, StateDict, Step
 
@@ -22,21 +24,23 @@ class InlineSampler:
     def __init__(
         self,
         env: RowEnv,
-        policy: ValuePolicy,
+        policy: ValuePolicy | SequencePolicy,
         config: ExploreConfig,
         *,
         prefill_env_steps: int,
         seed: int,
         inference_cost: Cost,
         timer: LapTimer,
+        explorer: Explorer | None = None,
         needs_log_mu: bool = False,
     ) -> None:
         """``inference_cost``: FLOPs and bytes of one forward pass over all rows. ``prefill_env_steps``: agent steps.
-        ``timer``: of the thread that calls ``collect``; the sampler marks its laps in it."""
+        ``timer``: of the thread that calls ``collect``; the sampler marks its laps in it. ``explorer``: the rule that
+        ``config`` names, by default one for Q-values."""
         self._env = env
         self._policy = policy
         self._config = config
-        self._explorer = explorer = EXPLORERS[config.name]
+        self._explorer = explorer = explorer or EXPLORERS[config.name]
         self._memory = explorer.start(env.spec, env.num_rows)
         self._knobs = Knobs(
             uniform_share=config.uniform_share,
@@ -49,8 +53,12 @@ class InlineSampler:
         self._prefill = prefill_env_steps
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
-        # without a consumer of mu a row that explores at random needs no forward pass
-        self._explores = None if needs_log_mu else explorer.explores
+        self._remembers = isinstance(policy, SequencePolicy) and bool(policy.initial_state(1))
+        # without a consumer of mu a row that explores at random needs no forward pass, unless the policy remembers
+        self._explores = None if needs_log_mu or self._remembers else explorer.explores
+        self._rows: RowPolicy = (
+            Remembering(policy, env.num_rows) if isinstance(policy, SequencePolicy) else Memoryless(self._q_values)
+        )
         self._timer = timer
         self._loads = self._moved = 0
         self._step: Step | None = None
@@ -104,13 +112,16 @@ class InlineSampler:
         block = _Block(self.env_steps, self.forwards)
         if self._step is None:
             self._step = self._env.reset()
-            block.add(self._step, _no_choice(self._env.num_rows), self._policy.version)
+            self._rows.arrive(self._step)
+            block.add(self._step, _no_choice(self._env.num_rows), self._policy.version, self._rows.state)
         return block, self._step
 
     def _advance(self, block: _Block, choice: Choice) -> Step:
         """One step of all rows into the block."""
+        self._rows.acted(choice.action)
         self._step = step = self._env.step(choice.action)
-        block.add(step, choice, self._policy.version, self._q)
+        self._rows.arrive(step)
+        block.add(step, choice, self._policy.version, self._rows.state, self._q)
         block.calls += 1
         self.env_steps += int(np.count_nonzero(step.valid))
         return step
@@ -149,6 +160,9 @@ class InlineSampler:
             return _no_choice(len(u))
         prefilling = self.env_steps < self._prefill
         if prefilling and self._config.prefill == "uniform":
+            if self._remembers:
+                self._forward(step)
+                self._q = None
             return uniform(self._env.spec.num_actions, u)
         if prefilling:
             choice = counteractive(self._forward(step), np.ones(len(u)), u)
@@ -171,18 +185,23 @@ class InlineSampler:
 
     def _forward(self, step: Step) -> np.ndarray[Any, Any]:
         self.forwards += 1
-        self._q = q = self._policy.q_values(step.obs, self.forwards)
+        self._q = q = self._rows.values(step.obs)
         return q
 
-    def _mark(self) -> tuple[Step | None, int, int, Memory]:
+    def _q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        assert isinstance(self._policy, ValuePolicy)
+        return self._policy.q_values(obs, self.forwards)
+
+    def _mark(self) -> tuple[Step | None, int, int, Memory, Memory]:
         self._streams.mark()
         if self._step is not None:
             self._env.mark()
-        return self._step, self.env_steps, self.forwards, _copies(self._memory)
+        return self._step, self.env_steps, self.forwards, _copies(self._memory), self._rows.state
 
-    def _roll_back(self, step: Step | None, env_steps: int, forwards: int, memory: Memory) -> None:
+    def _roll_back(self, step: Step | None, env_steps: int, forwards: int, memory: Memory, state: Memory) -> None:
         self._streams.roll_back()
         self._step, self.env_steps, self.forwards, self._memory = step, env_steps, forwards, memory
+        self._rows.state = state
         if step is not None:
             self._env.roll_back()
 
@@ -195,6 +214,7 @@ class InlineSampler:
             "started": self._step is not None,
             "streams": self._streams.state_dict(),
             "explorer": _copies(self._memory),
+            "policy": dict(self._rows.state),
             "env": self._env.state_dict() if self._step is not None else {},
         }
 
@@ -212,6 +232,7 @@ class InlineSampler:
                 f"the explorer {self._config.name!r} remembers {_shapes(self._memory)}, but {_shapes(memory)} was saved"
             )
         self._memory = memory
+        self._rows.state = _copies(state.get("policy", {}))
         if not state["started"]:
             return ()
         restored = self._env.load_state_dict(state["env"])
@@ -234,10 +255,14 @@ class _Block:
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
         self._versions: list[int] = []
+        self._states: list[Memory] = []
         self._q: list[np.ndarray[Any, Any] | None] = []
         self.episodes: list[Episode] = []
 
-    def add(self, step: Step, choice: Choice, version: int, q: np.ndarray[Any, Any] | None = None) -> None:
+    def add(
+        self, step: Step, choice: Choice, version: int, state: Memory, q: np.ndarray[Any, Any] | None = None
+    ) -> None:
+        self._states.append(state)
         self._steps.append(step)
         self._choices.append(choice)
         self._versions.append(version)
@@ -266,6 +291,7 @@ class _Block:
             log_mu=np.array([c.log_mu for c in choices]),
             version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
             explored=np.array([c.explored for c in choices]),
+            state={name: np.array([state[name] for state in self._states]) for name in self._states[0]},
         )
 
 

@@ -53,6 +53,7 @@ class SeedSampler(InlineSampler):
     @property
     def policy(self) -> ValuePolicy:
         """Its own, for steps that it makes alone."""
+        assert isinstance(self._policy, ValuePolicy)
         return self._policy
 
     @property

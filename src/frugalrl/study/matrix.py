@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from frugalrl.math.explore import EXPLORERS
+from frugalrl.algos.agents import explorer_of
+from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS
 from frugalrl.recipes import build_config
 from frugalrl.recipes.catalog import RECIPES
 from frugalrl.run.config import RunConfig
@@ -133,9 +134,8 @@ def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:
             explore=replace(config.explore, name=method.explore or config.explore.name),
             budget=replace(config.budget, env_steps=study.budget_steps or config.budget.env_steps),
         )
-        if method.explore is not None and method.explore not in EXPLORERS:
-            raise UserError(f"unknown explorer {method.explore!r}{hint(method.explore, list(EXPLORERS))}")
         config = override(config, settings)
+        explorer_of(config.agent, config.explore.name)
         if config.seed != seed:
             raise UserError("the seed of a run comes from the matrix, so it cannot be set; use seeds")
     except UserError as error:
@@ -155,18 +155,19 @@ def method_from_word(word: str) -> Method:
     if not equals or "." in name or "+" in name:
         name, rest = word, word
     recipe = explore = None
+    explorers = EXPLORERS | POLICY_EXPLORERS
     settings: list[str] = []
     for part in rest.split("+"):
         if "=" in part:
             settings.append(part)
-        elif part in EXPLORERS and explore is None:
+        elif part in explorers and explore is None:
             explore = part
         elif part in RECIPES and recipe is None:
             recipe = part
-        elif part in EXPLORERS or part in RECIPES:
+        elif part in explorers or part in RECIPES:
             raise UserError(f"--methods {word!r} names two explorers or two recipes; a method has one of each")
         else:
-            known = [*EXPLORERS, *RECIPES]
+            known = [*explorers, *RECIPES]
             raise UserError(f"--methods {word!r}: {part!r} is neither explorer, recipe nor a.b=c{hint(part, known)}")
     if not name:
         raise UserError(f"--methods {word!r} has an empty name before the '='")

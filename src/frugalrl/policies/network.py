@@ -1,0 +1,83 @@
+"""What all policies with a network share: parameters that come from snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from frugalrl.types import PolicySnapshot
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class NetworkPolicy(Generic[N]):
+    """A network that acts; its parameters come from snapshots.
+
+    Except in bf16, parameters that already live on the policy's device are shared, not copied: a serial loop publishes
+    for free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
+    """
+
+    def __init__(self, net: N, device: torch.device, precision: str = "fp32", *, share: bool = True) -> None:
+        """``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``."""
+        dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
+        self._net: N = net.to(device, dtype).requires_grad_(False)
+        self._device = device
+        self._acts_in = torch.float32 if precision == "bf16" else dtype
+        self._may_share = share
+        self._shared: Mapping[str, Any] | None = None
+        self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
+        """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
+        self.version = 0
+
+    def load(self, snapshot: PolicySnapshot) -> int:
+        """Take over a snapshot; returns the bytes that were moved.
+
+        Raises ValueError when a parameter is missing or has another shape.
+        """
+        self.version = snapshot.version
+        if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
+            return 0
+        if self._copied is not None and snapshot.parameters is self._copied[0]:
+            _, mine, theirs, moved = self._copied
+            with torch.no_grad():
+                torch._foreach_copy_(mine, theirs)
+            return moved
+        moved = 0
+        with torch.no_grad():
+            for name, parameter in self._net.named_parameters():
+                new = snapshot.parameters.get(name)
+                if new is None:
+                    raise ValueError(f"the snapshot has no parameter {name}")
+                if new.shape != parameter.shape:
+                    raise ValueError(f"snapshot {name} has shape {tuple(new.shape)}, expected {tuple(parameter.shape)}")
+                if new.dtype != parameter.dtype or not self._may_share:
+                    parameter.copy_(new)
+                    moved += new.nbytes + parameter.nbytes
+                elif new.data_ptr() != parameter.data_ptr():
+                    moved += 0 if new.device == self._device else new.nbytes
+                    parameter.data = new.detach().to(self._device)
+        self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        if not self._may_share:
+            own = dict(self._net.named_parameters())
+            self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
+        self._moved()
+        return moved
+
+    def _moved(self) -> None:
+        """The parameters may lie elsewhere now."""
+
+    def snapshot(self) -> PolicySnapshot:
+        """What it acts with, bf16 in float32: loading it gives the same policy."""
+        parameters = {n: p.to(self._acts_in) for n, p in self._net.named_parameters()}
+        return PolicySnapshot(version=self.version, parameters=parameters)
+
+    def _is_shared(self, snapshot: PolicySnapshot) -> bool:
+        return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
+
+    @property
+    def network(self) -> N:
+        """obs [B, *obs_shape] in the environment's dtype -> the head's outputs; the one that acts, not a copy."""
+        return self._net

@@ -1,0 +1,134 @@
+"""Recipes of the second lever: V-trace, from one thread to one engine for many environments.
+
+Sources: IMPALA (Espeholt et al. 2018, appendix D) and its public code; SEED RL (Espeholt et al. 2020) and its public
+code (defaults of ``agents/vtrace/learner.py`` and ``dmlab/vtrace_main.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from frugalrl.algos.impala import ImpalaConfig
+from frugalrl.envs import default_protocol
+from frugalrl.math.schedules import Schedule
+from frugalrl.nets.config import NetConfig
+from frugalrl.run.config import BudgetConfig, EnvConfig, EvaluationConfig, RunConfig, ScheduleConfig
+from frugalrl.sampling.config import SamplerConfig
+from frugalrl.sampling.exploration import ExploreConfig
+
+_EPSILON = Schedule(kind="constant", start=0.01)
+"""Of the rules ``counteractive`` and ``uniform``; the rule ``policy`` has none."""
+
+
+def inline_vtrace(env_id: str) -> RunConfig:
+    """V-trace with the environments in the learner's own thread: the small recipe without an engine.
+
+    The same network, learner and number of environments as ``seed-vtrace-small``, so that what the engine is worth can
+    be measured.
+    """
+    return replace(seed_vtrace_small(env_id), recipe="inline-vtrace", sampler=SamplerConfig(kind="inline"))
+
+
+def seed_vtrace(env_id: str) -> RunConfig:
+    """V-trace as in SEED RL: one engine acts for all environments, 32 unrolls of 100 steps per update.
+
+    SEED's defaults: entropy cost 0.00025, baseline cost 0.5, gamma 0.99, Adam with beta1 0 and learning rate 4.8e-4
+    that falls to 0, no gradient clipping; its networks are for DMLab and Football, ours is picked by the observation.
+    """
+    return RunConfig(
+        recipe="seed-vtrace",
+        env=EnvConfig(id=env_id, protocol=default_protocol(env_id), rows=64),
+        net=NetConfig(torso="auto", hidden_units=(512,)),
+        agent=ImpalaConfig(
+            unroll_steps=100,
+            batch_unrolls=32,
+            learning_rate=4.8e-4,
+            lr_decay_updates=1_000_000_000 // (4 * 100 * 32),
+            adam_beta1=0.0,
+            adam_eps=3.125e-7,
+        ),
+        explore=ExploreConfig(name="policy", epsilon=_EPSILON),
+        sampler=SamplerConfig(kind="central"),
+        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=100),
+        evaluation=EvaluationConfig(every_env_steps=1_000_000),
+        budget=BudgetConfig(env_steps=250_000_000),
+    )
+
+
+def seed_vtrace_counteractive(env_id: str) -> RunConfig:
+    """``seed-vtrace-small`` whose behaviour takes the least likely action with probability 0.01, corrected exactly."""
+    small = seed_vtrace_small(env_id)
+    return replace(
+        small, recipe="seed-vtrace-counteractive", explore=ExploreConfig(name="counteractive", epsilon=_EPSILON)
+    )
+
+
+def seed_vtrace_small(env_id: str) -> RunConfig:
+    """V-trace with one engine for all environments, for a laptop; the network is picked by the observation.
+
+    Our own values. Images: 8 unrolls of 20 steps per update, as in the public IMPALA code for Atari, with its entropy
+    cost 0.01, gradient norm 40 and baseline cost 0.5.
+    """
+    protocol = default_protocol(env_id)
+    images = protocol in ("atari100k", "minatar")
+    agent = (
+        ImpalaConfig(
+            unroll_steps=20,
+            batch_unrolls=8,
+            learning_rate=6e-4,
+            adam_eps=1e-5,
+            max_grad_norm=40.0,
+            entropy_cost=0.01,
+        )
+        if images
+        else ImpalaConfig(
+            unroll_steps=20,
+            batch_unrolls=16,
+            learning_rate=1e-3,
+            adam_eps=1e-5,
+            max_grad_norm=1.0,
+            entropy_cost=0.005,
+        )
+    )
+    hidden = {"atari100k": (512,), "minatar": (128,)}.get(protocol, (64, 64))
+    return RunConfig(
+        recipe="seed-vtrace-small",
+        env=EnvConfig(id=env_id, protocol=protocol, rows=16),
+        net=NetConfig(torso="auto", hidden_units=hidden),
+        agent=agent,
+        explore=ExploreConfig(name="policy", epsilon=_EPSILON),
+        sampler=SamplerConfig(kind="central"),
+        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=20),
+        evaluation=EvaluationConfig(every_env_steps=500_000 if images else 50_000),
+        budget=BudgetConfig(env_steps=10_000_000 if images else 300_000),
+    )
+
+
+def impala_deep(env_id: str) -> RunConfig:
+    """IMPALA's deep residual network on Atari: 32 unrolls of 20 steps per update.
+
+    Espeholt et al. 2018, table D.1: entropy cost 0.01, baseline cost 0.5, gamma 0.99, learning rate 6e-4 that falls to
+    0 over 200 million frames, global gradient norm 40, rewards clipped to [-1, 1]. Ours: Adam with beta1 0 in place of
+    RMSProp, and means over the batch in place of sums (docs/vtrace.md).
+    """
+    return RunConfig(
+        recipe="impala-deep",
+        env=EnvConfig(id=env_id, protocol=default_protocol(env_id), rows=64),
+        net=NetConfig(torso="impala-deep", hidden_units=(256,)),
+        agent=ImpalaConfig(
+            unroll_steps=20,
+            batch_unrolls=32,
+            learning_rate=6e-4,
+            lr_decay_updates=200_000_000 // (4 * 20 * 32),
+            adam_beta1=0.0,
+            adam_eps=0.01,
+            max_grad_norm=40.0,
+            entropy_cost=0.01,
+            max_abs_reward=1.0,
+        ),
+        explore=ExploreConfig(name="policy", epsilon=_EPSILON),
+        sampler=SamplerConfig(kind="central"),
+        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=20),
+        evaluation=EvaluationConfig(every_env_steps=1_000_000),
+        budget=BudgetConfig(env_steps=50_000_000),
+    )

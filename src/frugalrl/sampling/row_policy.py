@@ -1,0 +1,103 @@
+"""A policy together with what it remembers of the rows it acts for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.policies.sequence import Memory, SequencePolicy
+from frugalrl.types import Step
+
+Array = NDArray[Any]
+QValues = Callable[[Array], Array]
+
+
+class RowPolicy(Protocol):
+    """Acts for B rows that step together: ``arrive`` with each step, ``values`` where they are asked for, ``acted``."""
+
+    @property
+    def state(self) -> Memory:
+        """What is remembered before the observation that came last, [B, ...] each; the arrays are never written to."""
+        ...
+
+    @state.setter
+    def state(self, state: Memory) -> None: ...
+
+    def arrive(self, step: Step) -> None:
+        """The environments answered; rows of which ``valid`` is False begin anew."""
+        ...
+
+    def values(self, obs: Array) -> Array:
+        """Q-values or logits [B, A] of the observation that came last."""
+        ...
+
+    def acted(self, action: Array) -> None:
+        """These actions [B] were taken."""
+        ...
+
+
+class Memoryless:
+    """A function of the observation alone."""
+
+    def __init__(self, q_values: QValues) -> None:
+        self.values = q_values
+        self.state: Memory = {}
+
+    def arrive(self, step: Step) -> None:
+        """Nothing is remembered."""
+
+    def acted(self, action: Array) -> None:
+        """Nothing is remembered."""
+
+
+class Remembering:
+    """A recurrent policy; a feed-forward one has an empty state."""
+
+    def __init__(self, policy: SequencePolicy, rows: int) -> None:
+        self._policy = policy
+        self._initial = policy.initial_state(rows)
+        self._state = self._after = self._initial
+
+    @property
+    def state(self) -> Memory:
+        return self._state
+
+    @state.setter
+    def state(self, state: Memory) -> None:
+        self._state = self._after = state
+
+    def arrive(self, step: Step) -> None:
+        """Rewards belong to what is remembered; rows that were reset begin anew."""
+        if not self._initial:
+            return
+        begun = ~step.valid
+        state = self._after
+        if "reward_tm1" in state:
+            state = state | {"reward_tm1": step.reward}
+        if begun.any():
+            state = {name: _replaced(x, begun, self._initial[name]) for name, x in state.items()}
+        self.state = state
+
+    def values(self, obs: Array) -> Array:
+        """One forward pass of all rows."""
+        preferences, self._after = self._policy.values(obs, self._state)
+        return preferences
+
+    def acted(self, action: Array) -> None:
+        """The next observation is seen with this as the last action."""
+        if "action_tm1" in self._after:
+            self._after = self._after | {"action_tm1": action.astype(np.int64, copy=True)}
+
+
+def row_policy(policy: QValues | SequencePolicy, rows: int) -> RowPolicy:
+    """A function of observations, or a policy that may remember, for ``rows`` rows."""
+    return Remembering(policy, rows) if isinstance(policy, SequencePolicy) else Memoryless(policy)
+
+
+def _replaced(x: Array, where: Array, by: Array) -> Array:
+    x = x.copy()
+    x[where] = by[where]
+    return x
