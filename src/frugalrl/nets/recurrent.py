@@ -1,0 +1,108 @@
+"""The recurrent core of sequence networks: an LSTM that also reads the last action and the last reward.
+
+Source: Hochreiter & Schmidhuber 1997 (LSTM, with the forget gate of Gers et al. 2000, as PyTorch has it);
+Kapturowski et al. 2019, section 2.3 (last action and reward as inputs).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from frugalrl.nets.sequence import State
+
+
+class LSTMCore(nn.Module):
+    """One LSTM layer over features, last reward and last action (one-hot; zeros where there was none).
+
+    It computes in the type of its weights, also under autocast: what is rounded in one step is remembered in all later
+    ones. The state is float32, or float64 where the weights are.
+
+    Args:
+        features: width F of what it reads at each step besides last action and reward.
+        num_actions: A.
+        hidden: width of its output, of ``h`` and of ``c``.
+    """
+
+    def __init__(self, features: int, num_actions: int, hidden: int) -> None:
+        super().__init__()
+        self.num_actions, self.hidden = num_actions, hidden
+        self.lstm = nn.LSTM(features + 1 + num_actions, hidden)
+
+    def initial_state(self, rows: int) -> dict[str, Tensor]:
+        """``h`` and ``c`` [rows, hidden] zeros, ``action_tm1`` [rows] int64 -1, ``reward_tm1`` [rows] float32 0."""
+        weight = self._weight
+        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        zeros = torch.zeros((rows, self.hidden), dtype=dtype, device=weight.device)
+        return {
+            "h": zeros,
+            "c": zeros.clone(),
+            "action_tm1": torch.full((rows,), -1, dtype=torch.int64, device=weight.device),
+            "reward_tm1": torch.zeros(rows, device=weight.device),
+        }
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features [B, F] and the state before them -> output [B, hidden] and the state after.
+
+        ``action_tm1`` and ``reward_tm1`` pass through: who acts writes what comes next.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            inputs = self._inputs(x, state["action_tm1"], state["reward_tm1"])
+            y, (h, c) = self.lstm(inputs.unsqueeze(0), (self._own(state["h"])[None], self._own(state["c"])[None]))
+        return y[0], {**state, "h": h[0].to(state["h"].dtype), "c": c[0].to(state["c"].dtype)}
+
+    def unroll(self, x: Tensor, action: Tensor, reward: Tensor, reset: Tensor, state: State) -> Tensor:
+        """T+1 steps at once: features [T+1, B, F] -> outputs [T+1, B, hidden].
+
+        ``action`` and ``reward`` [T, B] are those between the rows, as in `Unroll`; where ``reset`` [T+1, B] is True
+        the row begins with the initial state; ``state`` is the one before row 0.
+        """
+        start = reset.clone()
+        start[0] = False  # what comes before row 0 is said by the state
+        action_tm1 = torch.cat([state["action_tm1"][None], action]).masked_fill(start, -1)
+        reward_tm1 = torch.cat([state["reward_tm1"][None], reward.to(state["reward_tm1"].dtype)]).masked_fill(
+            start, 0.0
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            inputs = self._inputs(x, action_tm1, reward_tm1)
+            h, c = self._own(state["h"]), self._own(state["c"])
+            if start.any():
+                return self._episodes(inputs, start, h, c)
+            y: Tensor = self.lstm(inputs, (h[None], c[None]))[0]
+            return y
+
+    def _episodes(self, inputs: Tensor, start: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Rows cut at resets. The pieces depend on nothing but their own beginning, so they run side by side, the
+        longest first, as one packed batch: no more steps in a row than the longest piece has."""
+        steps, rows = start.shape
+        first = start.T.clone()
+        first[:, 0] = True
+        begin = first.flatten().nonzero().squeeze(1)  # places in [B, T+1]: a piece ends where the next one begins
+        end = torch.cat([begin[1:], begin.new_tensor([rows * steps])])
+        length, order = (end - begin).sort(descending=True, stable=True)
+        begin = begin[order]
+        t = torch.arange(int(length[0]), device=begin.device)
+        there = t[:, None] < length
+        place = (begin + t[:, None])[there]  # time-major over the pieces that are still going on
+        row, step = place // steps, place % steps
+        fresh = (begin % steps != 0).unsqueeze(1)
+        owner = begin // steps
+        packed = PackedSequence(inputs[step, row], there.sum(1).cpu())
+        before = h[owner].masked_fill(fresh, 0.0), c[owner].masked_fill(fresh, 0.0)
+        y = self.lstm(packed, (before[0][None], before[1][None]))[0].data
+        out = torch.empty((steps, rows, self.hidden), dtype=y.dtype, device=y.device)
+        return out.index_put((step, row), y)
+
+    def _inputs(self, x: Tensor, action_tm1: Tensor, reward_tm1: Tensor) -> Tensor:
+        hot = F.one_hot(action_tm1 + 1, self.num_actions + 1)[..., 1:]
+        return torch.cat([self._own(x), self._own(reward_tm1).unsqueeze(-1), self._own(hot)], -1)
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x.to(self._weight.dtype)
+
+    @property
+    def _weight(self) -> Tensor:
+        weight: Tensor = self.lstm.weight_hh_l0  # type: ignore[assignment]
+        return weight
