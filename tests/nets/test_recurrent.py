@@ -1,4 +1,4 @@
-"""The recurrent core: packed pieces equal the loop over steps, and forgetting at resets matters."""
+"""The recurrent core: fused calls equal the loop over steps, and forgetting at resets matters."""
 
 import pytest
 import torch

@@ -6,10 +6,11 @@ Kapturowski et al. 2019, section 2.3 (last action and reward as inputs).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence
 
 from frugalrl.nets.sequence import State
 
@@ -50,8 +51,8 @@ class LSTMCore(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             inputs = self._inputs(x, state["action_tm1"], state["reward_tm1"])
-            y, (h, c) = self.lstm(inputs.unsqueeze(0), (self._own(state["h"])[None], self._own(state["c"])[None]))
-        return y[0], {**state, "h": h[0].to(state["h"].dtype), "c": c[0].to(state["c"].dtype)}
+            y, (h, c) = self._fused(inputs.unsqueeze(0), self._own(state["h"]), self._own(state["c"]))
+        return y[0], {**state, "h": h.to(state["h"].dtype), "c": c.to(state["c"].dtype)}
 
     def unroll(self, x: Tensor, action: Tensor, reward: Tensor, reset: Tensor, state: State) -> Tensor:
         """T+1 steps at once: features [T+1, B, F] -> outputs [T+1, B, hidden].
@@ -68,32 +69,20 @@ class LSTMCore(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             inputs = self._inputs(x, action_tm1, reward_tm1)
             h, c = self._own(state["h"]), self._own(state["c"])
-            if start.any():
-                return self._episodes(inputs, start, h, c)
-            y: Tensor = self.lstm(inputs, (h[None], c[None]))[0]
-            return y
+            # one fused call from one row with a reset to the next: packing the episodes side by side needs fewer steps,
+            # but its backward adds up the weights' gradient step by step
+            cuts = [0, *start.any(1).nonzero().flatten().tolist(), len(start)]
+            parts = []
+            for begin, end in pairwise(cuts):
+                fresh = start[begin].unsqueeze(1)
+                h, c = h.masked_fill(fresh, 0.0), c.masked_fill(fresh, 0.0)
+                y, (h, c) = self._fused(inputs[begin:end], h, c)
+                parts.append(y)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _episodes(self, inputs: Tensor, start: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Rows cut at resets. The pieces depend on nothing but their own beginning, so they run side by side, the
-        longest first, as one packed batch: no more steps in a row than the longest piece has."""
-        steps, rows = start.shape
-        first = start.T.clone()
-        first[:, 0] = True
-        begin = first.flatten().nonzero().squeeze(1)  # places in [B, T+1]: a piece ends where the next one begins
-        end = torch.cat([begin[1:], begin.new_tensor([rows * steps])])
-        length, order = (end - begin).sort(descending=True, stable=True)
-        begin = begin[order]
-        t = torch.arange(int(length[0]), device=begin.device)
-        there = t[:, None] < length
-        place = (begin + t[:, None])[there]  # time-major over the pieces that are still going on
-        row, step = place // steps, place % steps
-        fresh = (begin % steps != 0).unsqueeze(1)
-        owner = begin // steps
-        packed = PackedSequence(inputs[step, row], there.sum(1).cpu())
-        before = h[owner].masked_fill(fresh, 0.0), c[owner].masked_fill(fresh, 0.0)
-        y = self.lstm(packed, (before[0][None], before[1][None]))[0].data
-        out = torch.empty((steps, rows, self.hidden), dtype=y.dtype, device=y.device)
-        return out.index_put((step, row), y)
+    def _fused(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        y, (h, c) = self.lstm(inputs, (h[None], c[None]))
+        return y, (h[0], c[0])
 
     def _inputs(self, x: Tensor, action_tm1: Tensor, reward_tm1: Tensor) -> Tensor:
         hot = F.one_hot(action_tm1 + 1, self.num_actions + 1)[..., 1:]
