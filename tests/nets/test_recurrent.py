@@ -95,3 +95,13 @@ def test_a_rounded_copy_acts_with_a_float32_state():
     assert y.dtype == torch.bfloat16
     assert after["c"].dtype == torch.float32
     torch.testing.assert_close(y.float(), full, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("cut", [1, 3, T])
+def test_a_burn_in_and_the_rest_are_the_whole(cut):
+    core, x, action, reward, reset, state = case(4, 0.3)
+    before = core.state_after(x[:cut], action[:cut], reward[:cut], reset[: cut + 1], state)
+    rest = core.unroll(x[cut:], action[cut:], reward[cut:], reset[cut:], before)
+    torch.testing.assert_close(rest, core.unroll(x, action, reward, reset, state)[cut:])
+    late = core.unroll(x[cut:], action[cut:], reward[cut:], reset[cut:], state)
+    assert (late - rest).abs().max() > 0.01

@@ -60,25 +60,40 @@ class LSTMCore(nn.Module):
         ``action`` and ``reward`` [T, B] are those between the rows, as in `Unroll`; where ``reset`` [T+1, B] is True
         the row begins with the initial state; ``state`` is the one before row 0.
         """
+        return self._run(x, action, reward, reset, state)[0]
+
+    def state_after(self, x: Tensor, action: Tensor, reward: Tensor, reset: Tensor, state: State) -> dict[str, Tensor]:
+        """K steps: features, action and reward [K, B, ...], reset [K+1, B] -> the state before row K.
+
+        It is the initial one where ``reset[K]`` is True.
+        """
+        _, h, c = self._run(x, action[:-1], reward[:-1], reset[:-1], state)
+        after = {"h": h.to(state["h"].dtype), "c": c.to(state["c"].dtype)}
+        after |= {"action_tm1": action[-1], "reward_tm1": reward[-1].to(state["reward_tm1"].dtype)}
+        initial = self.initial_state(len(h))
+        fresh = reset[-1]
+        return {k: torch.where(fresh[:, None] if v.dim() == 2 else fresh, initial[k], v) for k, v in after.items()}
+
+    def _run(
+        self, x: Tensor, action: Tensor, reward: Tensor, reset: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs, and ``h`` and ``c`` after the last row."""
         start = reset.clone()
         start[0] = False  # what comes before row 0 is said by the state
+        rewards = torch.cat([state["reward_tm1"][None], reward.to(state["reward_tm1"].dtype)])
         action_tm1 = torch.cat([state["action_tm1"][None], action]).masked_fill(start, -1)
-        reward_tm1 = torch.cat([state["reward_tm1"][None], reward.to(state["reward_tm1"].dtype)]).masked_fill(
-            start, 0.0
-        )
         with torch.autocast(x.device.type, enabled=False):
-            inputs = self._inputs(x, action_tm1, reward_tm1)
+            inputs = self._inputs(x, action_tm1, rewards.masked_fill(start, 0.0))
             h, c = self._own(state["h"]), self._own(state["c"])
-            # one fused call from one row with a reset to the next: packing the episodes side by side needs fewer steps,
+            # one fused call from a row with a reset to the next: packing the episodes side by side needs fewer steps,
             # but its backward adds up the weights' gradient step by step
             cuts = [0, *start.any(1).nonzero().flatten().tolist(), len(start)]
             parts = []
             for begin, end in pairwise(cuts):
                 fresh = start[begin].unsqueeze(1)
-                h, c = h.masked_fill(fresh, 0.0), c.masked_fill(fresh, 0.0)
-                y, (h, c) = self._fused(inputs[begin:end], h, c)
+                y, (h, c) = self._fused(inputs[begin:end], h.masked_fill(fresh, 0.0), c.masked_fill(fresh, 0.0))
                 parts.append(y)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts), h, c
 
     def _fused(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, (h, c) = self.lstm(inputs, (h[None], c[None]))
