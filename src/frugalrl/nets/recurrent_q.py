@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.dense import Dueling
-from frugalrl.nets.q_network import torso_name
+from frugalrl.nets.q_network import torso_layers
 from frugalrl.nets.recurrent import LSTMCore
 from frugalrl.nets.sequence import State
-from frugalrl.nets.torsos import Flat, Hidden, minatar, nature
+from frugalrl.nets.torsos import Hidden
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -89,17 +89,7 @@ def build_sequence_q(spec: EnvSpec, config: NetConfig, lstm_units: int | None) -
         )
     if lstm_units is not None and lstm_units < 1:
         raise UserError(f"a recurrent core needs at least 1 unit, but got {lstm_units}")
-    name = torso_name(spec, config)
-    layers: list[nn.Module] = []
-    if name == "mlp":
-        flat = Flat(spec)
-        layers.append(flat)
-        features = flat.features
-    else:
-        torso = nature(spec) if name == "nature" else minatar(spec)
-        with torch.no_grad():
-            features = torso(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))).shape[1]
-        layers.extend(torso)
+    layers, features = torso_layers(spec, config)
     for width in config.hidden_units[:-1] if config.dueling else config.hidden_units:
         layers.append(Hidden(features, width))
         features = width
