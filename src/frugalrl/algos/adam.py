@@ -16,12 +16,12 @@ from frugalrl.types import StateDict
 
 
 class Adam:
-    """Steps a fixed set of parameters in place. Betas 0.9 and 0.999, no weight decay."""
+    """Steps a fixed set of parameters in place. The second beta is 0.999; no weight decay."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], *, lr: float, eps: float) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], *, lr: float, eps: float, beta1: float = 0.9) -> None:
         self._names = list(parameters)
         self._parameters = list(parameters.values())
-        self._lr, self._eps = lr, eps
+        self._lr, self._eps, self._beta1 = lr, eps, beta1
         # moments have the parameter's memory layout: the fused kernel walks all of them by address
         self._state: dict[str, list[Tensor]] = {
             "step": [torch.zeros((), dtype=torch.float32, device=p.device) for p in self._parameters],
@@ -45,9 +45,10 @@ class Adam:
         return norm
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step along the gradients."""
-        fused_step(self._parameters, self._gradients(), self._state, lr=self._lr, eps=self._eps)
+    def step(self, lr: float | None = None) -> None:
+        """One step along the gradients; ``lr``: of this step only, None for the one given at the start."""
+        lr = self._lr if lr is None else lr
+        fused_step(self._parameters, self._gradients(), self._state, lr=lr, eps=self._eps, beta1=self._beta1)
 
     def move_to(self, state: Mapping[str, list[Tensor]]) -> None:
         """Keep the state in these tensors from now on, ``step``, ``exp_avg`` and ``exp_avg_sq``; what is here moves."""
@@ -73,7 +74,13 @@ class Adam:
 
 
 def fused_step(
-    parameters: list[Tensor], gradients: list[Any], state: Mapping[str, list[Tensor]], *, lr: float, eps: float
+    parameters: list[Tensor],
+    gradients: list[Any],
+    state: Mapping[str, list[Tensor]],
+    *,
+    lr: float,
+    eps: float,
+    beta1: float = 0.9,
 ) -> None:
     """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter."""
     steps = state["step"]
@@ -86,7 +93,7 @@ def fused_step(
         [],
         steps,
         lr=lr,
-        beta1=0.9,
+        beta1=beta1,
         beta2=0.999,
         weight_decay=0.0,
         eps=eps,

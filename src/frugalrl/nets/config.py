@@ -8,10 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetConfig:
-    """Torso and head of a Q-network."""
+    """Torso and head of a network."""
 
-    torso: Literal["auto", "mlp", "minatar", "nature"] = "auto"
-    """``auto``: ``nature`` for images of 36 pixels and more, ``minatar`` for smaller ones, else ``mlp``."""
+    torso: Literal["auto", "mlp", "minatar", "nature", "impala-shallow", "impala-deep"] = "auto"
+    """``auto``: ``nature`` for images of 36 pixels and more, ``minatar`` for smaller ones, else ``mlp``. Both torsos of
+    IMPALA (Espeholt et al. 2018, figure 3) are for images, with one dense layer of 256 after them."""
     hidden_units: tuple[int, ...] = (64, 64)
     """Widths of the dense layers after the convolutions, or of the whole MLP."""
     dueling: bool = False
@@ -21,7 +22,12 @@ class NetConfig:
     """Noisy dense layers (Fortunato et al. 2018) whose deviations begin at ``noisy_sigma0 / sqrt(inputs)``; 0.5 in the
     paper, 0.1 in Dopamine's DER. None for ordinary layers."""
 
+    lstm_units: int | None = None
+    """Width of an LSTM after the dense layers, which also reads the last action and reward; None for none."""
+
     def __post_init__(self) -> None:
+        if self.lstm_units is not None and self.lstm_units < 1:
+            raise ValueError(f"net.lstm_units={self.lstm_units}: must be at least 1, or None for no LSTM")
         if self.noisy_sigma0 is not None and not self.noisy_sigma0 > 0:
             raise ValueError(f"net.noisy_sigma0={self.noisy_sigma0}: must be positive, or None for ordinary layers")
         if not self.hidden_units or min(self.hidden_units) < 1:

@@ -65,3 +65,19 @@ class Categorical:
 
     def to_q(self, out: Tensor) -> Tensor:
         return out.softmax(2) @ support(self.outputs, self.v_min, self.v_max, out)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyValue:
+    """Logits of a policy and, last, the value of the state: A + 1 outputs. As Q-values, which only say what is
+    preferred to what, stand the logits."""
+
+    outputs: int = 1
+
+    def to_q(self, out: Tensor) -> Tensor:
+        """[..., A + 1] -> logits [..., A]."""
+        return out[..., :-1]
+
+    def value(self, out: Tensor) -> Tensor:
+        """[..., A + 1] -> V [...]."""
+        return out[..., -1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.dense import Dense, Dueling, PerAction
 from frugalrl.nets.heads import Head, Scalar, Tabular
+from frugalrl.nets.impala_torsos import impala_deep, impala_shallow
 from frugalrl.nets.table import Table
 from frugalrl.nets.torsos import Flat, Images, minatar, nature
 from frugalrl.types import EnvSpec, UserError
@@ -33,23 +34,40 @@ def prepared(net: ValueNetwork, obs: Tensor) -> Tensor:
     return first(obs) if isinstance(first, Images) else obs
 
 
+_SMALLEST = {"nature": 36, "impala-shallow": 20, "impala-deep": 1, "minatar": 3}
+"""Pixels that the torsos for images need on each side."""
+_TORSOS = {"nature": nature, "minatar": minatar, "impala-shallow": impala_shallow, "impala-deep": impala_deep}
+
+
 def torso_name(spec: EnvSpec, config: NetConfig) -> str:
     """The torso that ``auto`` stands for. Raises UserError where the observation does not fit the torso."""
     image = spec.obs_kind == "image"
     name: str = config.torso
     if name == "auto":
         name = ("nature" if min(spec.obs_shape[-2:]) >= 36 else "minatar") if image else "mlp"
-    if name == "nature" and (not image or min(spec.obs_shape[-2:]) < 36):
+    least = _SMALLEST.get(name, 0)
+    if least and (not image or min(spec.obs_shape[-2:]) < least):
+        size = f" of at least {least}x{least} pixels" if least > 3 else ""
         raise UserError(
-            f"net.torso='nature' needs images of at least 36x36 pixels, but {spec.id} gives {spec.obs_kind} "
-            f"observations of shape {spec.obs_shape}; use net.torso=auto"
-        )
-    if name == "minatar" and (not image or min(spec.obs_shape[-2:]) < 3):
-        raise UserError(
-            f"net.torso='minatar' needs images, but {spec.id} gives {spec.obs_kind} observations of shape "
+            f"net.torso={name!r} needs images{size}, but {spec.id} gives {spec.obs_kind} observations of shape "
             f"{spec.obs_shape}; use net.torso=auto"
         )
     return name
+
+
+def torso_layers(spec: EnvSpec, config: NetConfig) -> tuple[list[nn.Module], int]:
+    """The torso as a list of layers, and the number of features D that it gives, [B, D].
+
+    Raises UserError where the observation does not fit.
+    """
+    name = torso_name(spec, config)
+    if name == "mlp":
+        flat = Flat(spec)
+        return [flat], flat.features
+    torso = _TORSOS[name](spec)
+    with torch.no_grad():
+        features = torso(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))).shape[1]
+    return list(torso), features
 
 
 def build_q_network(spec: EnvSpec, config: NetConfig, head: Head | None = None) -> ValueNetwork:
@@ -60,17 +78,7 @@ def build_q_network(spec: EnvSpec, config: NetConfig, head: Head | None = None) 
     head = head or Scalar()
     if isinstance(head, Tabular):
         return ValueNetwork(_table(spec, head), head=head)
-    name = torso_name(spec, config)
-    layers: list[nn.Module] = []
-    if name == "mlp":
-        flat = Flat(spec)
-        layers.append(flat)
-        features = flat.features
-    else:
-        torso = nature(spec) if name == "nature" else minatar(spec)
-        with torch.no_grad():
-            features = torso(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))).shape[1]
-        layers.extend(torso)
+    layers, features = torso_layers(spec, config)
     dense = Dense(config.noisy_sigma0)
     hidden = config.hidden_units[:-1] if config.dueling else config.hidden_units
     for width in hidden:

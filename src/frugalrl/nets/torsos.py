@@ -19,12 +19,14 @@ class Hidden(nn.Linear):
 class ScaledConv2d(nn.Conv2d):
     """A convolution of ``scale * x``, with the scale multiplied into the small kernel instead of the large input."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, *, scale: float) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride)
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int, *, scale: float, padding: int = 0
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding)
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride)
+        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
 
 
 class Flat(nn.Module):

@@ -41,11 +41,11 @@ class Ring:
         self.stack = spec.frame_stack
         self.rows_written = 0
         self.obs_shape = spec.obs_shape
-        frame_shape = _frame_shape(spec)
+        frame_shape = frame_shape(spec)
         self._newest = frame_shape[0] if self.stack > 1 else 0
         try:
             # untouched pages of a large array cost no memory, so it grows with use
-            self._obs = np.empty((capacity_rows, num_rows, *frame_shape), _stored_dtype(spec.obs_dtype))
+            self._obs = np.empty((capacity_rows, num_rows, *frame_shape), stored_dtype(spec.obs_dtype))
             self._fields: dict[str, NDArray[Any]] = {
                 name: np.zeros((capacity_rows, num_rows), dtype) for name, dtype in SCALARS.items()
             }
@@ -185,7 +185,7 @@ class Ring:
         return {"obs": self._obs, "history": self._history, **self._fields}
 
 
-def _frame_shape(spec: EnvSpec) -> tuple[int, ...]:
+def frame_shape(spec: EnvSpec) -> tuple[int, ...]:
     if spec.frame_stack == 1:
         return spec.obs_shape
     if not 1 <= spec.frame_stack <= 255 or not spec.obs_shape or spec.obs_shape[0] % spec.frame_stack:
@@ -196,7 +196,7 @@ def _frame_shape(spec: EnvSpec) -> tuple[int, ...]:
     return (spec.obs_shape[0] // spec.frame_stack, *spec.obs_shape[1:])
 
 
-def _stored_dtype(dtype: str) -> np.dtype[Any]:
+def stored_dtype(dtype: str) -> np.dtype[Any]:
     """Networks read float32, so wider floats are not kept; whole numbers keep their own dtype."""
     given = np.dtype(dtype)
     return np.dtype(np.float32) if given == np.float64 else given

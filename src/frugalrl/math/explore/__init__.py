@@ -4,6 +4,8 @@ An exploration rule takes the Q-values of the acting network, the observations, 
 from the row's own stream, so rows never share a draw (`View`). It answers action, log mu and a flag (`Choice`). log mu
 is exact given Q, the observation and, for the few rules that remember something, their memory.
 
+Actor-critics have rules of their own, over the logits of their policy: `POLICY_EXPLORERS`.
+
 To add a rule: write one function with the signature `ChooseFn` and give it one entry in `EXPLORERS`.
 """
 
@@ -12,11 +14,13 @@ from __future__ import annotations
 from frugalrl.math.explore.counts import ucb, ucb_start
 from frugalrl.math.explore.family import counteractive, epsilon_greedy, mixture, uniform
 from frugalrl.math.explore.persistent import ez_end, ez_explores, ez_greedy, ez_start, fixed_random
+from frugalrl.math.explore.policy import policy, policy_counteractive, policy_uniform
 from frugalrl.math.explore.rule import Choice, ChooseFn, Explorer, Knobs, Memory, View, below_eps, needed_q
 from frugalrl.math.explore.soft import boltzmann, softmin
 
 __all__ = [
     "EXPLORERS",
+    "POLICY_EXPLORERS",
     "Choice",
     "ChooseFn",
     "Explorer",
@@ -98,3 +102,31 @@ EXPLORERS: dict[str, Explorer] = {
         ),
     )
 }
+
+POLICY_EXPLORERS: dict[str, Explorer] = {
+    e.name: e
+    for e in (
+        Explorer(
+            name="policy",
+            choose=policy,
+            knobs=(),
+            full_support=True,
+            doc="an action of the policy pi; no epsilon",
+        ),
+        Explorer(
+            name="counteractive",
+            choose=policy_counteractive,
+            knobs=("epsilon",),
+            full_support=True,
+            doc="with probability eps the action that pi likes least, else an action of pi",
+        ),
+        Explorer(
+            name="uniform",
+            choose=policy_uniform,
+            knobs=("epsilon",),
+            full_support=True,
+            doc="with probability eps a uniform action, else an action of pi",
+        ),
+    )
+}
+"""The rules of actor-critics by the names that ``--explore`` knows there; ``View.q`` holds logits."""

@@ -149,11 +149,11 @@ def check_all_explore(name: str, explores: Bools, eps: Floats, u: Floats) -> Non
         raise ValueError(f"{name} got no q, but row {row} does not explore (u={u[row, 0]}, eps={eps[row]})")
 
 
-def diverged(q: Floats) -> FloatingPointError:
-    """The error that names the first Q-value which is not finite."""
+def diverged(q: Floats, what: str = "Q-values") -> FloatingPointError:
+    """The error that names the first Q-value (or ``what`` the network gives) which is not finite."""
     row, action = (int(i) for i in np.argwhere(~np.isfinite(q))[0])
     return FloatingPointError(
-        f"Q-values must be finite, but row {row}, action {action} is {q[row, action]}: the network has diverged"
+        f"{what} must be finite, but row {row}, action {action} is {q[row, action]}: the network has diverged"
     )
 
 

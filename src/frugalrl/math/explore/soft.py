@@ -25,7 +25,7 @@ def softmin(view: View, memory: Memory) -> Choice:
     q = needed_q(view, "softmin")
     eps, u = view.eps, view.u
     check_q(q, eps, u)
-    soft, log_soft = _draw(-q.astype(np.float64), _temperature(view, "softmin"), u[:, 2])
+    soft, log_soft = draw_softmax(-q.astype(np.float64), _temperature(view, "softmin"), u[:, 2])
     high = q == q.max(axis=1, keepdims=True)
     greedy, num_high = one_of(high, u[:, 2])
     explored = u[:, 0] < eps
@@ -45,7 +45,7 @@ def boltzmann(view: View, memory: Memory) -> Choice:
     """
     q = needed_q(view, "boltzmann")
     check_q(q, view.eps, view.u)
-    action, log_soft = _draw(q.astype(np.float64), _temperature(view, "boltzmann"), view.u[:, 2])
+    action, log_soft = draw_softmax(q.astype(np.float64), _temperature(view, "boltzmann"), view.u[:, 2])
     at = np.arange(len(q))
     return Choice(action, log_soft[at, action].astype(np.float32), q[at, action] < q.max(axis=1))
 
@@ -59,8 +59,8 @@ def _temperature(view: View, name: str) -> Floats:
     return temperature
 
 
-def _draw(preference: Doubles, temperature: Floats, draw: Floats) -> tuple[Ints, NDArray[Any]]:
-    """preference [B, A], temperature [B], draw [B] -> actions [B], log-probabilities of all actions [B, A].
+def draw_softmax(preference: Doubles, temperature: Floats, draw: Floats) -> tuple[Ints, NDArray[Any]]:
+    """preference [B, A] float64, temperature [B], draw [B] -> actions [B], log-probabilities of all actions [B, A].
 
     The inverse of the cumulative distribution: draw < 1, so that draw * total stays below the total, and the first
     action whose cumulated weight lies above it has a positive weight.

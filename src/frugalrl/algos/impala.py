@@ -1,0 +1,261 @@
+"""IMPALA's learner (Espeholt et al. 2018): an actor-critic on unrolls that others acted, corrected by V-trace.
+
+SEED RL (Espeholt et al. 2020) has the same loss. Both, and ours, in `docs/vtrace.md`. Counteractive exploration changes
+none of this: it is behaviour (`frugalrl.math.explore.policy`), whose exact log mu the ratios divide by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frugalrl.algos.adam import Adam
+from frugalrl.algos.unroll_cost import cost_of_unroll_update
+from frugalrl.cost.meters import LapTimer
+from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
+from frugalrl.math.vtrace import VTrace, vtrace
+from frugalrl.nets.actor_critic import ActorCriticNetwork
+from frugalrl.nets.heads import PolicyValue
+from frugalrl.types import EnvSpec, NonFiniteLoss, PolicySnapshot, ReplayedUnrolls, StateDict, Unroll, Updated
+
+_LARGEST_RATIO = 1e6
+"""Of the metrics, whose squares would not be finite."""
+_METRICS = (
+    "loss", "policy_loss", "value_loss", "entropy", "ratio_mean", "value_mean", "target_mean", "reward_mean",
+    "advantage_mean", "rho_clipped_share", "ess",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImpalaConfig:
+    """The learner: unrolls, correction, loss and optimiser. The defaults are SEED's, where it has them."""
+
+    kind: Literal["impala"] = "impala"
+    gamma: float = 0.99
+    """Discount per agent step."""
+    unroll_steps: int = 20
+    """Transitions T of one unroll."""
+    batch_unrolls: int = 32
+    """Unrolls B of one update, which so sees T * B transitions."""
+    learning_rate: float = 4.8e-4
+    lr_decay_updates: int | None = None
+    """The learning rate falls in a line to 0 at this update; None: it stays."""
+    adam_beta1: float = 0.9
+    """Decay of Adam's first moment; 0 in SEED's DMLab configuration."""
+    adam_eps: float = 1e-7
+    max_grad_norm: float | None = None
+    """Clip the global gradient norm; None for no clipping."""
+    baseline_cost: float = 0.5
+    """Weight of the value loss."""
+    entropy_cost: float = 0.00025
+    """Reward of the policy's entropy in nats."""
+    rho_bar: float | None = 1.0
+    """Largest importance ratio of the value's targets; None: not truncated."""
+    c_bar: float | None = 1.0
+    """Largest importance ratio of the trace; None: not truncated."""
+    pg_rho_bar: float | None = 1.0
+    """Largest importance ratio of the policy gradient; None: not truncated."""
+    lambda_: float = 1.0
+    """Multiplies the trace: 1 for targets over n steps, 0 over one."""
+    max_abs_reward: float | None = None
+    """Clip rewards to this size, beyond what the protocol does; None: as they come."""
+    max_lag: int | None = None
+    """Rows acted by weights older than so many updates take no part in the loss; None: all do."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """``bf16`` runs forward and backward under autocast; weights, loss and optimiser are fp32. ``fp64``: for checks."""
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "lambda_"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"agent.{name}={getattr(self, name)}: must lie in [0, 1]")
+        for name in ("unroll_steps", "batch_unrolls", "learning_rate", "adam_eps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"agent.{name}={getattr(self, name)}: must be positive")
+        for name in ("lr_decay_updates", "max_grad_norm", "rho_bar", "c_bar", "pg_rho_bar", "max_abs_reward"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"agent.{name}={value}: must be positive, or None")
+        for name in ("baseline_cost", "entropy_cost"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
+        if not 0 <= self.adam_beta1 < 1:
+            raise ValueError(f"agent.adam_beta1={self.adam_beta1}: must lie in [0, 1)")
+        if self.max_lag is not None and self.max_lag < 0:
+            raise ValueError(f"agent.max_lag={self.max_lag}: must be at least 0, or None")
+        if self.rho_bar is not None and (self.c_bar is None or self.c_bar > self.rho_bar):
+            raise ValueError(
+                f"agent.c_bar={self.c_bar} > agent.rho_bar={self.rho_bar}: V-trace converges for c_bar of at most "
+                f"rho_bar (theorem 1 of the paper); lower c_bar"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Entries of one batch: unrolls."""
+        return self.batch_unrolls
+
+    def head(self) -> PolicyValue:
+        """What the network's outputs mean."""
+        return PolicyValue()
+
+
+class ImpalaLearner:
+    """Holds the network and the optimiser; each update is one gradient step on a batch of unrolls."""
+
+    def __init__(
+        self,
+        config: ImpalaConfig,
+        spec: EnvSpec,
+        build: Callable[[], ActorCriticNetwork],
+        *,
+        device: torch.device,
+        seed: int,
+        timer: LapTimer,
+    ) -> None:
+        """``timer`` is the loop thread's: the learner marks its laps in it."""
+        self.config = config
+        self.version = 0
+        self._device = device
+        self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._net = build().to(device, self._dtype)
+        self._head = config.head()
+        self._parameters = dict(self._net.named_parameters())
+        self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps, beta1=config.adam_beta1)
+        self._autocast: Callable[[], AbstractContextManager[None]] = (
+            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
+        )
+        self._timer = timer
+        size = {"steps": config.unroll_steps, "rows": config.batch_unrolls}
+        self._costs = cost_of_unroll_update(self._net, spec, **size)
+
+    def update(self, replayed: ReplayedUnrolls) -> Updated:
+        """One gradient step on a batch of unrolls.
+
+        When every row is too old the weights stay; the update counts all the same. Raises NonFiniteLoss.
+        """
+        timer, config, batch = self._timer, self.config, replayed.batch
+        valid = np.asarray(batch.valid)
+        lag = self.version - np.asarray(batch.version)
+        usable = valid if config.max_lag is None else valid & (lag <= config.max_lag)
+        reward = torch.as_tensor(batch.reward)
+        seen = reward if config.max_abs_reward is None else reward.clamp(-config.max_abs_reward, config.max_abs_reward)
+        discount = config.gamma * torch.as_tensor(batch.discount)
+        numbers = (self._number(x) for x in (batch.log_mu, seen, discount, replayed.weight))
+        log_mu, seen, discount, weight = numbers
+        valid_t, usable_t, action = (self._tensor(x) for x in (valid, usable, batch.action))
+        out = self._unroll(batch, action, valid)
+        timer.lap("learner")
+
+        logits, values = self._head.to_q(out[:-1]), self._head.value(out)
+        log_pi_all, log_pi = log_probabilities(logits, action, valid_t)
+        bars = {"rho_bar": config.rho_bar, "c_bar": config.c_bar, "pg_rho_bar": config.pg_rho_bar}
+        found = vtrace(log_pi, log_mu, seen, discount, values.detach(), valid=valid_t, lambda_=config.lambda_, **bars)
+        timer.lap("correction")
+        loss = actor_critic_loss(
+            log_pi_all,
+            log_pi,
+            values[:-1],
+            vs=found.vs,
+            advantage=found.advantage,
+            usable=usable_t,
+            weight=weight,
+            baseline_cost=config.baseline_cost,
+            entropy_cost=config.entropy_cost,
+        )
+        metrics = self._metrics(loss, found, values[:-1].detach(), seen, valid_t)
+        if not math.isfinite(metrics["loss"]):
+            raise NonFiniteLoss(f"the loss of update {self.version + 1} is {metrics['loss']}", replayed)
+        metrics["grad_norm"] = self._step(loss.loss, replayed) if usable.any() else 0.0
+        metrics |= _ages(lag, valid, usable)
+        self.version += 1
+        timer.lap("learner")
+        return Updated(metrics=metrics, priorities=None, costs=self._costs)
+
+    def _unroll(self, batch: Unroll, action: Tensor, valid: NDArray[np.bool_]) -> Tensor:
+        """[T+1, B, A + 1] in the loss's type."""
+        reset = np.zeros((len(valid) + 1, *valid.shape[1:]), np.bool_)
+        reset[1:] = ~valid
+        state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
+        with self._autocast():
+            out = self._net.unroll(
+                self._tensor(batch.obs), action, self._tensor(batch.reward), self._tensor(reset), state
+            )
+        return out.to(self._dtype)
+
+    def _step(self, loss: Tensor, replayed: ReplayedUnrolls) -> float:
+        """Backward, clip, Adam; returns the gradient norm before the clip."""
+        config = self.config
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = self._optimizer.clip(math.inf if config.max_grad_norm is None else config.max_grad_norm)
+        if not math.isfinite(norm):
+            raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", replayed)
+        rate = config.learning_rate
+        if config.lr_decay_updates is not None:
+            rate *= max(0.0, 1.0 - self.version / config.lr_decay_updates)
+        self._optimizer.step(rate)
+        return norm
+
+    def _metrics(
+        self, loss: ActorCriticLoss, found: VTrace, values: Tensor, reward: Tensor, valid: Tensor
+    ) -> dict[str, float]:
+        """The loss, and means over all transitions, too old ones included; brought to the host in one piece."""
+        with torch.no_grad():
+            rows = torch.stack((found.ratio.clamp(max=_LARGEST_RATIO), values, found.vs, reward, found.advantage))
+            rows = rows[:, valid].double()
+            ratio = rows[0]
+            clipped = ratio > (math.inf if self.config.rho_bar is None else self.config.rho_bar)
+            mean = ratio.mean()
+            parts = [loss.loss.detach(), loss.policy, loss.value, loss.entropy, *rows.mean(1)]
+            parts += [clipped.double().mean(), mean * mean / ratio.square().mean()]
+            return dict(zip(_METRICS, torch.stack([p.double() for p in parts]).tolist(), strict=True))
+
+    def snapshot(self) -> PolicySnapshot:
+        """The live parameters, always in the same mapping: the next update changes them in place."""
+        return PolicySnapshot(version=self.version, parameters=self._parameters)
+
+    def state_dict(self) -> StateDict:
+        """Everything that the next update depends on."""
+        return {
+            "version": self.version,
+            "online": dict(self._net.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.version = state["version"]
+        self._net.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's parameters, detached."""
+        return {name: p.detach() for name, p in self._parameters.items()}
+
+    def _tensor(self, x: Any) -> Tensor:
+        return torch.as_tensor(x).to(self._device, non_blocking=True)
+
+    def _number(self, x: Any) -> Tensor:
+        return torch.as_tensor(x).to(self._device, self._dtype, non_blocking=True)
+
+
+def _ages(lag: NDArray[np.int64], valid: NDArray[np.bool_], usable: NDArray[np.bool_]) -> dict[str, float]:
+    """How many updates old the weights were that acted, over all transitions, and the share left out for that."""
+    ages = lag[valid]
+    if not len(ages):
+        return dict.fromkeys(("lag_min", "lag_mean", "lag_max", "too_old_share"), math.nan)
+    return {
+        "lag_min": float(ages.min()),
+        "lag_mean": float(ages.mean()),
+        "lag_max": float(ages.max()),
+        "too_old_share": 1.0 - float(np.count_nonzero(usable)) / len(ages),
+    }
