@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from frugalrl.algos.agents import SequenceConfig
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.nets.q_network import torso_name
 from frugalrl.run.assemble import pick_device
@@ -21,6 +22,8 @@ def why_not_stacked(config: RunConfig, spec: EnvSpec) -> str | None:
     agent, net, budget = config.agent, config.net, config.budget
     if isinstance(agent, TabularConfig):
         return "agent.kind=tabular has no network, so there is nothing to stack"
+    if isinstance(agent, SequenceConfig):
+        return f"agent.kind={agent.kind} learns from unrolls; only agents that learn from transitions are stacked"
     if pick_device(config.device).type != "cpu":
         return f"device={config.device} is a GPU here, and seeds are stacked on a CPU only"
     if torso_name(spec, net) != "mlp":

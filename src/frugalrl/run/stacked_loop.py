@@ -10,6 +10,7 @@ from frugalrl.algos.stacked import StackedLearner
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.meters import LapTimer
 from frugalrl.policies.stacked import StackedPolicy
+from frugalrl.replay import Replay
 from frugalrl.replay.stacked import StackedReplay, split
 from frugalrl.run.loop import Event, costs_of
 from frugalrl.run.stacked_seed import SeedRun
@@ -30,7 +31,7 @@ class StackedLoop:
         self._row_bytes = bytes_min_replay_row(spec)
         self._batch_bytes = bytes_min_replay_sample(spec, self._size, n_step=config.replay.n_step)
         self._learner = StackedLearner([_learner(run) for run in runs], timer)
-        replays = [run.parts.replay for run in runs]
+        replays = [cast(Replay, run.parts.replay) for run in runs]
         self._replay = StackedReplay(spec, replays, n_step=config.replay.n_step, gamma=config.agent.gamma)
         self._place = {run.config.seed: place for place, run in enumerate(runs)}
         self._lead()

@@ -93,7 +93,7 @@ def unread_knobs(config: RunConfig) -> list[str]:
 def sampler_in_words(config: RunConfig) -> str:
     """Who acts, and where the environments are."""
     sampler = config.sampler
-    words = [sampler.kind]
+    words: list[str] = [sampler.kind]
     if sampler.kind == "central":
         where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
         words.append(f"{config.env.rows} environments in {where}")
