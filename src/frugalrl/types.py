@@ -315,6 +315,23 @@ class Collected:
     q: Array | None = None
     """[T, B, A] float32 Q-values that chose ``data.action``, NaN in rows without a forward pass; None: all without."""
 
+    @property
+    def invalid_rows(self) -> int:
+        """Rows between two episodes, which are no transitions."""
+        return int(self.data.last.size) - self.env_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What an asynchronous sampler has done between two events; its unrolls went to the learner by a queue."""
+
+    episodes: tuple[Episode, ...]
+    env_steps: int
+    """Valid transitions."""
+    invalid_rows: int
+    """Rows between two episodes, in the unrolls that the learner has fetched."""
+    costs: Costs
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

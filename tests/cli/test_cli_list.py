@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from frugalrl.cli import listing, main
-from frugalrl.math.explore import EXPLORERS
+from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS
 from frugalrl.nets.precision import bf16_is_slow
 from frugalrl.recipes import RECIPES
 
@@ -28,7 +28,7 @@ def listed(topic: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def test_names_are_those_of_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["name"] for row in listed("recipes", capsys)["items"]] == list(RECIPES)
-    assert [row["name"] for row in listed("explorers", capsys)["items"]] == list(EXPLORERS)
+    assert [row["name"] for row in listed("explorers", capsys)["items"]] == [*EXPLORERS, *POLICY_EXPLORERS]
     machines = listed("machines", capsys)["items"]
     assert sum(row["here"] for row in machines) == 1
     assert {row["name"] for row in listed("prices", capsys)["items"]} <= {row["name"] for row in machines}

@@ -58,7 +58,10 @@ def test_a_matrix_that_makes_no_sense_is_refused(changes: dict[str, object], sai
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        (Method(name="m", explore="counteractiv"), "method 'm': unknown explorer 'counteractiv'; did you mean"),
+        (
+            Method(name="m", explore="counteractiv"),
+            "'counteractiv' for agent.kind=dqn; did you mean 'counteractive'",
+        ),
         (Method(name="m", recipe="derr"), "method 'm': unknown recipe 'derr'"),
         (Method(name="m", set=("agent.lr=1",)), "method 'm': --set agent.lr: there is no field"),
         (Method(name="m", set=("seed=4",)), "the seed of a run comes from the matrix"),

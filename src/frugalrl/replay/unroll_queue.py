@@ -64,8 +64,8 @@ class UnrollQueue:
             if done is not None:
                 self._complete.extend(split(done[0]))
 
-    def insert(self, unroll: Unroll) -> None:
-        """Append complete unrolls that somebody else has cut."""
+    def insert(self, unroll: Unroll, rows: Ints) -> None:
+        """Append complete unrolls that somebody else has cut, of these rows [b]."""
         self._complete.extend(split(unroll))
 
     def sample(self, batch_size: int, *, env_step: int) -> ReplayedUnrolls:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
-from frugalrl.types import Collected, Cost, Costs, EnvFailed, NonFiniteLoss, PolicySnapshot, Updated
+from frugalrl.sampling.engine_meters import EngineStatistics
+from frugalrl.types import Collected, Cost, Costs, EnvFailed, Gathered, NonFiniteLoss, PolicySnapshot, Updated
 
 
 class Sampler(Protocol):
@@ -42,13 +43,17 @@ class Counters:
 class Event:
     """One round: what was collected, what was learned, what it cost."""
 
-    collected: Collected | None
+    collected: Collected | Gathered | None
     """None when the sampler failed and its block was dropped, while the learner worked."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the timers of the threads."""
     failure: NonFiniteLoss | EnvFailed | FloatingPointError | None = None
     """Why this round could not be finished; the reader raises it once the round is booked."""
+    engine: EngineStatistics | None = None
+    """What the inference engine tells about itself, where there is one."""
+    faults: tuple[str, ...] = ()
+    """Sentences about environments that failed and were started again."""
 
 
 def serial(
@@ -88,14 +93,18 @@ def make_updates(
     *,
     batch_size: int,
     timer: LapTimer,
+    most: int | None = None,
 ) -> tuple[list[Updated], NonFiniteLoss | None]:
     """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short.
 
-    Experience that is used once is used up: what was left for the next round would be older than it needs to be."""
+    ``most``: updates; None for those of a round, or for experience that is used once as many as there are batches, as
+    what was left for the next round would be older than it needs to be."""
     updated: list[Updated] = []
     if counters.env_steps < schedule.warmup_env_steps or not replay.can_sample(batch_size):
         return updated, None
-    for _ in range(replay.size // batch_size if replay.once else schedule.updates_per_round):
+    if most is None:
+        most = replay.size // batch_size if replay.once else schedule.updates_per_round
+    for _ in range(most):
         replayed = replay.sample(batch_size, env_step=counters.env_steps)
         timer.lap("replay")
         try:

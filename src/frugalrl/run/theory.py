@@ -48,7 +48,7 @@ class TheoryMeters:
             self._updates += 1
             if update.seen is not None and self._updates % EVERY == 0:
                 self._replayed.add(update.seen)
-        if event.collected is None:
+        if not isinstance(event.collected, Collected):
             return
         self._tried.add(event.collected.data)
         if self._branches is not None:

@@ -256,7 +256,7 @@ class Run:
                 agent_steps=collected.env_steps,
                 frames=collected.env_steps * self._spec.frames_per_step,
                 episodes=len(collected.episodes),
-                invalid_rows=collected.data.last.size - collected.env_steps,
+                invalid_rows=collected.invalid_rows,
             )
         self._window.add(event)
         self._theory.read(event)

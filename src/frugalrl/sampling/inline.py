@@ -13,9 +13,10 @@ from frugalrl.math.schedules import of_rows
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
+from frugalrl.sampling.inline_block import Block, no_choice
 from frugalrl.sampling.row_policy import Memoryless, Remembering, RowPolicy
 from frugalrl.sampling.streams import RowStreams
-from frugalrl.types import Collected, Cost, EnvFailed, Episode, PolicySnapshot, Rows, StateDict, Step
+from frugalrl.types import Collected, Cost, EnvFailed, PolicySnapshot, StateDict, Step
 
 
 class InlineSampler:
@@ -107,16 +108,16 @@ class InlineSampler:
         timer.lap("inference")
         return collected
 
-    def _open(self) -> tuple[_Block, Step]:
+    def _open(self) -> tuple[Block, Step]:
         """A new block, and the step at which the rows stand; the first block of all begins with the reset."""
-        block = _Block(self.env_steps, self.forwards)
+        block = Block(self.env_steps, self.forwards)
         if self._step is None:
             self._step = self._env.reset()
             self._rows.arrive(self._step)
-            block.add(self._step, _no_choice(self._env.num_rows), self._policy.version, self._rows.state)
+            block.add(self._step, no_choice(self._env.num_rows), self._policy.version, self._rows.state)
         return block, self._step
 
-    def _advance(self, block: _Block, choice: Choice) -> Step:
+    def _advance(self, block: Block, choice: Choice) -> Step:
         """One step of all rows into the block."""
         self._rows.acted(choice.action)
         self._step = step = self._env.step(choice.action)
@@ -126,7 +127,7 @@ class InlineSampler:
         self.env_steps += int(np.count_nonzero(step.valid))
         return step
 
-    def _close(self, block: _Block) -> Collected:
+    def _close(self, block: Block) -> Collected:
         env, one = self._env, self._inference_cost
         steps, forwards = self.env_steps - block.env_steps_before, self.forwards - block.forwards_before
         data = block.rows()
@@ -157,7 +158,7 @@ class InlineSampler:
     def _choose(self, step: Step) -> Choice:
         u = self._streams.next()
         if step.last.all():  # every row is about to be reset: its action is not used
-            return _no_choice(len(u))
+            return no_choice(len(u))
         prefilling = self.env_steps < self._prefill
         if prefilling and self._config.prefill == "uniform":
             if self._remembers:
@@ -247,61 +248,9 @@ class InlineSampler:
         self._env.close()
 
 
-class _Block:
-    """Steps of one block, stacked time-major at the end."""
-
-    def __init__(self, env_steps_before: int, forwards_before: int) -> None:
-        self.env_steps_before, self.forwards_before, self.calls = env_steps_before, forwards_before, 0
-        self._steps: list[Step] = []
-        self._choices: list[Choice] = []
-        self._versions: list[int] = []
-        self._states: list[Memory] = []
-        self._q: list[np.ndarray[Any, Any] | None] = []
-        self.episodes: list[Episode] = []
-
-    def add(
-        self, step: Step, choice: Choice, version: int, state: Memory, q: np.ndarray[Any, Any] | None = None
-    ) -> None:
-        self._states.append(state)
-        self._steps.append(step)
-        self._choices.append(choice)
-        self._versions.append(version)
-        self._q.append(q)
-        if step.episodes:
-            self.episodes.extend(step.episodes)
-
-    def q(self) -> np.ndarray[Any, Any] | None:
-        """[T, B, A], NaN where no forward pass was made; None without any."""
-        made = next((q for q in self._q if q is not None), None)
-        if made is None:
-            return None
-        none = np.full_like(made, np.nan)
-        return np.array([none if q is None else q for q in self._q])
-
-    def rows(self) -> Rows:
-        steps, choices = self._steps, self._choices
-        rows = len(steps[0].last)
-        return Rows(
-            obs=np.array([s.obs for s in steps]),
-            action=np.array([c.action for c in choices]),
-            reward=np.array([s.reward for s in steps]),
-            discount=np.array([s.discount for s in steps]),
-            last=np.array([s.last for s in steps]),
-            valid=np.array([s.valid for s in steps]),
-            log_mu=np.array([c.log_mu for c in choices]),
-            version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
-            explored=np.array([c.explored for c in choices]),
-            state={name: np.array([state[name] for state in self._states]) for name in self._states[0]},
-        )
-
-
 def _copies(memory: Memory) -> Memory:
     return {name: np.array(array) for name, array in memory.items()}
 
 
 def _shapes(memory: Memory) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in memory.items()}
-
-
-def _no_choice(rows: int) -> Choice:
-    return Choice(np.zeros(rows, np.int64), np.full(rows, np.nan, np.float32), np.zeros(rows, np.bool_))

@@ -20,7 +20,8 @@ from frugalrl.math.explore.rule import diverged
 from frugalrl.math.schedules import of_rows
 from frugalrl.policies.stacked import StackedPolicy
 from frugalrl.policies.value import ValuePolicy
-from frugalrl.sampling.inline import InlineSampler, _Block, _no_choice
+from frugalrl.sampling.inline import InlineSampler
+from frugalrl.sampling.inline_block import Block, no_choice
 from frugalrl.types import Collected, EnvFailed, Step
 
 Array = NDArray[Any]
@@ -44,7 +45,7 @@ class Kind(Enum):
 class SeedSampler(InlineSampler):
     """An inline sampler that can also be led, step by step, by a `StackedSampler`."""
 
-    block: _Block
+    block: Block
     step: Step
     u: Array
     eps: Array
@@ -186,7 +187,7 @@ class StackedSampler:
     def _choices(self, kind: Kind, places: list[int], q: dict[int, Array]) -> dict[int, Choice]:
         seeds = [self._seeds[place] for place in places]
         if kind is Kind.NOBODY:
-            return {place: _no_choice(len(seed.u)) for place, seed in zip(places, seeds, strict=True)}
+            return {place: no_choice(len(seed.u)) for place, seed in zip(places, seeds, strict=True)}
         if kind in (Kind.RULE, Kind.RULE_Q) and not seeds[0].acts_by_row:
             return {place: seed.choose(seed.view(q.get(place))) for place, seed in zip(places, seeds, strict=True)}
         u = np.concatenate([seed.u for seed in seeds])

@@ -1,0 +1,104 @@
+"""The asynchronous loop: the engine samples without a pause in its own thread, the learner takes what is complete.
+
+The learner publishes after each update, so unrolls are acted by weights that are a few updates old; each row says which.
+Both wait for the other at the bounded queue between them, and nowhere else: whoever waits names the bottleneck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from frugalrl.cost.meters import LapTimer
+from frugalrl.replay.sequences import SequenceReplay
+from frugalrl.replay.unroll_arrays import unroll_bytes
+from frugalrl.replay.unroll_queue import UnrollQueue
+from frugalrl.run.config import ScheduleConfig
+from frugalrl.run.loop import Counters, Event, Learner, make_updates
+from frugalrl.sampling.background import BackgroundSampler
+from frugalrl.types import Cost, Costs, EnvFailed, Gathered
+
+_LOOK_EVERY_S = 0.1
+"""How long the learner waits at most before the reader of events has a word: signals, statuses, budgets."""
+
+
+def asynchronous(
+    sampler: BackgroundSampler,
+    learner: Learner,
+    replay: UnrollQueue | SequenceReplay,
+    schedule: ScheduleConfig,
+    counters: Counters,
+    *,
+    num_rows: int,
+    batch_size: int,
+    timer: LapTimer,
+) -> Iterator[Event]:
+    """Runs for ever; the reader stops it, and closes the sampler.
+
+    Unrolls that are used once make an update as soon as ``batch_size`` of them are there. For a replay the schedule's
+    ratio of updates to agent steps is kept, up to one round: while more updates are due, nothing is fetched, and the
+    engine stops at the full queue.
+    """
+    sampler.load(learner.snapshot())
+    sampler.start()
+    timer.lap("transport")
+    ratio = Ratio(schedule, num_rows, counters)
+    wanted = batch_size if replay.once else 1
+    while True:
+        moved = invalid = 0
+        try:
+            unrolls = None if ratio.learner_is_behind and not replay.once else sampler.get(wanted, _LOOK_EVERY_S)
+            timer.lap("waiting")
+            if unrolls is not None:
+                invalid = int(np.count_nonzero(~unrolls[0].valid))
+                replay.insert(*unrolls)
+                moved = unroll_bytes(unrolls[0])
+                timer.lap("replay")
+            taken = sampler.take()
+        except (EnvFailed, FloatingPointError) as error:
+            yield Event(Gathered((), 0, 0, {}), (), (), error)
+            return
+        counters.env_steps += taken.env_steps
+        updated, failure = make_updates(
+            learner,
+            replay,
+            schedule,
+            counters,
+            batch_size=batch_size,
+            timer=timer,
+            most=None if replay.once else ratio.due(),
+        )
+        if updated:
+            sampler.load(learner.snapshot())
+            timer.lap("transport")
+        gathered = Gathered(taken.episodes, taken.env_steps, invalid, taken.costs)
+        traffic: Costs = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
+        costs = (taken.costs, traffic, *(u.costs for u in updated))
+        faults = tuple(fault.sentence for fault in taken.faults)
+        yield Event(gathered, tuple(updated), costs, failure, engine=taken.statistics, faults=faults)
+
+
+class Ratio:
+    """Updates per agent step, counted and not in lockstep: either side may be up to a round ahead."""
+
+    def __init__(self, schedule: ScheduleConfig, num_rows: int, counters: Counters) -> None:
+        self._schedule, self._counters = schedule, counters
+        self._per_step = schedule.updates_per_round / (schedule.steps_per_round * num_rows)
+        # a resumed run owes no updates for the steps that it made before
+        self._ahead = counters.updates - self._due_now()
+
+    def _due_now(self) -> float:
+        return max(0, self._counters.env_steps - self._schedule.warmup_env_steps) * self._per_step
+
+    def due(self) -> int:
+        """Updates to make now, at most a round."""
+        return min(max(0, int(self._owed())), self._schedule.updates_per_round)
+
+    @property
+    def learner_is_behind(self) -> bool:
+        """More than a round of updates is due."""
+        return self._owed() > self._schedule.updates_per_round
+
+    def _owed(self) -> float:
+        return self._due_now() + self._ahead - self._counters.updates
