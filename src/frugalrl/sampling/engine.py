@@ -51,6 +51,7 @@ class Engine:
         self._largest = config.max_batch_rows or transport.num_rows
         self._fresh: set[int] = set()
         """Groups whose waiting message is the first of a new incarnation."""
+        self._live = 0
         self._meters = EngineMeters()
         self._episodes: list[Episode] = []
         self.env_steps = 0
@@ -68,9 +69,12 @@ class Engine:
         """
         self._receive(wait_s)
         ready: list[tuple[Unroll, Ints]] = []
-        while (rule := self._waiting.due(self._clock(), live := self._transport.live_rows())) is not None:
-            self._run(self._waiting.take(), rule, live, ready)
-        return ready
+        while True:
+            self._live = self._transport.live_rows()
+            rule = self._waiting.due(self._clock(), self._live)
+            if rule is None:
+                return ready
+            self._run(self._waiting.take(), rule, ready)
 
     def _receive(self, wait_s: float) -> None:
         messages = self._transport.poll(0.0)
@@ -96,7 +100,7 @@ class Engine:
             self._fresh.add(message.group)
         self._waiting.add(message)
 
-    def _run(self, batch: list[Message], rule: Rule, live: int, ready: list[tuple[Unroll, Ints]]) -> None:
+    def _run(self, batch: list[Message], rule: Rule, ready: list[tuple[Unroll, Ints]]) -> None:
         batch.sort(key=lambda m: m.first_row)  # so that a forward pass does not depend on who came first
         parts = [np.arange(m.first_row, m.first_row + len(m.step.last)) for m in batch]
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -129,7 +133,7 @@ class Engine:
             begin += len(part)
             self._incarnations.answered(message, own)
             self._transport.reply(message, own)
-        self._meters.batch(rule, len(rows), min(self._largest, live))
+        self._meters.batch(rule, len(rows), min(self._largest, self._live))
         self._timer.lap("transport")
 
     def take_episodes(self) -> tuple[Episode, ...]:
@@ -138,8 +142,8 @@ class Engine:
         return episodes
 
     def statistics(self) -> EngineStatistics:
-        """What it has done so far."""
-        return self._meters.read(restarts=self._incarnations.restarts, live_rows=self._transport.live_rows())
+        """What it has done so far; any thread may ask."""
+        return self._meters.read(restarts=self._incarnations.restarts, live_rows=self._live)
 
 
 def joined(steps: list[Step]) -> Step:

@@ -53,7 +53,7 @@ class RowActor:
         self._one_cost: dict[int, Cost] = {}
         self._forward_cost = forward_cost
         self.costs = Cost(calls=0, flop=0.0, bytes_min=0.0)
-        """Of all forward passes."""
+        """Of all forward passes so far."""
         self.forwards = 0
         self.forward_s = 0.0
         """Wall seconds of the last forward pass."""
@@ -140,11 +140,6 @@ class RowActor:
         self.forward_s = self._clock() - began
         return values[:rows]
 
-    def take_costs(self) -> Cost:
-        """Forward passes since the last call."""
-        costs, self.costs = self.costs, Cost(calls=0, flop=0.0, bytes_min=0.0)
-        return costs
-
     def mark(self) -> None:
         """Remember how the rows stand, for ``roll_back``."""
         self._chooser.mark()
@@ -187,6 +182,15 @@ class RowActor:
             array[:] = last[name]
         for name, array in self._state.items():
             array[:] = state[name]
+
+
+def grown(now: Cost, before: Cost) -> Cost:
+    """What was counted of forward passes since ``before``."""
+    return Cost(
+        calls=(now.calls or 0) - (before.calls or 0),
+        flop=(now.flop or 0.0) - (before.flop or 0.0),
+        bytes_min=(now.bytes_min or 0.0) - (before.bytes_min or 0.0),
+    )
 
 
 def _copies(arrays: Arrays) -> Arrays:
