@@ -7,7 +7,7 @@ import pytest
 from counting_envs import Counting, slow_rows
 
 from frugalrl.envs import PROTOCOLS, episode_seed, make_env
-from frugalrl.types import RunFailed
+from frugalrl.types import RunFailed, UserError
 
 PLAIN = PROTOCOLS["plain"]
 ADAPTERS = ("Counting", "CountingVector", "CountingSameStep")
@@ -313,3 +313,21 @@ def test_actions_are_shifted_to_where_the_space_starts(name):
     assert env.step(np.array([0, 1, 2])).obs[:, 2].tolist() == [-1, 0, 1]
     state = env.state_dict()
     assert rows(name).load_state_dict(state).not_restored == ()
+
+
+def test_rows_of_a_group_play_what_they_would_play_among_all_rows() -> None:
+    def episodes_of(num_rows: int, **where: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        env = make_env("counting_envs:Counting", protocol=PLAIN, num_rows=num_rows, seed=3, training=True, **where)
+        steps = [env.reset(), *(env.step(np.zeros(num_rows, np.int64)) for _ in range(12))]
+        env.close()
+        return np.array([s.obs for s in steps]), [(e.row, e.seed) for s in steps for e in s.episodes]
+
+    whole, episodes = episodes_of(4)
+    part, its_episodes = episodes_of(2, first_row=2)
+    np.testing.assert_array_equal(part, whole[:, 2:])
+    assert its_episodes == [(row, seed) for row, seed in episodes if row >= 2]
+    again, later = episodes_of(2, first_row=2, first_episode=1 << 20)
+    assert {seed for _, seed in later}.isdisjoint(seed for _, seed in episodes)
+    assert not np.array_equal(again, part)
+    with pytest.raises(UserError, match="first_row=-1 must be at least 0"):
+        episodes_of(1, first_row=-1)

@@ -29,6 +29,8 @@ def make_env(
     training: bool,
     threads: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
+    first_row: int = 0,
+    first_episode: int = 0,
 ) -> RowEnv:
     """Rows of an environment under a protocol.
 
@@ -37,18 +39,40 @@ def make_env(
             returns an environment).
         protocol: see ``named_protocol`` and ``default_protocol``.
         num_rows: environments side by side.
-        seed: row b starts its episode k from ``episode_seed(seed, b, k)``.
+        seed: row b starts its episode k from ``episode_seed(seed, first_row + b, first_episode + k)``.
         training: rewards are clipped and life losses end the return only then, where the protocol says so;
             otherwise its evaluation time limit holds.
         threads: native threads of an environment that has them.
         env_kwargs: constructor arguments; what the protocol sets cannot be given.
+        first_row: number of the first of these rows among all rows of the run.
+        first_episode: number of the first episode of each row; more than 0 where rows are made again.
 
     Raises:
         UserError: unknown id, protocol of another suite, unsupported space, missing extra, bad arguments.
     """
-    for name, value, least in (("num_rows", num_rows, 1), ("seed", seed, 0), ("threads", threads, 1)):
+    for name, value, least in (
+        ("num_rows", num_rows, 1),
+        ("seed", seed, 0),
+        ("threads", threads, 1),
+        ("first_row", first_row, 0),
+        ("first_episode", first_episode, 0),
+    ):
         if value < least:
             raise UserError(f"{name}={value} must be at least {least}.")
+    env = _make_rows(env_id, protocol, num_rows, seed, training, threads, env_kwargs)
+    env.first_row, env.first_episode = first_row, first_episode
+    return env
+
+
+def _make_rows(
+    env_id: str,
+    protocol: Protocol,
+    num_rows: int,
+    seed: int,
+    training: bool,
+    threads: int,
+    env_kwargs: Mapping[str, Any] | None,
+) -> RowEnv:
     before = native_threads()
     kwargs = dict(env_kwargs or {})
     found = find_env(env_id)

@@ -6,7 +6,7 @@ what they mean is written once, here:
 - terminated: discount 0, last. Time limit: discount 1, last. Both at once: discount 0, last.
 - a life lost while the game goes on, where the protocol says so: discount 0, not last.
 - after ``last`` comes one row with valid False that leads to the first observation of the next episode.
-- row b starts its episode k from ``episode_seed(seed, b, k)``, whatever the agent does.
+- row b starts its episode k from ``episode_seed(seed, first_row + b, first_episode + k)``, whatever the agent does.
 """
 
 from __future__ import annotations
@@ -108,6 +108,11 @@ class RowEnv(ABC):
     protocol: Protocol
     thread_ids: tuple[int, ...]
     """Native threads that construction and the first reset made."""
+    first_row: int = 0
+    """Number of row 0 among all rows of a run, for seeds and in `Episode`; set before ``reset``."""
+    first_episode: int = 0
+    """Number of the first episode; set before ``reset``. Rows that are made again after a failure begin later, so that
+    they do not play the same episodes."""
 
     def __init__(
         self,
@@ -169,9 +174,9 @@ class RowEnv(ABC):
     # ------------------------------------------------------------------ stepping
 
     def reset(self) -> Step:
-        """Starts episode 0 of every row; a second call starts the same episodes again. valid is all False."""
+        """Starts the first episode of every row; a second call starts the same episodes again. valid is all False."""
         before = native_threads()
-        self._episode[:] = -1
+        self._episode[:] = self.first_episode - 1
         self._begin(np.ones(self.num_rows, np.bool_))
         obs, self._lives = self._reset_all(self._episode_seed)
         self._dead = self._no
@@ -225,7 +230,7 @@ class RowEnv(ABC):
             if self._mark is not None:
                 self._mark.keep(int(row), self._actions)
             self._episode[row] += 1
-            self._episode_seed[row] = episode_seed(self.seed, int(row), int(self._episode[row]))
+            self._episode_seed[row] = episode_seed(self.seed, self.first_row + int(row), int(self._episode[row]))
         self._length[rows] = 0
         self._return[rows] = 0.0
         self._longest = int(self._length.max())
@@ -265,7 +270,7 @@ class RowEnv(ABC):
     def _ended(self, last: Bools, terminated: Bools) -> tuple[Episode, ...]:
         return tuple(
             Episode(
-                row=int(row),
+                row=self.first_row + int(row),
                 seed=int(self._episode_seed[row]),
                 raw_return=float(self._return[row]),
                 length=int(self._length[row]),
@@ -283,9 +288,11 @@ class RowEnv(ABC):
         if row is None and self.num_rows == 1:
             row = 0
         if row is None:
-            where = f"rows 0 to {self.num_rows - 1}, steps {self._length.tolist()} of their episodes"
+            first, final = self.first_row, self.first_row + self.num_rows - 1
+            where = f"rows {first} to {final}, steps {self._length.tolist()} of their episodes"
         else:
-            where = f"row {row}, step {int(self._length[row])} of the episode with seed {int(self._episode_seed[row])}"
+            number, begun_with = self.first_row + row, int(self._episode_seed[row])
+            where = f"row {number}, step {int(self._length[row])} of the episode with seed {begun_with}"
         return EnvFailed(f"Environment {self.spec.id}, {where}: {cause}.")
 
     # ------------------------------------------------------------------ saving and coming back

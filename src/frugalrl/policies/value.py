@@ -54,3 +54,13 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
             if self._device.type != "cpu":
                 x = x.to(self._device, non_blocking=True)
             return self._net.q_values(x).to(self._acts_in).cpu().numpy()
+
+    def initial_state(self, rows: int) -> dict[str, np.ndarray[Any, Any]]:
+        """It remembers nothing; see `frugalrl.policies.acting.ActingPolicy`."""
+        return {}
+
+    def values(
+        self, obs: np.ndarray[Any, Any], state: Mapping[str, np.ndarray[Any, Any]], draw: int = 0
+    ) -> tuple[np.ndarray[Any, Any], Mapping[str, np.ndarray[Any, Any]]]:
+        """`q_values`, in the form that samplers of all policies use."""
+        return self.q_values(obs, draw), state

@@ -1,0 +1,42 @@
+"""What acts in environments, with or without memory: one interface for samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from frugalrl.types import PolicySnapshot
+
+
+class ActingPolicy(Protocol):
+    """Values of actions (Q-values, or logits) for rows of observations; an explorer chooses by them.
+
+    State is a mapping of arrays [n, ...] by name, {} for a feed-forward policy. A policy that reads its own last action
+    and reward keeps ``action_tm1`` [n] int64 (-1 for none) and ``reward_tm1`` [n] float32 in it; who acts writes them.
+    """
+
+    version: int
+    """Of the snapshot that acts."""
+
+    def load(self, snapshot: PolicySnapshot) -> int:
+        """Take over a snapshot; returns the bytes that were moved."""
+        ...
+
+    def snapshot(self) -> PolicySnapshot:
+        """What it acts with."""
+        ...
+
+    def initial_state(self, rows: int) -> dict[str, NDArray[Any]]:
+        """What it remembers before the first observation of an episode, [rows, ...] each."""
+        ...
+
+    def values(
+        self, obs: NDArray[Any], state: Mapping[str, NDArray[Any]], draw: int = 0
+    ) -> tuple[NDArray[Any], Mapping[str, NDArray[Any]]]:
+        """obs [n, *obs_shape] and the state before it -> values [n, A] float, state after it.
+
+        ``draw``: running number of the forward pass, for policies with noise.
+        """
+        ...

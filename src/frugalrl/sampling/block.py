@@ -1,0 +1,59 @@
+"""A block of rows that is filled group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frugalrl.sampling.draws import Ints
+from frugalrl.types import EnvSpec, Episode, Rows, Step
+
+_DTYPES: dict[str, Any] = {
+    "action": np.int64,
+    "reward": np.float32,
+    "discount": np.float32,
+    "last": np.bool_,
+    "valid": np.bool_,
+    "log_mu": np.float32,
+    "version": np.int64,
+    "explored": np.bool_,
+}
+
+
+class Block:
+    """``steps`` steps of ``num_rows`` rows; ``state``: recurrent state of all rows, for names, shapes and types."""
+
+    def __init__(self, spec: EnvSpec, steps: int, num_rows: int, state: Mapping[str, NDArray[Any]]) -> None:
+        size = (steps, num_rows)
+        self.steps = steps
+        self._num_actions = spec.num_actions
+        self.data = Rows(
+            obs=np.empty((*size, *spec.obs_shape), spec.obs_dtype),
+            **{name: np.empty(size, dtype) for name, dtype in _DTYPES.items()},
+            state={name: np.empty((steps, *array.shape), array.dtype) for name, array in state.items()},
+        )
+        self.episodes: list[Episode] = []
+        self.q: NDArray[Any] | None = None
+        """[steps, num_rows, A], NaN where the explorer chose without values; None without any."""
+
+    def add(
+        self, at: int, rows: Ints, step: Step, fields: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """One step of some rows, with what led to it and what the policy remembered before it."""
+        self.data.obs[at, rows] = step.obs
+        for name in _DTYPES:
+            getattr(self.data, name)[at, rows] = fields[name]
+        for name, array in self.data.state.items():
+            array[at, rows] = state[name]
+        self.episodes.extend(step.episodes)
+
+    def add_q(self, at: int, rows: Ints, q: NDArray[Any] | None) -> None:
+        """The values [n, A] that chose the action which leads to step ``at``, if there were any."""
+        if q is None:
+            return
+        if self.q is None:
+            self.q = np.full((self.steps, self.data.last.shape[1], self._num_actions), np.nan, q.dtype)
+        self.q[at, rows] = q
