@@ -6,7 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from frugalrl.envs import PROTOCOLS, make_env
-from frugalrl.envs.toys import TOYS, DeepSea, optimal_value, register_toys
+from frugalrl.envs.toys import TOYS, DeepSea, Recall, best_without_memory, optimal_value, register_toys
 from frugalrl.types import UserError
 
 VARIANTS = [
@@ -16,6 +16,8 @@ VARIANTS = [
     ("frugalrl/Catch-v0", {"observation": "index"}),
     ("frugalrl/DeepSea-v0", {}),
     ("frugalrl/DeepSea-v0", {"size": 4, "mapping_seed": 3}),
+    ("frugalrl/Recall-v0", {}),
+    ("frugalrl/Recall-v0", {"cues": 4, "delay": 0}),
     ("frugalrl/TimeLimitChain-v0", {}),
     ("frugalrl/TimeLimitChain-v0", {"length": 1, "limit": 20}),
 ]
@@ -45,7 +47,7 @@ def test_the_optimal_policy_earns_the_optimal_return(env_id, kwargs):
     assert np.mean(best) == pytest.approx(env.optimal_return, abs=1e-9)
 
 
-@pytest.mark.parametrize("env_id", ["frugalrl/Catch-v0", "frugalrl/DeepSea-v0"])
+@pytest.mark.parametrize("env_id", ["frugalrl/Catch-v0", "frugalrl/DeepSea-v0", "frugalrl/Recall-v0"])
 def test_another_policy_earns_less(env_id):
     env = gym.make(env_id).unwrapped
     rng = np.random.default_rng(0)
@@ -137,11 +139,35 @@ def test_deep_sea_needs_every_right_move():
     assert rewards == pytest.approx([-0.002, -0.002, 0, -0.002, -0.002])
 
 
+@pytest.mark.parametrize(("cues", "delay"), [(2, 0), (3, 2)])
+def test_recall_looks_alike_when_it_asks(cues, delay):
+    env, asked, firsts = Recall(cues, delay), set(), set()
+    for seed in range(40):
+        obs, _ = env.reset(seed=seed)
+        firsts.add(tuple(obs))
+        for _ in range(delay + 1):
+            obs, reward, over, *_ = env.step(seed % cues)
+            assert (reward, over) == (0.0, False)
+        asked.add(tuple(obs))
+        assert env.step(0)[2]
+    assert len(firsts) == cues
+    assert asked == {(0.0,) * cues + (1.0,)}
+
+
+@pytest.mark.parametrize("cues", [2, 4])
+def test_whatever_recall_is_answered_without_memory_earns_the_same(cues):
+    env, rng = Recall(cues, 1), np.random.default_rng(0)
+    for choose in (lambda _: 0, lambda _: rng.integers(cues)):
+        mean = np.mean(returns_of(env, choose, episodes=500))
+        assert mean == pytest.approx(best_without_memory(cues), abs=0.13)
+
+
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [
         ("frugalrl/Catch-v0", {"rows": 2, "columns": 9}),
         ("frugalrl/DeepSea-v0", {"size": 1}),
+        ("frugalrl/Recall-v0", {"cues": 1}),
         ("frugalrl/TimeLimitChain-v0", {"limit": 1}),
     ],
 )

@@ -4,12 +4,13 @@ import gymnasium as gym
 
 from frugalrl.envs.toys.catch import Catch, CatchVector
 from frugalrl.envs.toys.deep_sea import DeepSea, DeepSeaVector
+from frugalrl.envs.toys.recall import Recall, RecallVector, best_without_memory
 from frugalrl.envs.toys.time_limit_chain import TimeLimitChain, TimeLimitChainVector, optimal_value
 
-TOYS = ("frugalrl/Catch-v0", "frugalrl/DeepSea-v0", "frugalrl/TimeLimitChain-v0")
+TOYS = ("frugalrl/Catch-v0", "frugalrl/DeepSea-v0", "frugalrl/Recall-v0", "frugalrl/TimeLimitChain-v0")
 """Gymnasium ids of the toys."""
 
-_CLASSES = {"Catch": "catch", "DeepSea": "deep_sea", "TimeLimitChain": "time_limit_chain"}
+_CLASSES = {"Catch": "catch", "DeepSea": "deep_sea", "Recall": "recall", "TimeLimitChain": "time_limit_chain"}
 
 
 def register_toys() -> None:
@@ -30,8 +31,11 @@ __all__ = [
     "CatchVector",
     "DeepSea",
     "DeepSeaVector",
+    "Recall",
+    "RecallVector",
     "TimeLimitChain",
     "TimeLimitChainVector",
+    "best_without_memory",
     "optimal_value",
     "register_toys",
 ]
