@@ -41,18 +41,18 @@ class Ring:
         self.stack = spec.frame_stack
         self.rows_written = 0
         self.obs_shape = spec.obs_shape
-        frame_shape = frame_shape(spec)
-        self._newest = frame_shape[0] if self.stack > 1 else 0
+        frame = frame_shape(spec)
+        self._newest = frame[0] if self.stack > 1 else 0
         try:
             # untouched pages of a large array cost no memory, so it grows with use
-            self._obs = np.empty((capacity_rows, num_rows, *frame_shape), stored_dtype(spec.obs_dtype))
+            self._obs = np.empty((capacity_rows, num_rows, *frame), stored_dtype(spec.obs_dtype))
             self._fields: dict[str, NDArray[Any]] = {
                 name: np.zeros((capacity_rows, num_rows), dtype) for name, dtype in SCALARS.items()
             }
             self._history = np.zeros((capacity_rows, num_rows), np.uint8)
         except MemoryError as error:
             raise UserError(
-                f"a replay of {capacity_rows * num_rows} observations of shape {frame_shape} does not fit into memory; "
+                f"a replay of {capacity_rows * num_rows} observations of shape {frame} does not fit into memory; "
                 f"lower capacity_transitions"
             ) from error
         self._back = np.arange(self.stack - 1, -1, -1)
@@ -186,6 +186,7 @@ class Ring:
 
 
 def frame_shape(spec: EnvSpec) -> tuple[int, ...]:
+    """What is stored of one observation: the newest frame of a stack, the whole of anything else."""
     if spec.frame_stack == 1:
         return spec.obs_shape
     if not 1 <= spec.frame_stack <= 255 or not spec.obs_shape or spec.obs_shape[0] % spec.frame_stack:
