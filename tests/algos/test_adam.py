@@ -59,3 +59,21 @@ def test_building_it_does_not_import_the_compiler() -> None:
         "p.sum().backward(); Adam({'p': p}, lr=.1, eps=1e-8).step(); assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5])
+def test_another_beta_and_a_rate_that_falls_equal_torch_bit_for_bit(beta1: float) -> None:
+    one, two = networks(torch.contiguous_format)
+    ours = Adam(dict(one.named_parameters()), lr=1.0, eps=1e-8, beta1=beta1)
+    theirs = torch.optim.Adam(two.parameters(), lr=1.0, eps=1e-8, betas=(beta1, 0.999), fused=True)
+    for k in range(5):
+        x = torch.randn(5, 4, 8, 8)
+        ours.zero_grad()
+        theirs.zero_grad()
+        for net in (one, two):
+            net(x).square().mean().backward()
+        theirs.param_groups[0]["lr"] = rate = 1e-2 * (1 - k / 5)
+        ours.step(rate)
+        theirs.step()
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)

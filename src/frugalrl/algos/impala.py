@@ -147,19 +147,27 @@ class ImpalaLearner:
         valid = np.asarray(batch.valid)
         lag = self.version - np.asarray(batch.version)
         usable = valid if config.max_lag is None else valid & (lag <= config.max_lag)
-        reward = torch.as_tensor(batch.reward)
-        seen = reward if config.max_abs_reward is None else reward.clamp(-config.max_abs_reward, config.max_abs_reward)
-        discount = config.gamma * torch.as_tensor(batch.discount)
-        numbers = (self._number(x) for x in (batch.log_mu, seen, discount, replayed.weight))
-        log_mu, seen, discount, weight = numbers
+        fields = (batch.log_mu, batch.reward, batch.discount, replayed.weight)
+        log_mu, reward, discount, weight = (self._number(x) for x in fields)
         valid_t, usable_t, action = (self._tensor(x) for x in (valid, usable, batch.action))
-        out = self._unroll(batch, action, valid)
+        out = self._unroll(batch, action, reward, valid)
         timer.lap("learner")
 
+        if config.max_abs_reward is not None:
+            reward = reward.clamp(-config.max_abs_reward, config.max_abs_reward)
         logits, values = self._head.to_q(out[:-1]), self._head.value(out)
         log_pi_all, log_pi = log_probabilities(logits, action, valid_t)
         bars = {"rho_bar": config.rho_bar, "c_bar": config.c_bar, "pg_rho_bar": config.pg_rho_bar}
-        found = vtrace(log_pi, log_mu, seen, discount, values.detach(), valid=valid_t, lambda_=config.lambda_, **bars)
+        found = vtrace(
+            log_pi,
+            log_mu,
+            reward,
+            config.gamma * discount,
+            values.detach(),
+            valid=valid_t,
+            lambda_=config.lambda_,
+            **bars,
+        )
         timer.lap("correction")
         loss = actor_critic_loss(
             log_pi_all,
@@ -172,7 +180,7 @@ class ImpalaLearner:
             baseline_cost=config.baseline_cost,
             entropy_cost=config.entropy_cost,
         )
-        metrics = self._metrics(loss, found, values[:-1].detach(), seen, valid_t)
+        metrics = self._metrics(loss, found, values[:-1].detach(), reward, valid_t)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {metrics['loss']}", replayed)
         metrics["grad_norm"] = self._step(loss.loss, replayed) if usable.any() else 0.0
@@ -181,15 +189,13 @@ class ImpalaLearner:
         timer.lap("learner")
         return Updated(metrics=metrics, priorities=None, costs=self._costs)
 
-    def _unroll(self, batch: Unroll, action: Tensor, valid: NDArray[np.bool_]) -> Tensor:
+    def _unroll(self, batch: Unroll, action: Tensor, reward: Tensor, valid: NDArray[np.bool_]) -> Tensor:
         """[T+1, B, A + 1] in the loss's type."""
         reset = np.zeros((len(valid) + 1, *valid.shape[1:]), np.bool_)
         reset[1:] = ~valid
         state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
         with self._autocast():
-            out = self._net.unroll(
-                self._tensor(batch.obs), action, self._tensor(batch.reward), self._tensor(reset), state
-            )
+            out = self._net.unroll(self._tensor(batch.obs), action, reward, self._tensor(reset), state)
         return out.to(self._dtype)
 
     def _step(self, loss: Tensor, replayed: ReplayedUnrolls) -> float:

@@ -1,0 +1,369 @@
+"""The V-trace learner against a slow one, row by row; who takes part in the loss; what it remembers and counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
+from frugalrl.cost.meters import LapTimer
+from frugalrl.math.explore import POLICY_EXPLORERS, Knobs, View
+from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.config import NetConfig
+from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Unroll
+from oracles.vtrace import WRONG, slow_loss, slow_vtrace
+
+CPU = torch.device("cpu")
+T, B, A = 5, 3, 3
+VECTOR = EnvSpec(id="V", protocol="p", obs_kind="vector", obs_shape=(4,), obs_dtype="float32", num_actions=A)
+IMAGE = EnvSpec(
+    id="I", protocol="p", obs_kind="image", obs_shape=(4, 36, 36), obs_dtype="uint8", num_actions=A, frame_stack=4
+)
+EXACT: dict[str, Any] = {
+    "precision": "fp64", "rho_bar": 1.2, "c_bar": 1.1, "pg_rho_bar": 0.9, "lambda_": 0.95, "entropy_cost": 0.03,
+    "max_abs_reward": 0.8, "max_lag": 2, "max_grad_norm": 0.3, "adam_beta1": 0.0, "lr_decay_updates": 10,
+}  # fmt: skip
+
+PLAIN: dict[str, Any] = {"precision": "fp64", "rho_bar": None, "c_bar": None}
+
+
+def new(spec: EnvSpec = VECTOR, seed: int = 0, lstm_units: int | None = None, **changes: Any) -> ImpalaLearner:
+    timer = LapTimer()
+    timer.start()
+    config = ImpalaConfig(**({"unroll_steps": T, "batch_unrolls": B, "learning_rate": 1e-2} | changes))
+    net = NetConfig(hidden_units=(8,), lstm_units=lstm_units)
+    return ImpalaLearner(config, spec, lambda: build_actor_critic(spec, net), device=CPU, seed=seed, timer=timer)
+
+
+def batch_of(
+    learner: ImpalaLearner, spec: EnvSpec = VECTOR, seed: int = 0, oldest: int = 4, scale: float = 1.0
+) -> ReplayedUnrolls:
+    """Random unrolls; behind each ``last`` a row that is not valid, with garbage where the contract allows it."""
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(T + 1, B, *spec.obs_shape)).astype(np.float32)
+    if spec.obs_dtype == "uint8":
+        obs = rng.integers(0, 256, obs.shape, dtype=np.uint8)
+    valid, last, discount = np.ones((T, B), np.bool_), np.zeros((T, B), np.bool_), np.ones((T, B), np.float32)
+    last[1, 0] = last[3, 1] = last[T - 1, 2] = True
+    discount[3, 1] = 0.0
+    valid[2, 0] = valid[4, 1] = False
+    log_mu = np.log(rng.uniform(0.1, 0.6, (T, B))).astype(np.float32)
+    log_mu[~valid] = np.nan
+    unroll = Unroll(
+        obs=obs,
+        action=rng.integers(0, A, (T, B)),
+        reward=(scale * rng.normal(size=(T, B))).astype(np.float32),
+        discount=discount,
+        last=last,
+        valid=valid,
+        log_mu=log_mu,
+        version=learner.version - rng.integers(0, oldest + 1, (T, B)),
+        explored=np.zeros((T, B), np.bool_),
+        state_at_start={k: v.numpy() for k, v in learner._net.initial_state(B).items()},
+    )
+    return ReplayedUnrolls(batch=unroll, keys=np.arange(B), weight=rng.uniform(0.5, 1, B).astype(np.float32))
+
+
+def weights(learner: ImpalaLearner) -> dict[str, torch.Tensor]:
+    return {name: p.clone() for name, p in learner.weights().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class SlowLearner:
+    """V-trace and Adam, step by step and parameter by parameter; the network sees one observation at a time."""
+
+    def __init__(self, fast: ImpalaLearner, spec: EnvSpec, lstm_units: int | None = None, wrong: str = "") -> None:
+        self.net = build_actor_critic(spec, NetConfig(hidden_units=(8,), lstm_units=lstm_units)).double()
+        self.net.load_state_dict(fast.state_dict()["online"])
+        self.m = [torch.zeros_like(p) for p in self.net.parameters()]
+        self.v = [torch.zeros_like(p) for p in self.net.parameters()]
+        self.config, self.updates, self.wrong = fast.config, 0, wrong
+
+    def outputs(self, batch: Unroll) -> list[list[torch.Tensor]]:
+        """[T+1][B] vectors [A + 1]."""
+        state = {k: torch.as_tensor(v) for k, v in batch.state_at_start.items()}
+        outs = []
+        for t in range(T + 1):
+            if t and state:
+                state |= {"action_tm1": torch.tensor(batch.action[t - 1]),
+                          "reward_tm1": torch.tensor(batch.reward[t - 1])}  # fmt: skip
+                fresh = torch.tensor(~batch.valid[t - 1])
+                for k, initial in self.net.initial_state(B).items():
+                    state[k] = torch.where(fresh if initial.ndim == 1 else fresh[:, None], initial, state[k])
+            out, state = self.net.step(torch.as_tensor(batch.obs[t]), state)
+            outs.append(list(out))
+        return outs
+
+    def update(self, replayed: ReplayedUnrolls) -> float:
+        batch, config = replayed.batch, self.config
+        outs = self.outputs(batch)
+        values = np.asarray([[float(x[-1].detach()) for x in row] for row in outs])
+        log_pi = np.asarray([[float(outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]) for b in range(B)]
+                             for t in range(T)])  # fmt: skip
+        limit = config.max_abs_reward or math.inf
+        vs, advantage = slow_vtrace(
+            log_pi, batch.log_mu.astype(np.float64), np.clip(batch.reward.astype(np.float64), -limit, limit),
+            config.gamma * batch.discount.astype(np.float64), values, batch.valid, config.rho_bar or math.inf,
+            config.c_bar or math.inf, config.pg_rho_bar or math.inf, config.lambda_, self.wrong,
+        )  # fmt: skip
+        usable = batch.valid.copy()
+        if config.max_lag is not None:
+            usable &= self.updates - batch.version <= config.max_lag
+        loss = slow_loss(
+            [[x[:-1] for x in row] for row in outs], [[x[-1] for x in row] for row in outs], batch.action, vs,
+            advantage, usable, replayed.weight.astype(np.float64), config.baseline_cost, config.entropy_cost,
+            log=torch.log,
+        )  # fmt: skip
+        self.net.zero_grad()
+        loss.backward()
+        self.step()
+        return float(loss.detach())
+
+    def step(self) -> None:
+        config = self.config
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
+        scale = 1.0 if config.max_grad_norm is None else min(1.0, config.max_grad_norm / (norm + 1e-6))
+        rate = config.learning_rate
+        if config.lr_decay_updates is not None:
+            rate *= max(0.0, 1 - self.updates / config.lr_decay_updates)
+        self.updates += 1
+        beta1 = config.adam_beta1
+        with torch.no_grad():
+            for p, g, m, v in zip(self.net.parameters(), gradients, self.m, self.v, strict=True):
+                m.mul_(beta1).add_(scale * g, alpha=1 - beta1)
+                v.mul_(0.999).add_((scale * g) ** 2, alpha=0.001)
+                m_hat, v_hat = m / (1 - beta1**self.updates), v / (1 - 0.999**self.updates)
+                p -= rate * m_hat / (v_hat.sqrt() + config.adam_eps)
+
+
+@pytest.mark.parametrize("lstm_units", [None, 5])
+@pytest.mark.parametrize(
+    "changes", [EXACT, {"precision": "fp64", "c_bar": None, "rho_bar": None}], ids=["all", "plain"]
+)
+def test_updates_equal_the_slow_learner(changes: dict[str, Any], lstm_units: int | None) -> None:
+    fast = new(lstm_units=lstm_units, **changes)
+    slow = SlowLearner(fast, VECTOR, lstm_units)
+    for seed in range(3):
+        replayed = batch_of(fast, seed=seed)
+        updated = fast.update(replayed)
+        assert updated.metrics["loss"] == pytest.approx(slow.update(replayed), rel=1e-7, abs=1e-9)
+    for name, p in slow.net.named_parameters():
+        torch.testing.assert_close(fast.weights()[name], p.detach(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_slow_learner_is_not_blind(wrong: str) -> None:
+    fast = new(**EXACT | {"max_abs_reward": None, "max_lag": None})
+    slow = SlowLearner(fast, VECTOR, wrong=wrong)
+    replayed = batch_of(fast, oldest=0)
+    replayed.batch.log_mu[replayed.batch.valid] = math.log(0.1)
+    assert fast.update(replayed).metrics["loss"] != pytest.approx(slow.update(replayed), rel=1e-4)
+
+
+# -- who takes part --------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_too_old_are_in_neither_sum_nor_count() -> None:
+    """A batch in which an unroll is too old trains as the batch without it; the lag of all rows is told."""
+    one, two = new(precision="fp64", max_lag=3), new(precision="fp64", max_lag=3, batch_unrolls=B - 1)
+    replayed = batch_of(one, oldest=0)
+    replayed.batch.version[...] = -1
+    replayed.batch.version[:, 0] = -4
+    batch = replayed.batch
+    fields = ("obs", "action", "reward", "discount", "last", "valid", "log_mu", "version", "explored")
+    rest = Unroll(**{name: getattr(batch, name)[:, 1:] for name in fields})
+    small = two.update(ReplayedUnrolls(batch=rest, keys=replayed.keys[1:], weight=replayed.weight[1:])).metrics
+    metrics = one.update(replayed).metrics
+    for name in ("loss", "policy_loss", "value_loss", "entropy", "grad_norm"):
+        assert metrics[name] == pytest.approx(small[name], rel=1e-9), name
+    valid = batch.valid.sum(0)
+    assert metrics["too_old_share"] == pytest.approx(valid[0] / valid.sum())
+    assert small["too_old_share"] == 0.0
+    assert (metrics["lag_min"], metrics["lag_max"]) == (1.0, 4.0)
+    assert metrics["lag_mean"] == pytest.approx((4 * valid[0] + valid[1] + valid[2]) / valid.sum())
+
+
+def test_without_a_usable_row_the_weights_stay_and_the_update_counts() -> None:
+    learner = new(max_lag=0)
+    replayed = batch_of(learner, oldest=0)
+    replayed.batch.version[...] = -1
+    before = weights(learner)
+    metrics = learner.update(replayed).metrics
+    assert same(before, weights(learner))
+    assert learner.version == 1
+    assert (metrics["loss"], metrics["grad_norm"], metrics["too_old_share"]) == (0.0, 0.0, 1.0)
+    assert all(math.isfinite(v) for v in metrics.values())
+
+
+def test_garbage_in_rows_that_are_not_valid_changes_nothing() -> None:
+    learners = [new(lstm_units=units) for units in (None, None, 5, 5)]
+    for clean, dirty in (learners[:2], learners[2:]):
+        replayed = batch_of(clean)
+        one = clean.update(replayed)
+        bad = ~replayed.batch.valid
+        for name in ("reward", "discount"):
+            getattr(replayed.batch, name)[bad] = np.nan
+        replayed.batch.version[bad] = 10**12
+        two = dirty.update(replayed)
+        assert one.metrics == two.metrics
+        assert same(weights(clean), weights(dirty))
+
+
+@pytest.mark.parametrize("spoil", ["reward", "log_mu"])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(spoil: str) -> None:
+    learner = new()
+    replayed = batch_of(learner)
+    getattr(replayed.batch, spoil)[0, 0] = np.nan
+    before = weights(learner)
+    with pytest.raises(NonFiniteLoss, match="the loss of update 1 is nan") as caught:
+        learner.update(replayed)
+    assert caught.value.replayed is replayed
+    assert same(before, weights(learner))
+    assert learner.version == 0
+
+
+# -- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_those_of_their_names() -> None:
+    learner = new(precision="fp64", max_abs_reward=0.5)
+    replayed = batch_of(learner)
+    batch = replayed.batch
+    with torch.no_grad():
+        out = learner._net.unroll(torch.from_numpy(batch.obs), *(torch.zeros(0),) * 3, {})
+    log_pi = out[:-1, :, :-1].log_softmax(-1).gather(-1, torch.from_numpy(batch.action)[..., None])[..., 0].numpy()
+    valid = batch.valid
+    ratio = np.exp(log_pi - batch.log_mu)[valid]
+    metrics = learner.update(replayed).metrics
+    assert metrics["ratio_mean"] == pytest.approx(ratio.mean(), rel=1e-6)
+    assert metrics["ess"] == pytest.approx(ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum()), rel=1e-6)
+    assert metrics["rho_clipped_share"] == pytest.approx((ratio > 1).mean())
+    assert 0 < metrics["rho_clipped_share"] < 1
+    assert metrics["value_mean"] == pytest.approx(out[:-1, :, -1].numpy()[valid].mean())
+    assert metrics["reward_mean"] == pytest.approx(batch.reward.clip(-0.5, 0.5)[valid].mean(), rel=1e-6)
+    log = out[:-1, :, :-1].log_softmax(-1).numpy()[valid]
+    # the weight of an unroll multiplies its rows
+    weight = np.broadcast_to(replayed.weight, valid.shape)[valid]
+    assert metrics["entropy"] == pytest.approx(float(-((np.exp(log) * log).sum(1) * weight).mean()), rel=1e-6)
+    assert metrics["loss"] == pytest.approx(
+        metrics["policy_loss"] + 0.5 * metrics["value_loss"] - 0.00025 * metrics["entropy"]
+    )
+
+
+@pytest.mark.parametrize("lstm_units", [None, 5])
+def test_flops_are_those_of_all_observations(lstm_units: int | None) -> None:
+    """By hand for 8 hidden units: forward and weight gradients of all layers, input gradients of all but the first."""
+    learner = new(lstm_units=lstm_units)
+    cost = learner.update(batch_of(learner)).costs["learner"]
+    size = (T + 1) * B
+    first, last = 4 * 8, (8 if lstm_units is None else lstm_units) * (A + 1)
+    core = 0.0
+    if lstm_units is not None:
+        # the state before the first row gets no gradient
+        read, remembered = (8 + 1 + A) * 4 * lstm_units, lstm_units * 4 * lstm_units
+        core = 3 * (read + remembered) - remembered / (T + 1)
+    assert cost.flop == pytest.approx(2.0 * size * (2 * first + core + 3 * last), rel=1e-12)
+    assert (cost.calls, cost.updates) == (1, 1)
+
+
+# -- state -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lstm_units", [None, 5])
+def test_a_loaded_learner_goes_on_bit_for_bit(lstm_units: int | None) -> None:
+    one, two = new(lstm_units=lstm_units, lr_decay_updates=6), new(seed=1, lstm_units=lstm_units, lr_decay_updates=6)
+    for seed in range(2):
+        one.update(batch_of(one, seed=seed))
+    assert not same(weights(one), weights(two))
+    two.load_state_dict(one.state_dict())
+    for seed in range(2, 4):
+        a, b = one.update(batch_of(one, seed=seed)), two.update(batch_of(two, seed=seed))
+        assert a.metrics == b.metrics
+    assert same(weights(one), weights(two))
+    assert two.version == 4
+
+
+def test_the_learning_rate_ends_at_zero() -> None:
+    learner = new(lr_decay_updates=2)
+    for seed in range(2):
+        learner.update(batch_of(learner, seed=seed))
+    before = weights(learner)
+    learner.update(batch_of(learner, seed=5))
+    assert same(before, weights(learner))
+
+
+def test_snapshots_share_the_live_parameters() -> None:
+    learner = new()
+    first = learner.snapshot()
+    learner.update(batch_of(learner))
+    second = learner.snapshot()
+    assert first.parameters is second.parameters
+    assert (first.version, second.version) == (0, 1)
+
+
+def test_images_in_bf16_stay_near_fp32() -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        learner = new(IMAGE, precision=precision)
+        losses.append(learner.update(batch_of(learner, IMAGE)).metrics["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"gamma": 1.5}, r"agent.gamma=1.5: must lie in \[0, 1\]"),
+        ({"unroll_steps": 0}, "agent.unroll_steps=0: must be positive"),
+        ({"rho_bar": 0.0}, "agent.rho_bar=0.0: must be positive, or None"),
+        ({"entropy_cost": -1.0}, "agent.entropy_cost=-1.0: must be at least 0"),
+        ({"adam_beta1": 1.0}, r"agent.adam_beta1=1.0: must lie in \[0, 1\)"),
+        ({"max_lag": -1}, "agent.max_lag=-1: must be at least 0"),
+        ({"c_bar": 2.0}, "agent.c_bar=2.0 > agent.rho_bar=1.0"),
+    ],
+)
+def test_bad_numbers_are_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ImpalaConfig(**changes)
+
+
+# -- learning --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["policy", "counteractive", "uniform"])
+def test_a_bandit_is_learned_with_each_behaviour(name: str) -> None:
+    """Acting and learning together: the best of three arms ends with nearly all of the probability of pi."""
+    learner = new(learning_rate=0.05, gamma=0.0, entropy_cost=0.0, unroll_steps=1, batch_unrolls=32)
+    rng = np.random.default_rng(0)
+    obs = np.ones((2, 32, 4), np.float32)
+    for _ in range(60):
+        with torch.no_grad():
+            logits = learner._net(torch.from_numpy(obs[0]))[:, :-1].numpy()
+        view = View(
+            q=logits, obs=obs[0], last=np.zeros(32, np.bool_), eps=np.full(32, 0.2), temperature=None,
+            u=rng.random((32, 3)), num_actions=A, knobs=Knobs(),
+        )  # fmt: skip
+        choice = POLICY_EXPLORERS[name].choose(view, {})
+        ones = np.ones((1, 32))
+        unroll = Unroll(
+            obs=obs,
+            action=choice.action[None],
+            reward=np.asarray([0.0, 1.0, 0.5], np.float32)[choice.action][None],
+            discount=ones.astype(np.float32),
+            last=ones > 1,
+            valid=ones > 0,
+            log_mu=choice.log_mu[None],
+            version=np.full((1, 32), learner.version),
+            explored=choice.explored[None],
+        )
+        learner.update(ReplayedUnrolls(batch=unroll, keys=np.arange(32), weight=np.ones(32, np.float32)))
+    pi = torch.from_numpy(logits[0]).softmax(0)
+    assert pi[1] > 0.9, pi
