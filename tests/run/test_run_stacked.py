@@ -301,7 +301,7 @@ def break_environment(run: SeedRun) -> None:
     def step(action: Any) -> Any:
         raise ValueError("no more")
 
-    run.parts.env._envs[1].step = step  # type: ignore[attr-defined]
+    run.parts.worlds._envs[1].step = step  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

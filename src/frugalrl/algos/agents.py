@@ -9,18 +9,19 @@ from typing import Any
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
 from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
 from frugalrl.algos.qrdqn import QRDQNConfig, QRDQNLearner
+from frugalrl.algos.r2d2 import R2D2Config, R2D2Learner
 from frugalrl.algos.rainbow import C51Config, C51Learner
 from frugalrl.algos.tabular import TabularConfig, TabularLearner
 from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS, Explorer
 from frugalrl.types import UserError
 
-AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig
+AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config
 """``kind`` says which; without it, the first."""
 
-SequenceConfig = ImpalaConfig
+SequenceConfig = ImpalaConfig | R2D2Config
 """Agents that learn from unrolls of consecutive steps instead of transitions."""
 
-Learner = DQNLearner | TabularLearner | ImpalaLearner
+Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner
 
 
 def explorers_of(agent: AgentConfig) -> dict[str, Explorer]:
@@ -44,4 +45,5 @@ LEARNERS: dict[type[Any], Callable[..., Learner]] = {
     C51Config: C51Learner,
     TabularConfig: TabularLearner,
     ImpalaConfig: ImpalaLearner,
+    R2D2Config: R2D2Learner,
 }

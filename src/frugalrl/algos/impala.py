@@ -98,6 +98,16 @@ class ImpalaConfig:
             )
 
     @property
+    def length(self) -> int:
+        """Transitions of an unroll."""
+        return self.unroll_steps
+
+    @property
+    def overlap(self) -> int:
+        """Transitions that neighbouring unrolls share."""
+        return 0
+
+    @property
     def batch_size(self) -> int:
         """Entries of one batch: unrolls."""
         return self.batch_unrolls

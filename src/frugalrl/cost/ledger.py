@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, Protocol
 
-from frugalrl.cost.meters import NativeThreads, ProcessClock, Usage
+from frugalrl.cost.meters import LiveThreads, NativeThreads, ProcessClock, Usage
 from frugalrl.types import ROLES, Cost, Costs, StateDict
 
 SCHEMA = "frugalrl.ledger/1"
@@ -112,7 +112,7 @@ class Ledger:
         self._counts = dict.fromkeys((f.name for f in fields(Counts)), 0)
         self._past: tuple[Session, ...] = ()
         self._loaded: StateDict | None = None
-        self._sources: list[Laps | NativeThreads] = []
+        self._sources: list[Laps | NativeThreads | LiveThreads] = []
         if whole_process:
             self.charge("startup", Cost(cpu_s=self._clock.cpu_s(), busy_s=self._clock.wall_s()))
 
@@ -148,14 +148,14 @@ class Ledger:
             counts["episodes"] += episodes
             counts["invalid_rows"] += invalid_rows
 
-    def follow(self, source: Laps | NativeThreads) -> None:
+    def follow(self, source: Laps | NativeThreads | LiveThreads) -> None:
         """Reads this clock at each ``settle`` from now on."""
         self._sources.append(source)
 
     def settle(self) -> None:
         """Charges what the followed clocks have measured since the last time."""
         for source in self._sources:
-            if isinstance(source, NativeThreads):
+            if isinstance(source, NativeThreads | LiveThreads):
                 self.charge(source.role, source.take())
             else:
                 self.charge_all(source.take())

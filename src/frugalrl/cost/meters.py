@@ -72,14 +72,15 @@ class ThreadClock:
         """Threads that are still alive as far as the last reading knows."""
         return tuple(self._marks)
 
-    def watch(self, tids: Iterable[int]) -> None:
-        """Adds threads; what they used before this call is not counted. Threads known already stay as they are."""
+    def watch(self, tids: Iterable[int], *, from_birth: bool = False) -> None:
+        """Adds threads; what they used before this call is not counted, unless ``from_birth``. Threads known already
+        stay as they are."""
         for tid in tids:
             if tid in self._marks:
                 continue
             now = thread_cpu_s(tid)
             if now is not None:
-                self._marks[tid] = now
+                self._marks[tid] = 0.0 if from_birth else now
             elif not per_thread_clocks_work():
                 self._readable = False
 
@@ -195,6 +196,21 @@ class NativeThreads:
 
     def take(self) -> Cost:
         """CPU-seconds since the last ``take``; ``cpu_s`` is ``None`` where thread clocks do not work."""
+        return Cost(cpu_s=self._clock.growth())
+
+
+class LiveThreads:
+    """As `NativeThreads`, for threads that come and go: all that they use from their birth on is the role's."""
+
+    def __init__(self, role: str, ids: Callable[[], Iterable[int]]) -> None:
+        """``ids``: the threads there are now."""
+        self.role = role
+        self._ids = ids
+        self._clock = ThreadClock()
+
+    def take(self) -> Cost:
+        """CPU-seconds since the last ``take``; ``cpu_s`` is ``None`` where thread clocks do not work."""
+        self._clock.watch(self._ids(), from_birth=True)
         return Cost(cpu_s=self._clock.growth())
 
 

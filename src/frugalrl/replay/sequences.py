@@ -94,6 +94,8 @@ class SequenceReplay:
         )
         self._priorities = Priorities(knobs, config.capacity_sequences, 1)
 
+    once = False
+
     @property
     def size(self) -> int:
         """Sequences that can be drawn now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,20 @@ from torch import nn
 
 from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
 from frugalrl.algos.impala import ImpalaConfig
+from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
-from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.nets.actor_critic import build_actor_critic
 from frugalrl.nets.q_network import build_q_network
+from frugalrl.nets.recurrent_q import build_sequence_q
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
 from frugalrl.replay.buffer import ReplayBuffer
+from frugalrl.replay.sequences import SequenceReplay
 from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.config import RunConfig
+from frugalrl.run.samplers import Acting, AnySampler, Worlds, is_asynchronous, make_sampler, open_worlds
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.sampling.row_policy import QValues
@@ -39,8 +43,8 @@ _ENV, _EXPLORE, _NET, _REPLAY, _NOISE = range(5)
 class Parts:
     """Everything a loop needs."""
 
-    env: RowEnv
-    sampler: InlineSampler
+    worlds: Worlds
+    sampler: AnySampler
     replay: ReplayBuffer
     learner: Learner
     device: torch.device
@@ -49,8 +53,13 @@ class Parts:
     hand: Worker
     """The thread that collects in a pipelined loop; idle otherwise."""
 
+    @property
+    def spec(self) -> EnvSpec:
+        """The environment after its protocol."""
+        return self.worlds.spec
 
-def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., InlineSampler] = InlineSampler) -> Parts:
+
+def assemble(config: RunConfig, timer: LapTimer, inline: type[InlineSampler] = InlineSampler) -> Parts:
     """Build environment, sampler, replay and learner, which mark their laps in the loop thread's ``timer``, or in a
     timer of the sampler's own where that works in another thread.
 
@@ -60,38 +69,24 @@ def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., Inl
     device = pick_device(config.device)
     torch.set_num_threads(config.threads)
     watch_tensor_threads(config.threads, timer)
-    pipelined = config.schedule.lag_blocks > 0
-    sampler_timer = LapTimer() if pipelined else timer
-    protocol = named_protocol(config.env.protocol)
-    env = make_env(
-        config.env.id,
-        protocol=protocol,
-        num_rows=config.env.rows,
-        seed=stream_seed(config.seed, _ENV),
-        threads=config.env.threads,
-        env_kwargs=config.env.kwargs,
-        training=True,
-    )
-    build = network_builder(config, env.spec)
+    elsewhere = config.schedule.lag_blocks > 0 or is_asynchronous(config)
+    sampler_timer = LapTimer() if elsewhere else timer
+    worlds = open_worlds(config, stream_seed(config.seed, _ENV))
+    spec = worlds.spec
+    build = network_builder(config, spec)
     noise_seed = stream_seed(config.seed, _NOISE)
-    policy = acting_policy(config, build, device, noise_seed=noise_seed, share=not pipelined)
     make_learner = LEARNERS[type(config.agent)]
-    learner = make_learner(
-        config.agent, env.spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer
-    )
-    sampler = make_sampler(
-        env,
-        policy,
-        config.explore,
-        prefill_env_steps=config.schedule.warmup_env_steps,
-        seed=stream_seed(config.seed, _EXPLORE),
-        inference_cost=forward_cost(build(), env.spec, config.env.rows),
-        timer=sampler_timer,
+    learner = make_learner(config.agent, spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer)
+    acting = Acting(
+        policy=acting_policy(config, build, device, noise_seed=noise_seed, share=not elsewhere),
         explorer=explorer,
+        seed=stream_seed(config.seed, _EXPLORE),
+        cost_of_forward=partial(forward_cost, build(), spec),
         needs_log_mu=isinstance(config.agent, ImpalaConfig),
+        timer=sampler_timer,
     )
-    replay = make_replay(config, env.spec)
-    return Parts(env, sampler, replay, learner, device, sampler_timer, Worker("sampler"))
+    sampler = make_sampler(config, worlds, acting, inline)
+    return Parts(worlds, sampler, make_replay(config, spec, acting), learner, device, sampler_timer, Worker("sampler"))
 
 
 def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
@@ -101,12 +96,16 @@ def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
         timer.watch(threads_that_worked(lambda: torch.ones(1 << 22).add_(1)))
 
 
-def make_replay(config: RunConfig, spec: EnvSpec) -> ReplayBuffer:
+def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffer:
     """What the loop puts experience into, and the learner's batches come from."""
     agent, rows = config.agent, config.env.rows
     if isinstance(agent, ImpalaConfig):
-        return UnrollQueue(spec, rows, length=agent.unroll_steps)
+        return UnrollQueue(spec, rows, length=agent.length)
     rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
+    if isinstance(agent, R2D2Config):
+        state = acting.policy.initial_state(rows)
+        length, overlap = agent.length, agent.overlap
+        return SequenceReplay(config.sequences, spec, rows, rng, length=length, overlap=overlap, state=state)
     return Replay(config.replay, spec, rows, agent.gamma, rng)
 
 
@@ -114,6 +113,8 @@ def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
     if isinstance(config.agent, ImpalaConfig):
         return lambda: build_actor_critic(spec, config.net)
+    if isinstance(config.agent, R2D2Config):
+        return lambda: build_sequence_q(spec, config.net, config.net.lstm_units)
     return lambda: build_q_network(spec, config.net, config.agent.head())
 
 

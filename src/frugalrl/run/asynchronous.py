@@ -1,6 +1,6 @@
 """The asynchronous loop: the engine samples without a pause in its own thread, the learner takes what is complete.
 
-The learner publishes after each update, so unrolls are acted by weights that are a few updates old; each row says which.
+The learner publishes after each update, so unrolls are acted by weights a few updates old; each row says which.
 Both wait for the other at the bounded queue between them, and nowhere else: whoever waits names the bottleneck.
 """
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from frugalrl.algos.agents import AgentConfig
+from frugalrl.algos.agents import AgentConfig, SequenceConfig
 from frugalrl.algos.dqn import DQNConfig
-from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.nets.config import NetConfig
 from frugalrl.replay.config import ReplayConfig
+from frugalrl.replay.sequences import SequenceReplayConfig
 from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.exploration import ExploreConfig
 
@@ -136,6 +136,8 @@ class RunConfig:
     net: NetConfig = field(default_factory=NetConfig)
     agent: AgentConfig = field(default_factory=DQNConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    sequences: SequenceReplayConfig = field(default_factory=SequenceReplayConfig)
+    """The replay of agents that learn from sequences."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -152,8 +154,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 1:
             raise ValueError(f"seed={self.seed}, threads={self.threads}: need seed >= 0 and threads >= 1")
-        if isinstance(self.agent, ImpalaConfig):
-            return  # its unrolls are used once and never enter the replay
+        if isinstance(self.agent, SequenceConfig):
+            return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
             raise ValueError(
                 f"schedule.warmup_env_steps={self.schedule.warmup_env_steps} > "

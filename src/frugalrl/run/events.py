@@ -9,15 +9,31 @@ import torch
 
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.meters import LapTimer
+from frugalrl.replay.sequences import SequenceReplay
+from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.assemble import Parts, watch_tensor_threads
+from frugalrl.run.asynchronous import asynchronous
 from frugalrl.run.config import RunConfig
 from frugalrl.run.loop import Counters, Event, serial
 from frugalrl.run.pipelined import pipelined
+from frugalrl.sampling.background import BackgroundSampler
 
 
 def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer) -> Iterator[Event]:
     """Rounds without an end; ``timer`` is that of the calling thread, which makes the updates."""
-    spec, size = parts.env.spec, config.agent.batch_size
+    spec, size = parts.spec, config.agent.batch_size
+    if isinstance(parts.sampler, BackgroundSampler):
+        assert isinstance(parts.replay, UnrollQueue | SequenceReplay)
+        return asynchronous(
+            parts.sampler,
+            parts.learner,
+            parts.replay,
+            config.schedule,
+            counters,
+            num_rows=config.env.rows,
+            batch_size=size,
+            timer=timer,
+        )
     settings: dict[str, Any] = {
         "num_rows": config.env.rows,
         "batch_size": size,

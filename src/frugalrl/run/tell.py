@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,20 @@ def done_again(died_at: int, step: int, env_steps: int) -> str:
     return (
         f"the run died at step {died_at:,}; it goes on from the checkpoint at step {step:,}, "
         f"and {env_steps:,} steps are done again (line 'redone' of the bill)"
+    )
+
+
+def not_restored(rows: Sequence[int], *, asynchronous: bool) -> str:
+    """What a user should hear when environments are not where they were."""
+    if asynchronous:
+        return (
+            f"an asynchronous sampler is not brought back exactly: all {len(rows)} environments start new episodes; "
+            f"unrolls that were open or waited for the learner are lost. Weights, optimiser, replay, random streams "
+            f"and counters are those of the checkpoint"
+        )
+    return (
+        f"environment rows {', '.join(map(str, rows))} could not be brought back (replaying their actions gave another "
+        f"observation) and start a new episode: this run is no longer exact"
     )
 
 

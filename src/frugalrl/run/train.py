@@ -11,7 +11,7 @@ from pathlib import Path
 from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
-from frugalrl.cost.meters import LapTimer, NativeThreads
+from frugalrl.cost.meters import LapTimer
 from frugalrl.cost.money import cost_so_far_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
@@ -28,6 +28,7 @@ from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import lost_work
 from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
+from frugalrl.run.samplers import environment_clock, is_asynchronous
 from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
@@ -115,10 +116,10 @@ class Run:
         self._config = config
         self._reporter = reporter
         self._parts = parts = self._assemble(config)
-        self._ledger.follow(NativeThreads("environment", parts.env.thread_ids))
+        self._ledger.follow(environment_clock(parts.worlds))
         if parts.sampler_timer is not self._timer:
             self._ledger.follow(parts.sampler_timer)
-        self._spec = parts.env.spec
+        self._spec = parts.spec
         self._counters = Counters()
         build = network_builder(config, self._spec)
         self._evaluator = Evaluator(config, self._spec, build, parts.device)
@@ -136,7 +137,8 @@ class Run:
 
     def _clocks(self, config: RunConfig, whole_process: bool) -> tuple[Ledger, LapTimer]:
         """The ledger, and the started timer of this thread that it follows."""
-        ledger = Ledger(whole_process=whole_process, lanes=1 + config.schedule.lag_blocks, energy=EnergyCounters())
+        lanes = 2 if config.schedule.lag_blocks or is_asynchronous(config) else 1
+        ledger = Ledger(whole_process=whole_process, lanes=lanes, energy=EnergyCounters())
         timer = LapTimer()
         timer.start()
         ledger.follow(timer)
@@ -259,6 +261,8 @@ class Run:
                 invalid_rows=collected.invalid_rows,
             )
         self._window.add(event)
+        for sentence in event.faults:
+            self._reporter.note(sentence)
         self._theory.read(event)
         self._write_progress()
         self._timer.lap("reporting")
@@ -374,11 +378,7 @@ class Run:
             self._reporter.note(sentence)
         self._checkpoints.set_aside_after(loaded)
         if not_restored:
-            rows = ", ".join(map(str, not_restored))
-            self._reporter.note(
-                f"environment rows {rows} could not be brought back (replaying their actions gave another "
-                f"observation) and start a new episode: this run is no longer exact"
-            )
+            self._reporter.note(tell.not_restored(not_restored, asynchronous=is_asynchronous(self._config)))
             self._record.log("not_restored", env_steps=loaded.step, rows=list(not_restored))
         lost = lost_work(
             loaded.state["ledger"],

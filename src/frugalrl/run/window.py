@@ -10,6 +10,7 @@ import psutil
 
 from frugalrl.cost.ledger import Ledger
 from frugalrl.run.loop import Event
+from frugalrl.sampling.engine_meters import EngineStatistics
 from frugalrl.types import Episode
 
 _EPISODES = 20
@@ -25,9 +26,11 @@ class Window:
         self._since = time.perf_counter()
         self._busy: dict[str, float] = {}
         self._returns: deque[float] = deque(maxlen=_EPISODES)
+        self._engine: EngineStatistics | None = None
         self._process = psutil.Process()
 
     def add(self, event: Event) -> None:
+        self._engine = event.engine or self._engine
         if event.collected is not None:
             self._steps += event.collected.env_steps
             self.add_episodes(event.collected.episodes)
@@ -59,7 +62,22 @@ class Window:
         whole = max(sum(spent.values()), 1e-9)
         shares = {role: s / whole for role, s in spent.items() if s > 0}
         means = {name: total / self._updates for name, total in self._sums.items()}
+        means |= {} if self._engine is None else engine_meters(self._engine)
         speed = self._steps / seconds
         self._sums, self._updates, self._steps, self._busy = {}, 0, 0, busy
         self._since = time.perf_counter()
         return speed, means, shares
+
+
+def engine_meters(engine: EngineStatistics) -> dict[str, float]:
+    """The numbers of an inference engine that a status shows, since it was started."""
+    found: dict[str, float | None] = {
+        "batch_rows": engine.rows / engine.batches if engine.batches else None,
+        "batch_fill": engine.fill,
+        "queue_ms_p95": engine.queue_s.p95 * 1e3 if engine.queue_s else None,
+        "forward_ms_p50": engine.forward_s.p50 * 1e3 if engine.forward_s else None,
+        "live_rows": engine.live_rows,
+        "restarts": engine.restarts,
+        "dropped_steps": engine.dropped_steps,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}

@@ -83,7 +83,8 @@ class Remembering:
 
     def values(self, obs: Array) -> Array:
         """One forward pass of all rows."""
-        preferences, self._after = self._policy.values(obs, self._state)
+        preferences, after = self._policy.values(obs, self._state)
+        self._after = dict(after)
         return preferences
 
     def acted(self, action: Array) -> None:

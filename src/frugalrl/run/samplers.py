@@ -1,0 +1,129 @@
+"""The sampler that a configuration asks for, with its environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from frugalrl.algos.agents import SequenceConfig
+from frugalrl.cost.meters import LapTimer, LiveThreads, NativeThreads
+from frugalrl.envs import RowEnv, make_env, named_protocol
+from frugalrl.math.explore import Explorer
+from frugalrl.policies.sequence import SequencePolicy
+from frugalrl.policies.value import ValuePolicy
+from frugalrl.run.config import RunConfig
+from frugalrl.sampling.background import BackgroundSampler
+from frugalrl.sampling.central import CentralSampler
+from frugalrl.sampling.inline import InlineSampler
+from frugalrl.sampling.threads import EPISODES_PER_LIFE, ThreadTransport
+from frugalrl.sampling.transport import Transport
+from frugalrl.types import Cost
+
+AnySampler = InlineSampler | CentralSampler | BackgroundSampler
+Worlds = RowEnv | Transport
+"""Environments of the sampler's own, or what leads to those of others."""
+
+
+def is_asynchronous(config: RunConfig) -> bool:
+    """Whether the engine works in a thread of its own and never waits for a round."""
+    sampler = config.sampler
+    return sampler.kind == "central" and not sampler.lockstep and isinstance(config.agent, SequenceConfig)
+
+
+def open_worlds(config: RunConfig, seed: int) -> Worlds:
+    """The environments, with their seeds derived from ``seed``. Raises UserError for what cannot be made."""
+    if config.sampler.kind == "inline":
+        return make_rows(config, seed, 0, 0, config.env.rows, 0)
+    sampler = config.sampler
+    make = partial(make_rows, config, seed)
+    return ThreadTransport(
+        make, split_rows(config.env.rows, sampler.groups), restarts=sampler.restarts, hang_s=sampler.hang_s
+    )
+
+
+def make_rows(config: RunConfig, seed: int, group: int, first_row: int, rows: int, incarnation: int) -> RowEnv:
+    """The environments of one group; made again after a failure they play other episodes."""
+    env = config.env
+    return make_env(
+        env.id,
+        protocol=named_protocol(env.protocol),
+        num_rows=rows,
+        seed=seed,
+        threads=env.threads,
+        env_kwargs=env.kwargs,
+        training=True,
+        first_row=first_row,
+        first_episode=EPISODES_PER_LIFE * incarnation,
+    )
+
+
+def split_rows(rows: int, groups: int) -> tuple[int, ...]:
+    """Rows in groups as even as can be, none empty."""
+    groups = min(groups, rows)
+    return tuple(rows // groups + (group < rows % groups) for group in range(groups))
+
+
+def environment_clock(worlds: Worlds) -> NativeThreads | LiveThreads:
+    """The clock of the threads that belong to the environments."""
+    if isinstance(worlds, RowEnv):
+        return NativeThreads("environment", worlds.thread_ids)
+    return LiveThreads("environment", worlds.thread_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acting:
+    """What every sampler is given."""
+
+    policy: ValuePolicy | SequencePolicy
+    explorer: Explorer
+    seed: int
+    cost_of_forward: Callable[[int], Cost]
+    """FLOPs and bytes of a forward pass over so many rows."""
+    needs_log_mu: bool
+    timer: LapTimer
+    """Of the thread in which the sampler works."""
+
+
+def make_sampler(config: RunConfig, worlds: Worlds, acting: Acting, inline: type[InlineSampler]) -> AnySampler:
+    """``inline``: the class of an inline sampler."""
+    common: dict[str, Any] = {
+        "prefill_env_steps": config.schedule.warmup_env_steps,
+        "seed": acting.seed,
+        "timer": acting.timer,
+    }
+    if isinstance(worlds, RowEnv):
+        return inline(
+            worlds,
+            acting.policy,
+            config.explore,
+            inference_cost=acting.cost_of_forward(config.env.rows),
+            explorer=acting.explorer,
+            needs_log_mu=acting.needs_log_mu,
+            **common,
+        )
+    agent = config.agent
+    if is_asynchronous(config):
+        assert isinstance(agent, SequenceConfig)
+        return BackgroundSampler(
+            worlds,
+            acting.policy,
+            acting.explorer,
+            config.explore,
+            config.sampler,
+            unroll_steps=agent.length,
+            overlap_steps=agent.overlap,
+            batch_unrolls=agent.batch_size,
+            forward_cost=acting.cost_of_forward,
+            **common,
+        )
+    return CentralSampler(
+        worlds,
+        acting.policy,
+        acting.explorer,
+        config.explore,
+        forward_cost=acting.cost_of_forward,
+        needs_log_mu=acting.needs_log_mu,
+        **common,
+    )
