@@ -82,11 +82,13 @@ def seed_vtrace_small(env_id: str) -> RunConfig:
         )
         if images
         else ImpalaConfig(
-            unroll_steps=20,
+            unroll_steps=10,
             batch_unrolls=16,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
+            lr_decay_updates=1_500,
             adam_eps=1e-5,
             max_grad_norm=1.0,
+            baseline_cost=0.1,
             entropy_cost=0.005,
         )
     )
@@ -98,9 +100,9 @@ def seed_vtrace_small(env_id: str) -> RunConfig:
         agent=agent,
         explore=ExploreConfig(name="policy", epsilon=_EPSILON),
         sampler=SamplerConfig(kind="central"),
-        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=20),
+        schedule=ScheduleConfig(warmup_env_steps=1, steps_per_round=agent.unroll_steps),
         evaluation=EvaluationConfig(every_env_steps=500_000 if images else 50_000),
-        budget=BudgetConfig(env_steps=10_000_000 if images else 300_000),
+        budget=BudgetConfig(env_steps=10_000_000 if images else 240_000),
     )
 
 
