@@ -203,6 +203,19 @@ def test_without_a_usable_row_the_weights_stay_and_the_update_counts() -> None:
     assert all(math.isfinite(v) for v in metrics.values())
 
 
+def test_a_batch_without_a_transition_is_no_error() -> None:
+    """A row between two episodes can be all of an unroll of one step."""
+    learner = new()
+    replayed = batch_of(learner)
+    replayed.batch.valid[...] = False
+    before = weights(learner)
+    metrics = learner.update(replayed).metrics
+    assert same(before, weights(learner))
+    assert metrics["loss"] == 0.0
+    assert math.isnan(metrics["ratio_mean"])
+    assert math.isnan(metrics["lag_mean"])
+
+
 def test_garbage_in_rows_that_are_not_valid_changes_nothing() -> None:
     learners = [new(lstm_units=units) for units in (None, None, 5, 5)]
     for clean, dirty in (learners[:2], learners[2:]):

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.actor_critic import ActorCritic, build_actor_critic
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.heads import PolicyValue
 from frugalrl.nets.impala_torsos import impala_deep, impala_shallow
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.policies.small import numpy_forward
+from frugalrl.policies.value import ValuePolicy
 from frugalrl.types import EnvSpec, UserError
 
 T, B, A = 4, 3, 3
@@ -77,14 +78,19 @@ def test_steps_and_unroll_agree(name: str, units: int | None) -> None:
         torch.testing.assert_close(one, out[t])
 
 
-def test_a_small_one_acts_through_numpy() -> None:
-    """So does a Q-network: one step of it costs a few calls."""
-    net = build_actor_critic(SPECS["mlp"], NetConfig(hidden_units=(16, 16)))
-    forward = numpy_forward(net)
-    assert forward is not None
-    obs = observations(SPECS["mlp"], B)
-    torch.testing.assert_close(torch.from_numpy(forward(obs.numpy())), net(obs).detach(), rtol=1e-5, atol=1e-6)
-    assert len(list(net)) == 4  # flatten, two dense layers with their ReLU, one for logits and value
+@pytest.mark.parametrize("name", ["mlp", "minatar"])
+def test_a_value_policy_acts_with_the_logits(name: str) -> None:
+    """A small one through numpy, so that one step costs a few calls; the value is never taken for an action."""
+    of = SPECS[name]
+    net = build_actor_critic(of, NetConfig(hidden_units=(16, 16)))
+    assert isinstance(net, ActorCritic)
+    policy = ValuePolicy(lambda: net, torch.device("cpu"))
+    assert (numpy_forward(net) is not None) == (name == "mlp")
+    obs = observations(of, B)
+    logits = torch.from_numpy(policy.q_values(obs.numpy()))
+    torch.testing.assert_close(logits, net(obs)[:, :-1].detach(), rtol=1e-5, atol=1e-6)
+    if name == "mlp":
+        assert len(list(net)) == 4  # flatten, two dense layers with their ReLU, one for logits and value
 
 
 def test_shallow_has_the_layers_of_the_paper() -> None:

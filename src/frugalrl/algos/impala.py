@@ -190,7 +190,7 @@ class ImpalaLearner:
             baseline_cost=config.baseline_cost,
             entropy_cost=config.entropy_cost,
         )
-        metrics = self._metrics(loss, found, values[:-1].detach(), reward, valid_t)
+        metrics = self._metrics(loss, found, values[:-1].detach(), reward, valid)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {metrics['loss']}", replayed)
         metrics["grad_norm"] = self._step(loss.loss, replayed) if usable.any() else 0.0
@@ -223,18 +223,20 @@ class ImpalaLearner:
         return norm
 
     def _metrics(
-        self, loss: ActorCriticLoss, found: VTrace, values: Tensor, reward: Tensor, valid: Tensor
+        self, loss: ActorCriticLoss, found: VTrace, values: Tensor, reward: Tensor, valid: NDArray[np.bool_]
     ) -> dict[str, float]:
-        """The loss, and means over all transitions, too old ones included; brought to the host in one piece."""
-        with torch.no_grad():
-            rows = torch.stack((found.ratio.clamp(max=_LARGEST_RATIO), values, found.vs, reward, found.advantage))
-            rows = rows[:, valid].double()
-            ratio = rows[0]
-            clipped = ratio > (math.inf if self.config.rho_bar is None else self.config.rho_bar)
-            mean = ratio.mean()
-            parts = [loss.loss.detach(), loss.policy, loss.value, loss.entropy, *rows.mean(1)]
-            parts += [clipped.double().mean(), mean * mean / ratio.square().mean()]
-            return dict(zip(_METRICS, torch.stack([p.double() for p in parts]).tolist(), strict=True))
+        """The loss, and means over all transitions, too old ones included; NaN where there is none."""
+        parts = torch.stack((loss.loss.detach(), loss.policy, loss.value, loss.entropy)).tolist()
+        if not valid.any():
+            return dict.fromkeys(_METRICS, math.nan) | dict(zip(_METRICS, parts, strict=False))
+        # to the host in one piece; numpy's calls cost less than torch's on so little
+        rows = torch.stack((found.ratio, values, found.vs, reward, found.advantage)).cpu().numpy()[:, valid]
+        ratio = rows[0] = rows[0].clip(max=_LARGEST_RATIO)
+        bar = math.inf if self.config.rho_bar is None else self.config.rho_bar
+        mean, *others = rows.mean(1, dtype=np.float64).tolist()
+        clipped = np.count_nonzero(ratio > bar) / ratio.size
+        ess = mean * mean * ratio.size / float(ratio @ ratio)
+        return dict(zip(_METRICS, (*parts, mean, *others, clipped, ess), strict=True))
 
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, always in the same mapping: the next update changes them in place."""
