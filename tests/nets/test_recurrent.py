@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from frugalrl.nets.lstm_scan import lstm_scan
 from frugalrl.nets.recurrent import LSTMCore
 from oracles.recurrent import lstm_unroll
 
-T, B, F, A, H = 7, 4, 3, 2, 5
+T, B, F, A, H = 23, 4, 3, 2, 5
 
 
 def case(seed, share, dtype=torch.float64):
@@ -24,9 +25,11 @@ def case(seed, share, dtype=torch.float64):
     return core, x, torch.randint(A, (T, B)), torch.randn(T, B), reset, state
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_the_unroll_is_the_loop_over_steps(share):
+@pytest.mark.parametrize(("share", "way"), [(0.0, "fused"), (0.02, "cut"), (0.1, "scan"), (0.5, "scan"), (1.0, "scan")])
+def test_the_unroll_is_the_loop_over_steps(share, way):
     core, x, action, reward, reset, state = case(3, share)
+    cuts = int(reset.any(1).sum())
+    assert way == ("fused" if not cuts else "cut" if 8 * cuts <= T + 1 else "scan")
     fast = core.unroll(x, action, reward, reset, state)
     slow, _ = lstm_unroll(core, x, action, reward, reset, state)
     torch.testing.assert_close(fast, slow)
@@ -38,6 +41,15 @@ def test_the_unroll_is_the_loop_over_steps(share):
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+def test_the_gradient_of_the_scan_is_that_of_differences():
+    torch.manual_seed(0)
+    args = [
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 2, 8), (8, 2), (2, 2), (2, 2))
+    ]
+    keep = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64).unsqueeze(-1)
+    assert torch.autograd.gradcheck(lambda *a: lstm_scan(*a, keep), args)
 
 
 def test_an_unroll_that_forgets_nothing_is_another_one():

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frugalrl.nets.lstm_scan import lstm_scan
 from frugalrl.nets.sequence import State
+
+_STEPS_PER_CUT = 8
+"""With fewer steps than that from one row with a reset to the next, the scan is quicker than fused calls between them
+(2 vCPU AMD EPYC, family 25, model 1: at 20 to 120 steps and 16 to 256 units, up to four times)."""
 
 
 class LSTMCore(nn.Module):
@@ -85,15 +90,20 @@ class LSTMCore(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             inputs = self._inputs(x, action_tm1, rewards.masked_fill(start, 0.0))
             h, c = self._own(state["h"]), self._own(state["c"])
-            # one fused call from a row with a reset to the next: packing the episodes side by side needs fewer steps,
-            # but its backward adds up the weights' gradient step by step
             cuts = [0, *start.any(1).nonzero().flatten().tolist(), len(start)]
+            if len(start) < _STEPS_PER_CUT * (len(cuts) - 2):
+                return self._scanned(inputs, start, h, c)
             parts = []
             for begin, end in pairwise(cuts):
                 fresh = start[begin].unsqueeze(1)
                 y, (h, c) = self._fused(inputs[begin:end], h.masked_fill(fresh, 0.0), c.masked_fill(fresh, 0.0))
                 parts.append(y)
         return parts[0] if len(parts) == 1 else torch.cat(parts), h, c
+
+    def _scanned(self, inputs: Tensor, start: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        lstm = self.lstm
+        pre = F.linear(inputs, lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)  # type: ignore[arg-type, operator]
+        return lstm_scan(pre, self._weight, h, c, self._own(~start).unsqueeze(-1))
 
     def _fused(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, (h, c) = self.lstm(inputs, (h[None], c[None]))
