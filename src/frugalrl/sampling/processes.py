@@ -72,7 +72,7 @@ class ProcessTransport:
         self._lock = threading.RLock()
         self._spec: EnvSpec | None = None
         self._born = self._started = self._closed = False
-        self._failure: EnvFailed | None = None
+        self._failure: str | None = None
         self._faults: list[Fault] = []
         self._restarts = 0
         self._costs: Costs = {}
@@ -160,7 +160,7 @@ class ProcessTransport:
                 if self._closed:
                     return []
                 if self._failure is not None:
-                    raise self._failure
+                    raise EnvFailed(self._failure)
                 found = self._pump(min(max(until_s - time.monotonic(), 0.0), _LOOK_EVERY_S))
             if found or time.monotonic() >= until_s:
                 return found
@@ -313,8 +313,8 @@ class ProcessTransport:
         most = self._config.restarts
         if self._restarts >= most:
             self._faults.append(Fault(group, kind, cause))
-            self._failure = EnvFailed(f"{cause} {_spent(most)}")
-            raise self._failure
+            self._failure = f"{cause} {_spent(most)}"
+            raise EnvFailed(self._failure)
         self._restarts += 1
         self._incarnations[number] += 1
         self._faults.append(
