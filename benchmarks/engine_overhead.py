@@ -3,10 +3,10 @@
 
     python benchmarks/engine_overhead.py --out evidence/bench/engine-overhead.json
 
-The work alone: environments stepped by one loop, a forward pass, a row stored, each timed by itself over the same number
-of group steps. Then the same work through `BackgroundSampler` with threads, unrolls thrown away by the main thread. Both
-are repeated in turn, so that a machine that slows down slows down both. Overhead = whole / (step + forward + record) - 1;
-choosing actions, draws, queues, clocks and the copy of complete unrolls are all overhead.
+The work alone: environments stepped by one loop, a forward pass, a row stored, each timed by itself over the same
+number of group steps. Then the same work through `BackgroundSampler` with threads, unrolls thrown away by the main
+thread. Both are repeated in turn, so that a machine that slows down slows down both. Overhead = whole / (step + forward
++ record) - 1; choosing actions, draws, queues, clocks and the copy of complete unrolls are all overhead.
 """
 
 from __future__ import annotations

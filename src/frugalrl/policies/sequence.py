@@ -53,8 +53,7 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         used: these networks have no noise.
         """
         if self._small is not None:
-            out: Any = self._small(obs)
-            return self._head.to_q(out), state  # type: ignore[return-value]
+            return self._small(obs), state
         network: Any = self._net
         with torch.inference_mode():
             before = {name: torch.from_numpy(np.ascontiguousarray(x)).to(self._device) for name, x in state.items()}

@@ -14,6 +14,8 @@ from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq
 from frugalrl.recipes.seed import (
     impala_deep,
     inline_vtrace,
+    seed_r2d2,
+    seed_r2d2_small,
     seed_vtrace,
     seed_vtrace_counteractive,
     seed_vtrace_small,
@@ -148,6 +150,8 @@ RECIPES: dict[str, Recipe] = {
         ("seed-vtrace-small", seed_vtrace_small),
         ("seed-vtrace-counteractive", seed_vtrace_counteractive),
         ("impala-deep", impala_deep),
+        ("seed-r2d2", seed_r2d2),
+        ("seed-r2d2-small", seed_r2d2_small),
     )
 }
 

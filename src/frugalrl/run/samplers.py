@@ -17,8 +17,10 @@ from frugalrl.run.config import RunConfig
 from frugalrl.sampling.background import BackgroundSampler
 from frugalrl.sampling.central import CentralSampler
 from frugalrl.sampling.inline import InlineSampler
+from frugalrl.sampling.processes import ProcessTransport
 from frugalrl.sampling.threads import EPISODES_PER_LIFE, ThreadTransport
 from frugalrl.sampling.transport import Transport
+from frugalrl.sampling.worker_job import EnvPlan
 from frugalrl.types import Cost
 
 AnySampler = InlineSampler | CentralSampler | BackgroundSampler
@@ -36,7 +38,16 @@ def open_worlds(config: RunConfig, seed: int) -> Worlds:
     """The environments, with their seeds derived from ``seed``. Raises UserError for what cannot be made."""
     if config.sampler.kind == "inline":
         return make_rows(config, seed, 0, 0, config.env.rows, 0)
-    sampler = config.sampler
+    env, sampler = config.env, config.sampler
+    if sampler.workers:
+        plan = EnvPlan(
+            env_id=env.id,
+            protocol=named_protocol(env.protocol),
+            seed=seed,
+            threads=env.threads,
+            env_kwargs=env.kwargs,
+        )
+        return ProcessTransport(plan, sampler, num_rows=env.rows)
     make = partial(make_rows, config, seed)
     return ThreadTransport(
         make, split_rows(config.env.rows, sampler.groups), restarts=sampler.restarts, hang_s=sampler.hang_s
