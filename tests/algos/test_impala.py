@@ -25,7 +25,8 @@ IMAGE = EnvSpec(
 )
 EXACT: dict[str, Any] = {
     "precision": "fp64", "rho_bar": 1.2, "c_bar": 1.1, "pg_rho_bar": 0.9, "lambda_": 0.95, "entropy_cost": 0.03,
-    "max_abs_reward": 0.8, "max_lag": 2, "max_grad_norm": 0.3, "adam_beta1": 0.0, "lr_decay_updates": 10,
+    "reward_scale": 1.5, "max_abs_reward": 0.8, "max_lag": 2, "max_grad_norm": 0.3, "adam_beta1": 0.0,
+    "lr_decay_updates": 10,
 }  # fmt: skip
 
 PLAIN: dict[str, Any] = {"precision": "fp64", "rho_bar": None, "c_bar": None}
@@ -108,8 +109,9 @@ class SlowLearner:
         log_pi = np.asarray([[float(outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]) for b in range(B)]
                              for t in range(T)])  # fmt: skip
         limit = config.max_abs_reward or math.inf
+        reward = config.reward_scale * batch.reward.astype(np.float64)
         vs, advantage = slow_vtrace(
-            log_pi, batch.log_mu.astype(np.float64), np.clip(batch.reward.astype(np.float64), -limit, limit),
+            log_pi, batch.log_mu.astype(np.float64), np.clip(reward, -limit, limit),
             config.gamma * batch.discount.astype(np.float64), values, batch.valid, config.rho_bar or math.inf,
             config.c_bar or math.inf, config.pg_rho_bar or math.inf, config.lambda_, self.wrong,
         )  # fmt: skip

@@ -66,8 +66,10 @@ class ImpalaConfig:
     """Largest importance ratio of the policy gradient; None: not truncated."""
     lambda_: float = 1.0
     """Multiplies the trace: 1 for targets over n steps, 0 over one."""
+    reward_scale: float = 1.0
+    """Multiplies rewards. Policy and value share a network, and errors of large values drown the policy's gradient."""
     max_abs_reward: float | None = None
-    """Clip rewards to this size, beyond what the protocol does; None: as they come."""
+    """Clip rewards, scaled, to this size, beyond what the protocol does; None: as they come."""
     max_lag: int | None = None
     """Rows acted by weights older than so many updates take no part in the loss; None: all do."""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
@@ -77,7 +79,7 @@ class ImpalaConfig:
         for name in ("gamma", "lambda_"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must lie in [0, 1]")
-        for name in ("unroll_steps", "batch_unrolls", "learning_rate", "adam_eps"):
+        for name in ("unroll_steps", "batch_unrolls", "learning_rate", "adam_eps", "reward_scale"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be positive")
         for name in ("lr_decay_updates", "max_grad_norm", "rho_bar", "c_bar", "pg_rho_bar", "max_abs_reward"):
@@ -163,6 +165,8 @@ class ImpalaLearner:
         out = self._unroll(batch, action, reward, valid)
         timer.lap("learner")
 
+        if config.reward_scale != 1.0:
+            reward = config.reward_scale * reward
         if config.max_abs_reward is not None:
             reward = reward.clamp(-config.max_abs_reward, config.max_abs_reward)
         logits, values = self._head.to_q(out[:-1]), self._head.value(out)
