@@ -39,7 +39,7 @@ class SequenceRing:
         except MemoryError as error:
             raise UserError(
                 f"a replay of {capacity} sequences of {length} steps with observations of shape {spec.obs_shape} does "
-                f"not fit into memory; lower capacity_sequences"
+                f"not fit into memory ({error}); lower capacity_sequences"
             ) from error
 
     @property
