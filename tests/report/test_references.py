@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from frugalrl.envs.toys import Catch, DeepSea, TimeLimitChain
+from frugalrl.envs.toys import Catch, DeepSea, Recall, TimeLimitChain
 from frugalrl.report.references import reference_of, references
 
 
@@ -27,7 +27,11 @@ def test_atari_by_hand() -> None:
 
 
 def test_toys_have_their_optimal_return() -> None:
-    for env, toy in (("frugalrl/Catch-v0", Catch()), ("frugalrl/DeepSea-v0", DeepSea())):
+    for env, toy in (
+        ("frugalrl/Catch-v0", Catch()),
+        ("frugalrl/DeepSea-v0", DeepSea()),
+        ("frugalrl/Recall-v0", Recall()),
+    ):
         found = reference_of(env, {})
         assert found is not None
         assert found.reference == pytest.approx(toy.optimal_return)

@@ -143,6 +143,11 @@ class SequenceRing:
                 f"the replay expects unrolls of {self.length} steps with obs [{self.length + 1}, B, "
                 f"*{self._obs_shape}], got {seen}"
             )
+        if (unroll.last[:-1] & unroll.valid[1:]).any():
+            raise ValueError(
+                "after a step with last comes one with valid False (NEXT_STEP autoreset), "
+                "but an unroll has a transition there"
+            )
         if set(unroll.state_at_start) != set(self._states()):
             raise ValueError(
                 f"the replay expects the recurrent state {sorted(self._states())}, got {sorted(unroll.state_at_start)}"
