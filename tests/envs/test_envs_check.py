@@ -24,6 +24,7 @@ def verdicts(report: Report):
         "FrozenLake-v1",
         "frugalrl/Catch-v0",
         "frugalrl/DeepSea-v0",
+        "frugalrl/Recall-v0",
         "frugalrl/TimeLimitChain-v0",
         "MinAtar/Breakout-v1",
         "counting_envs:CountingSameStep",

@@ -205,6 +205,9 @@ def test_wrong_calls_are_named():
         replay.insert(unroll, np.arange(2))
     with pytest.raises(ValueError, match="unrolls of 7 steps"):
         replay.insert(cut(joined(blocks), 5, 0)[0], np.arange(1))
+    runs_on = replace(unroll, last=np.ones_like(unroll.last), valid=np.ones_like(unroll.valid))
+    with pytest.raises(ValueError, match="NEXT_STEP"):
+        replay.insert(runs_on, np.arange(1))
     with pytest.raises(ValueError, match="recurrent state"):
         replay.insert(replace(unroll, state_at_start={}), np.arange(1))
 

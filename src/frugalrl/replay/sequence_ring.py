@@ -39,7 +39,7 @@ class SequenceRing:
         except MemoryError as error:
             raise UserError(
                 f"a replay of {capacity} sequences of {length} steps with observations of shape {spec.obs_shape} does "
-                f"not fit into memory; lower capacity_sequences"
+                f"not fit into memory ({error}); lower capacity_sequences"
             ) from error
 
     @property
@@ -142,6 +142,11 @@ class SequenceRing:
             raise ValueError(
                 f"the replay expects unrolls of {self.length} steps with obs [{self.length + 1}, B, "
                 f"*{self._obs_shape}], got {seen}"
+            )
+        if (unroll.last[:-1] & unroll.valid[1:]).any():
+            raise ValueError(
+                "after a step with last comes one with valid False (NEXT_STEP autoreset), "
+                "but an unroll has a transition there"
             )
         if set(unroll.state_at_start) != set(self._states()):
             raise ValueError(
