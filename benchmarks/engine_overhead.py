@@ -6,7 +6,7 @@
 The work alone: environments stepped by one loop, a forward pass, a row stored, each timed by itself over the same
 number of group steps. Then the same work through `BackgroundSampler` with threads, unrolls thrown away by the main
 thread. Both are repeated in turn, so that a machine that slows down slows down both. Overhead = whole / (step + forward
-+ record) - 1; choosing actions, draws, queues, clocks and the copy of complete unrolls are all overhead.
++ record) - 1: choosing actions, draws, queues, clocks and the copy of complete unrolls are all overhead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from frugalrl.cost.meters import LapTimer
-from frugalrl.envs import RowEnv, default_protocol, make_env
+from frugalrl.envs import RowEnv, default_protocol, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
@@ -50,7 +50,12 @@ CASES: dict[str, dict[str, Any]] = {
 
 def rows_of(env_id: str, first_row: int, num_rows: int) -> RowEnv:
     return make_env(
-        env_id, protocol=default_protocol(env_id), num_rows=num_rows, seed=1, training=True, first_row=first_row
+        env_id,
+        protocol=named_protocol(default_protocol(env_id)),
+        num_rows=num_rows,
+        seed=1,
+        training=True,
+        first_row=first_row,
     )
 
 
@@ -109,7 +114,7 @@ def through_engine(env_id: str, groups: tuple[int, ...], steps: int) -> dict[str
         transport,
         policy,
         EXPLORERS["epsilon-greedy"],
-        ExploreConfig(epsilon=Schedule(kind="constant", start=0.05)),
+        ExploreConfig(epsilon=Schedule(kind="constant", start=1.0)),  # the episodes of the part alone
         SamplerConfig(kind="central", groups=len(groups)),
         unroll_steps=UNROLL,
         batch_unrolls=8,

@@ -116,6 +116,31 @@ def test_groups_change_nothing_and_costs_are_counted() -> None:
     parts.close()
 
 
+def test_one_group_steps_while_another_is_acted_for() -> None:
+    stepped = threading.Event()
+
+    def make(group: int, first_row: int, num_rows: int, incarnation: int) -> Any:
+        env = make_rows()(group, first_row, num_rows, incarnation)
+        step = env.step
+        if group == 0:
+            env.step = lambda action: (stepped.set(), step(action))[1]  # type: ignore[method-assign]
+        return env
+
+    class Waits(Linear):
+        met = False
+
+        def values(self, obs: np.ndarray, state: Any, draw: int = 0) -> Any:
+            if len(self.sizes) == 1:  # the forward pass of group 1 ends when group 0 has begun to step
+                self.met = stepped.wait(10)
+            return super().values(obs, state, draw)
+
+    policy = Waits()
+    sampler = central((2, 2), make, policy, prefill=0)
+    sampler.collect(4)
+    sampler.close()
+    assert policy.met
+
+
 def test_state_of_a_recurrent_policy_is_the_recomputed_one() -> None:
     policy = Remembering()
     sampler = central((2, 2), policy=policy, prefill=10)

@@ -17,6 +17,7 @@ from frugalrl.replay.unrolls import UnrollStore
 from frugalrl.sampling.chooser import Chooser
 from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.engine import Engine
+from frugalrl.sampling.incarnations import Incarnations
 from frugalrl.sampling.row_actor import RowActor
 from frugalrl.types import RunFailed, Unroll
 
@@ -211,7 +212,7 @@ ACTS = st.sampled_from(["step"] * 12 + ["again", "restart", "old"])
 def test_what_is_stored_is_what_was_sent_once_and_in_order(plan: list[tuple[int, str]], overlap: int) -> None:
     transport = PlannedActors([], (1, 2, 1), Clock(), plan=list(plan))
     policy = Remembering()
-    engine = engine_for(transport, policy)
+    engine = engine_for(transport, policy, replace(CONFIG, deadline_ms=1.0))
     engine._store = UnrollStore(SPEC, 4, length=4, overlap=overlap, state=policy.initial_state(4))
     found: dict[tuple[int, int], list[tuple[Unroll, int]]] = {}
     for _ in range(len(plan) + 5):
@@ -223,6 +224,26 @@ def test_what_is_stored_is_what_was_sent_once_and_in_order(plan: list[tuple[int,
     assert engine.statistics().rows >= len(found)
     for (row, run_id), unrolls in found.items():
         _check_row(transport, policy, row, run_id, unrolls, overlap)
+
+
+@pytest.mark.parametrize(("blind", "seen"), [("drop", "two incarnations"), ("again", "another answer")])
+def test_the_order_test_is_not_blind(monkeypatch: pytest.MonkeyPatch, blind: str, seen: str) -> None:
+    """An engine that keeps the open unroll of a dead incarnation, or stores a retry once more, fails it."""
+    plan = [(0, "step")] * 3 + [(0, "restart" if blind == "drop" else "again")] + [(0, "step")] * 26
+    check = test_what_is_stored_is_what_was_sent_once_and_in_order.hypothesis.inner_test  # type: ignore[attr-defined]
+    check(plan, 0)
+    if blind == "drop":
+        monkeypatch.setattr(UnrollStore, "drop", lambda self, rows: 0)
+    else:
+        judge = Incarnations.judge
+
+        def trusting(self: Incarnations, message: Any) -> str:
+            verdict = judge(self, message)
+            return "next" if verdict == "again" else verdict
+
+        monkeypatch.setattr(Incarnations, "judge", trusting)
+    with pytest.raises(AssertionError, match=seen):
+        check(plan, 0)
 
 
 def _check_row(
@@ -258,7 +279,7 @@ def _check_row(
 def test_the_draws_of_a_row_do_not_depend_on_who_comes_first() -> None:
     def play(order: list[int]) -> dict[tuple[int, int], list[int]]:
         transport = PlannedActors([], (2, 2), Clock(), plan=[(g, "step") for g in order])
-        engine = engine_for(transport)
+        engine = engine_for(transport, config=replace(CONFIG, deadline_ms=1.0))
         for _ in range(len(order) + 3):
             engine.turn(0.02)
         return {(g, seq): actions for (g, _, seq), actions in transport.given.items()}

@@ -49,6 +49,8 @@ class Engine:
             deadline_s=config.deadline_ms / 1000,
         )
         self._largest = config.max_batch_rows or transport.num_rows
+        ends = np.cumsum(transport.group_rows)
+        self._rows = [np.arange(end - n, end) for end, n in zip(ends, transport.group_rows, strict=True)]
         self._fresh: set[int] = set()
         """Groups whose waiting message is the first of a new incarnation."""
         self._live = 0
@@ -101,8 +103,8 @@ class Engine:
         self._waiting.add(message)
 
     def _run(self, batch: list[Message], rule: Rule, ready: list[tuple[Unroll, Ints]]) -> None:
-        batch.sort(key=lambda m: m.first_row)  # so that a forward pass does not depend on who came first
-        parts = [np.arange(m.first_row, m.first_row + len(m.step.last)) for m in batch]
+        batch.sort(key=lambda m: m.group)  # so that a forward pass does not depend on who came first
+        parts = [self._rows[m.group] for m in batch]
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         now = self._clock()
         for message, part in zip(batch, parts, strict=True):
