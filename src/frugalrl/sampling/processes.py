@@ -27,7 +27,7 @@ from frugalrl.sampling.worker_job import EnvPlan, enough_for_each_group
 from frugalrl.sampling.worker_process import WorkerProcess
 from frugalrl.types import Costs, EnvFailed, EnvSpec, RunFailed, UserError, merge_costs
 
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.2
 _LIVE_S = 1.0
 """Without a sign of life for so long, the rows of a worker are not waited for."""
 
@@ -184,7 +184,7 @@ class ProcessTransport:
             return False
         if not came:
             self._died(worker)
-        for byte in dict.fromkeys(came):
+        for byte in dict.fromkeys(came) if len(came) > 1 else came:
             if byte == TEXT:
                 self._told(worker)
             elif byte < len(worker.slots) and (message := self._message(worker, byte)):
@@ -213,8 +213,8 @@ class ProcessTransport:
             ValueError: another number of actions.
         """
         rows = self._group_rows[message.group]
-        if np.shape(action) != (rows,):
-            raise ValueError(f"action has shape {np.shape(action)}, not ({rows},)")
+        if action.shape != (rows,):
+            raise ValueError(f"action has shape {action.shape}, not ({rows},)")
         number, place = divmod(message.group, self._config.groups)
         with self._lock:
             if self._closed:
@@ -268,7 +268,7 @@ class ProcessTransport:
     def _look_after(self, worker: WorkerProcess, now_s: float, found: list[Message]) -> None:
         limit_s = self._config.hang_s if worker.running else self._birth_s
         worker.look(now_s, max(limit_s / 4, 2 * _LOOK_EVERY_S))
-        if worker.is_dead():
+        if worker.silent_s > 0 and worker.is_dead():
             # its last words come first; without any, something that it started still holds its end of the pipe
             if not self._hear(worker, found):
                 self._died(worker)

@@ -120,7 +120,7 @@ class Slot:
             discount=self._discount.copy(),
             last=self._last.copy(),
             valid=self._valid.copy(),
-            episodes=tuple(self._episode(i) for i in range(int(self._ended[0]))),
+            episodes=tuple(self._episode(i) for i in range(ended)) if (ended := self._ended.item()) else (),
         )
 
     def _episode(self, i: int) -> Episode:

@@ -83,6 +83,7 @@ class Worker:
         self._envs: list[RowEnv] = []
         self._asked_s = [0.0] * len(job.group_rows)
         self._look_at_s = 0.0
+        self._patience_ms = min(BEAT_EVERY_S, job.retry_s) * 1000
         self._cpu_ns = 0
 
     @property
@@ -143,7 +144,6 @@ class Worker:
     def _ask(self, group: int) -> None:
         self._asked_s[group] = time.monotonic()
         self.tell(group)
-        self._charge(TRANSPORT_NS)
 
     def tell(self, byte: int) -> None:
         """Wake the parent."""
@@ -156,7 +156,7 @@ class Worker:
             if came is None:
                 return None
             # a wake-up may come twice, or not at all: what counts is the word
-            ready = [group for group in dict.fromkeys(came) if group < len(self._envs) and self._answered(group)]
+            ready = [group for group in (dict.fromkeys(came) if len(came) > 1 else came) if self._answered(group)]
             if time.monotonic() >= self._look_at_s:
                 ready += [group for group in self._ask_again() if group not in ready]
             if ready:
@@ -179,7 +179,7 @@ class Worker:
 
     def _read(self) -> bytes | None:
         """Bytes from the parent, none after a while; None when it is gone."""
-        if not self._poller.poll(min(BEAT_EVERY_S, self._job.retry_s) * 1000):
+        if not self._poller.poll(self._patience_ms):
             self._words[BEAT] += 1
             return b"" if os.getppid() == self._job.parent else None
         return os.read(self._pipe, 4096) or None
