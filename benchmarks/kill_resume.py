@@ -186,8 +186,12 @@ def live_rows(folder: Path, replay: dict[str, Any]) -> dict[str, Any]:
 
     document = json.loads((newest_folder(folder) / "state.json").read_text())["document"]
     pieces = [(int(n[:12]), load_file(folder / "checkpoints/rows" / n)) for n in sorted(json.loads(document)["rows"])]
+    if not pieces:  # a queue of unrolls is in the state
+        return {}
     layout, written = replay["layout"], replay["rows_written"]
-    oldest = max(0, written - (layout["num_starts"] + layout["n_step"] + layout["frame_stack"] - 1))
+    sequences = layout.get("capacity")
+    kept = layout["num_starts"] + layout["n_step"] + layout["frame_stack"] - 1 if sequences is None else sequences
+    oldest = max(0, written - kept)
     whole = {name: np.concatenate([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
     return {name: array[oldest - pieces[0][0] :] for name, array in whole.items()} | {"oldest": oldest}
 

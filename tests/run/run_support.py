@@ -43,6 +43,48 @@ def cartpole(*settings: str, steps: int | None = 600) -> RunConfig:
     return override(build_config("CartPole-v1", "classic-dqn"), [*known, *settings])
 
 
+def vtrace(*settings: str, steps: int | None = 600) -> RunConfig:
+    """inline-vtrace on CartPole, shrunk."""
+    known = (
+        "env.rows=4",
+        "agent.unroll_steps=5",
+        "agent.batch_unrolls=2",
+        "schedule.steps_per_round=5",
+        "net.hidden_units=16",
+        "evaluation.every_env_steps=200",
+        "evaluation.episodes=2",
+        "evaluation.rows=2",
+        "device=cpu",
+        "checkpoint.every_s=3600",
+        f"budget.env_steps={steps}",
+    )
+    return override(build_config("CartPole-v1", "inline-vtrace"), [*known, *settings])
+
+
+def r2d2(*settings: str, steps: int | None = 600) -> RunConfig:
+    """seed-r2d2-small on Recall with an inline sampler, shrunk."""
+    known = (
+        "env.rows=3",
+        "sampler.kind=inline",
+        "agent.unroll_steps=4",
+        "agent.burn_in_steps=2",
+        "agent.batch_size=4",
+        "agent.target_period_updates=5",
+        "sequences.capacity_sequences=60",
+        "schedule.warmup_env_steps=60",
+        "schedule.steps_per_round=4",
+        "net.hidden_units=8",
+        "net.lstm_units=8",
+        "evaluation.every_env_steps=200",
+        "evaluation.episodes=2",
+        "evaluation.rows=2",
+        "device=cpu",
+        "checkpoint.every_s=3600",
+        f"budget.env_steps={steps}",
+    )
+    return override(build_config("frugalrl/Recall-v0", "seed-r2d2-small"), [*known, *settings])
+
+
 def breakout(*settings: str, steps: int | None = 240) -> RunConfig:
     """atari100k-ddqn with sticky actions, shrunk; needs the short protocol."""
     add_short_protocol()

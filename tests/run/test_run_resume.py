@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kill_resume import bill_counts, differences, exact_state, scores
-from run_support import Killed, Watcher, breakout, cartpole, die
+from run_support import Killed, Watcher, breakout, cartpole, die, r2d2, vtrace
 
 from frugalrl.envs import RowEnv
 from frugalrl.run.config import BudgetConfig, RunConfig
@@ -37,6 +37,11 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
         ["replay.kind=uniform", "env.rows=3", "replay.n_step=2", "agent.precision=bf16"],
         240,
     ),
+    "vtrace": (vtrace, [], 600),
+    "vtrace-lstm-counteractive": (vtrace, ["net.lstm_units=8", "explore.name=counteractive"], 600),
+    "vtrace-lockstep": (vtrace, ["sampler.kind=central", "sampler.lockstep=true"], 600),
+    "r2d2": (r2d2, [], 600),
+    "r2d2-lockstep": (r2d2, ["sampler.kind=central", "sampler.lockstep=true"], 600),
 }
 """Configuration, settings, budget. The frame budget of Breakout is larger than its replay everywhere."""
 

@@ -49,9 +49,9 @@ def open_worlds(config: RunConfig, seed: int) -> Worlds:
         )
         return ProcessTransport(plan, sampler, num_rows=env.rows)
     make = partial(make_rows, config, seed)
-    return ThreadTransport(
-        make, split_rows(config.env.rows, sampler.groups), restarts=sampler.restarts, hang_s=sampler.hang_s
-    )
+    # a group that begins anew cannot be part of a lockstep: there the first failure ends the run, which can be resumed
+    restarts = sampler.restarts if is_asynchronous(config) else 0
+    return ThreadTransport(make, split_rows(env.rows, sampler.groups), restarts=restarts, hang_s=sampler.hang_s)
 
 
 def make_rows(config: RunConfig, seed: int, group: int, first_row: int, rows: int, incarnation: int) -> RowEnv:

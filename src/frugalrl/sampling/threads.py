@@ -171,7 +171,7 @@ class ThreadTransport:
         if isinstance(came, Message):
             if self._lives[came.group].run_id == came.run_id:
                 messages.append(came)
-                self._calls += 1
+                self._calls += came.seq > 0  # the first says where a group stands
                 self._env_steps += int(np.count_nonzero(came.step.valid))
         elif self._lives[came.life.group] is came.life:
             self._again(came.life, came.kind, came.sentence)
