@@ -89,7 +89,9 @@ def success(explore: str, lstm_units: int | None, updates: int) -> float:
     return float(np.mean(told[-400:]))
 
 
-@pytest.mark.parametrize(("explore", "least"), [("policy", 0.95), ("counteractive", 0.85)])
+@pytest.mark.parametrize(
+    ("explore", "least"), [pytest.param("policy", 0.95, marks=pytest.mark.slow), ("counteractive", 0.85)]
+)
 def test_an_lstm_tells_the_cue(explore: str, least: float) -> None:
     """With counteractive behaviour a tenth of the answers is wrong on purpose."""
     assert success(explore, 16, 80) > least

@@ -55,7 +55,7 @@ def close(a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...]) -> bool:
     bars=st.tuples(*[st.sampled_from([None, 0.5, 1.0, 3.0])] * 3),
     lambda_=st.sampled_from([0.0, 0.95, 1.0]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_equals_the_sum_of_the_paper(
     seed: int, steps: int, rows: int, ends: float, bars: tuple[float | None, ...], lambda_: float
 ) -> None:
