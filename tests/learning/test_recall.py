@@ -15,9 +15,9 @@ from frugalrl.nets.recurrent_q import SequenceQ, build_sequence_q
 from frugalrl.replay import SequenceReplay, SequenceReplayConfig
 from frugalrl.types import Rows, Step
 
-CUES, DELAY, ROWS = 2, 3, 16
+CUES, DELAY, ROWS = 2, 2, 16
 CONFIG = R2D2Config(
-    gamma=0.95, n_step=3, unroll_steps=8, burn_in_steps=2, batch_size=32, learning_rate=5e-3, target_period_updates=15
+    gamma=0.95, n_step=3, unroll_steps=6, burn_in_steps=2, batch_size=32, learning_rate=5e-3, target_period_updates=15
 )
 
 
@@ -67,7 +67,7 @@ def _as_rows(step: Step, action: np.ndarray, state: dict[str, np.ndarray]) -> Ro
     )  # fmt: skip
 
 
-def last_score(units: int | None, seed: int, rounds: int = 450) -> float:
+def last_score(units: int | None, seed: int, rounds: int = 400) -> float:
     """Mean return of the final greedy policy over new episodes."""
     env = environment(ROWS, seed)
     timer = LapTimer()
