@@ -26,7 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from frugalrl.cost.meters import LapTimer
+from frugalrl.cost.meters import LapTimer, NativeThreads
 from frugalrl.envs import RowEnv, default_protocol, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.math.schedules import Schedule
@@ -129,9 +129,11 @@ def through_engine(env_id: str, groups: tuple[int, ...], steps: int) -> dict[str
     rows, wanted = sum(groups), steps * sum(groups)
     before, began, wall = sampler.statistics().rows, time.process_time(), time.perf_counter()
     timer.take()
+    environments, main = NativeThreads("environment", transport.thread_ids()), time.thread_time()
     while (now := sampler.statistics()).rows - before < wanted:
         sampler.get(8, 0.05)
     cpu, wall = time.process_time() - began, time.perf_counter() - wall
+    in_environments, in_main = environments.take().cpu_s, time.thread_time() - main
     laps = {role: cost.cpu_s for role, cost in timer.take().items()}
     sampler.close()
     done = now.rows - before
@@ -141,6 +143,8 @@ def through_engine(env_id: str, groups: tuple[int, ...], steps: int) -> dict[str
         "steps_per_s": done / wall,
         "steps_per_cpu_s": done / cpu,
         "engine_thread_cpu_s": {role: (cpu or 0.0) * per for role, cpu in laps.items()},
+        "environment_threads_cpu_s": None if in_environments is None else in_environments * per,
+        "main_thread_cpu_s": in_main * per,
         "fill": now.fill,
         "by_rule": now.by_rule,
         "queue_s": None if now.queue_s is None else vars_of(now.queue_s),
