@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 
 import gymnasium as gym
@@ -41,6 +42,9 @@ class Faulty(gym.Env):
         if self.fault == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "hang":
+            time.sleep(3600)
+        if self.fault == "child-and-hang":
+            subprocess.Popen(["sleep", "300"])
             time.sleep(3600)
         if self.fault == "hang-in-c":  # and holds the interpreter lock: no Python thread of the process can run
             sum(range(10**11))

@@ -166,3 +166,5 @@ def test_what_the_user_got_wrong_is_one_sentence_at_the_start(of: EnvPlan, sente
         transport.start()
     assert open_fds() == fds
     assert transport.take_faults() == ()
+    with pytest.raises(RuntimeError, match="the transport is closed"):
+        transport.start()

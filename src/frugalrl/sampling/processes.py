@@ -116,6 +116,8 @@ class ProcessTransport:
     def _bear(self) -> None:
         if self._born:
             return
+        if self._closed:
+            raise RuntimeError("the transport is closed")
         try:
             with self._lock:
                 for number in range(self._config.workers):
