@@ -70,8 +70,8 @@ def seed_vtrace_small(env_id: str) -> RunConfig:
     """V-trace with one engine for all environments, for a laptop; the network is picked by the observation.
 
     Our own values. Images: 8 unrolls of 20 steps per update, as in the public IMPALA code for Atari, with its entropy
-    cost 0.01, gradient norm 40 and baseline cost 0.5. Vectors: tried on CartPole-v1; the learning rate falls to 0 at 400
-    updates (128,000 steps), so raise ``agent.lr_decay_updates`` with the budget.
+    cost 0.01, gradient norm 40 and baseline cost 0.5. Vectors: tried on CartPole-v1; the learning rate falls to 0 at
+    400 updates (128,000 steps), so raise ``agent.lr_decay_updates`` with the budget.
     """
     protocol = default_protocol(env_id)
     images = protocol in ("atari100k", "minatar")
