@@ -125,13 +125,17 @@ def through_engine(env_id: str, groups: tuple[int, ...], steps: int) -> dict[str
     )
     sampler.load(snapshot)
     sampler.start()
-    sampler.get(8)
+    seen: set[int] = set()
+    while len(seen) < sum(groups):  # the resets of the last group are over
+        seen.update(sampler.get(8)[1].tolist())
     rows, wanted = sum(groups), steps * sum(groups)
     before, began, wall = sampler.statistics().rows, time.process_time(), time.perf_counter()
     timer.take()
     environments, main = NativeThreads("environment", transport.thread_ids()), time.thread_time()
-    while (now := sampler.statistics()).rows - before < wanted:
+    until = sampler.env_steps + wanted
+    while sampler.env_steps < until:
         sampler.get(8, 0.05)
+    now = sampler.statistics()
     cpu, wall = time.process_time() - began, time.perf_counter() - wall
     in_environments, in_main = environments.take().cpu_s, time.thread_time() - main
     laps = {role: cost.cpu_s for role, cost in timer.take().items()}
