@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What the engine and its in-process transport cost beside the work itself, in CPU-seconds of one run.
 
-    python benchmarks/engine_overhead.py --out evidence/bench/engine-overhead.json
+    python benchmarks/engine_overhead.py --repeats 5 --out evidence/bench/engine-overhead.json
+
+On a quiet machine: beside other jobs the figures scatter by more than what is measured.
 
 The work alone: environments stepped by one loop, a forward pass, a row stored, each timed by itself over the same
 number of group steps. Then the same work through `BackgroundSampler` with threads, unrolls thrown away by the main
