@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What the engine and its in-process transport cost beside the work itself, in CPU-seconds of one run.
 
-    python benchmarks/engine_overhead.py --out evidence/bench/engine-overhead.json
+    python benchmarks/engine_overhead.py --repeats 5 --out evidence/bench/engine-overhead.json
+
+On a quiet machine: beside other jobs the figures scatter by more than what is measured.
 
 The work alone: environments stepped by one loop, a forward pass, a row stored, each timed by itself over the same
 number of group steps. Then the same work through `BackgroundSampler` with threads, unrolls thrown away by the main
@@ -125,13 +127,17 @@ def through_engine(env_id: str, groups: tuple[int, ...], steps: int) -> dict[str
     )
     sampler.load(snapshot)
     sampler.start()
-    sampler.get(8)
+    seen: set[int] = set()
+    while len(seen) < sum(groups):  # the resets of the last group are over
+        seen.update(sampler.get(8)[1].tolist())
     rows, wanted = sum(groups), steps * sum(groups)
     before, began, wall = sampler.statistics().rows, time.process_time(), time.perf_counter()
     timer.take()
     environments, main = NativeThreads("environment", transport.thread_ids()), time.thread_time()
-    while (now := sampler.statistics()).rows - before < wanted:
+    until = sampler.env_steps + wanted
+    while sampler.env_steps < until:
         sampler.get(8, 0.05)
+    now = sampler.statistics()
     cpu, wall = time.process_time() - began, time.perf_counter() - wall
     in_environments, in_main = environments.take().cpu_s, time.thread_time() - main
     laps = {role: cost.cpu_s for role, cost in timer.take().items()}
