@@ -49,6 +49,28 @@ class Adam:
         """One step along the gradients."""
         fused_step(self._parameters, self._gradients(), self._state, lr=self._lr, eps=self._eps)
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is stepped."""
+        return self._parameters
+
+    def guarded_step(self, loss: Tensor, max_norm: float | None) -> Tensor:
+        """Gradients of ``loss``, clipping and a step, without the host: a loss or norm that is not finite leaves
+        parameters and state as they are. Returns the global norm before clipping; 0 where nothing is clipped.
+
+        For a CUDA device, whose fused kernel reads ``found_inf``. Nothing is written to ``.grad``.
+        """
+        gradients = list(torch.autograd.grad(loss, self._parameters))
+        with torch.no_grad():
+            norm = torch.zeros_like(loss)
+            if max_norm is not None:
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+                torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+            found_inf = (~(torch.isfinite(loss) & torch.isfinite(norm))).to(torch.float32)
+            fused_step(self._parameters, gradients, self._state, lr=self._lr, eps=self._eps, found_inf=found_inf)
+            torch._foreach_sub_(self._state["step"], [found_inf] * len(self._parameters))
+        return norm
+
     def move_to(self, state: Mapping[str, list[Tensor]]) -> None:
         """Keep the state in these tensors from now on, ``step``, ``exp_avg`` and ``exp_avg_sq``; what is here moves."""
         for key, tensors in state.items():
@@ -73,9 +95,18 @@ class Adam:
 
 
 def fused_step(
-    parameters: list[Tensor], gradients: list[Any], state: Mapping[str, list[Tensor]], *, lr: float, eps: float
+    parameters: list[Tensor],
+    gradients: list[Any],
+    state: Mapping[str, list[Tensor]],
+    *,
+    lr: float,
+    eps: float,
+    found_inf: Tensor | None = None,
 ) -> None:
-    """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter."""
+    """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter.
+
+    ``found_inf``: a flag on a CUDA device; 1 leaves parameters and moments as they are.
+    """
     steps = state["step"]
     torch._foreach_add_(steps, 1)
     torch._fused_adam_(
@@ -92,4 +123,5 @@ def fused_step(
         eps=eps,
         amsgrad=False,
         maximize=False,
+        found_inf=found_inf,
     )

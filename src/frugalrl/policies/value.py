@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from frugalrl.math.draws import counted_rng
+from frugalrl.nets.gpu import GpuForward
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.small import numpy_forward
@@ -44,12 +45,13 @@ class ValuePolicy:
         self._noise_seed = noise_seed if has_noise(self._net) else None
         self._device = device
         self._acts_in = torch.float32 if precision == "bf16" else dtype
-        self._plain = device.type == "cpu" and precision != "bf16"
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
         self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
         """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
-        self._small = numpy_forward(self._net) if self._plain else None
+        plain = device.type == "cpu" and precision != "bf16"
+        self._small = numpy_forward(self._net) if plain else None
+        self._gpu = GpuForward(device, self._forward) if device.type == "cuda" else None
         self.version = 0
 
     def load(self, snapshot: PolicySnapshot) -> int:
@@ -79,6 +81,8 @@ class ValuePolicy:
                 elif new.data_ptr() != parameter.data_ptr():
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
+                    if self._gpu is not None:
+                        self._gpu.forget()
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
         if not self._may_share:
             own = dict(self._net.named_parameters())
@@ -106,10 +110,15 @@ class ValuePolicy:
             return self._small(obs)
         if self._noise_seed is not None:
             set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+        if self._gpu is not None:
+            return self._gpu(obs)
         with torch.inference_mode():
-            x = torch.from_numpy(obs)
-            if self._plain:
-                return self._net.q_values(x).numpy()
-            if self._device.type != "cpu":
-                x = x.to(self._device, non_blocking=True)
-            return self._net.q_values(x).to(self._acts_in).cpu().numpy()
+            return self._forward(torch.from_numpy(obs)).numpy()
+
+    @property
+    def gpu_s(self) -> float | None:
+        """Seconds that a CUDA device has worked for ``q_values``; None on a CPU and until the first was timed."""
+        return None if self._gpu is None else self._gpu.seconds
+
+    def _forward(self, obs: Tensor) -> Tensor:
+        return self._net.q_values(obs).to(self._acts_in)

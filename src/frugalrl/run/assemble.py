@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from frugalrl.algos.agents import LEARNERS, Learner
+from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
+from frugalrl.nets.gpu import settle
 from frugalrl.nets.q_network import ValueNetwork, build_q_network
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
@@ -51,7 +53,8 @@ def assemble(config: RunConfig, timer: LapTimer, make_sampler: Callable[..., Inl
     """
     if config.explore.name not in EXPLORERS:
         raise UserError(f"unknown explorer {config.explore.name!r}{hint(config.explore.name, list(EXPLORERS))}")
-    device = pick_device(config.device)
+    # a table is looked up, not multiplied: it stays on the CPU
+    device = pick_device("cpu" if isinstance(config.agent, TabularConfig) else config.device)
     torch.set_num_threads(config.threads)
     watch_tensor_threads(config.threads, timer)
     pipelined = config.schedule.lag_blocks > 0
@@ -112,7 +115,9 @@ def pick_device(name: str) -> torch.device:
         raise UserError("device 'cuda' was asked for, but torch sees no CUDA device here; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    settle(device)
+    return device
 
 
 def stream_seed(seed: int, purpose: int) -> int:

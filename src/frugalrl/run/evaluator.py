@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from frugalrl.envs import named_protocol
+from frugalrl.nets.gpu import grown
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.assemble import forward_cost
@@ -54,7 +55,7 @@ class Evaluator:
         """
         self._policy.load(snapshot)
         env, settings = self._config.env, self._config.evaluation
-        before = time.process_time()
+        before, gpu_s = time.process_time(), self._policy.gpu_s
         score, cost = evaluate(
             self._policy.q_values,
             env.id,
@@ -68,7 +69,10 @@ class Evaluator:
         )
         calls = cost.calls or 0
         cost = replace(
-            cost, flop=calls * (self._forward.flop or 0.0), bytes_min=calls * (self._forward.bytes_min or 0.0)
+            cost,
+            flop=calls * (self._forward.flop or 0.0),
+            bytes_min=calls * (self._forward.bytes_min or 0.0),
+            gpu_s=grown(gpu_s, self._policy.gpu_s),
         )
         if score is None:
             return None, cost

@@ -10,6 +10,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.envs import RowEnv
 from frugalrl.math.explore import EXPLORERS, Choice, Knobs, Memory, View, counteractive, uniform
 from frugalrl.math.schedules import of_rows
+from frugalrl.nets.gpu import grown
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.streams import RowStreams
@@ -101,7 +102,7 @@ class InlineSampler:
 
     def _open(self) -> tuple[_Block, Step]:
         """A new block, and the step at which the rows stand; the first block of all begins with the reset."""
-        block = _Block(self.env_steps, self.forwards)
+        block = _Block(self.env_steps, self.forwards, self._policy.gpu_s)
         if self._step is None:
             self._step = self._env.reset()
             block.add(self._step, _no_choice(self._env.num_rows), self._policy.version)
@@ -122,7 +123,10 @@ class InlineSampler:
         costs = {
             "environment": Cost(calls=block.calls, env_steps=steps, frames=steps * env.spec.frames_per_step),
             "inference": Cost(
-                calls=forwards, flop=forwards * (one.flop or 0.0), bytes_min=forwards * (one.bytes_min or 0.0)
+                calls=forwards,
+                flop=forwards * (one.flop or 0.0),
+                bytes_min=forwards * (one.bytes_min or 0.0),
+                gpu_s=grown(block.gpu_s_before, self._policy.gpu_s),
             ),
             "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
         }
@@ -229,8 +233,9 @@ class InlineSampler:
 class _Block:
     """Steps of one block, stacked time-major at the end."""
 
-    def __init__(self, env_steps_before: int, forwards_before: int) -> None:
-        self.env_steps_before, self.forwards_before, self.calls = env_steps_before, forwards_before, 0
+    def __init__(self, env_steps_before: int, forwards_before: int, gpu_s_before: float | None) -> None:
+        self.env_steps_before, self.forwards_before, self.gpu_s_before = env_steps_before, forwards_before, gpu_s_before
+        self.calls = 0
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
         self._versions: list[int] = []
