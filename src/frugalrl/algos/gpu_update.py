@@ -49,8 +49,8 @@ class GpuUpdate:
         max_grad_norm: float | None,
     ) -> None:
         """``online``: network, type of its outputs, autocast. ``bootstrap``: obs_t -> the target network's outputs and
-        the Q-values that select the action there. ``loss``, ``target``: the learner's loss, see `frugalrl.algos.dqn.Loss`,
-        and what makes its last argument."""
+        the Q-values that select the action there. ``loss``, ``target``: the learner's loss, which gives a
+        `frugalrl.algos.dqn.Loss`, and what makes its last argument."""
         self._online, self._bootstrap, self._loss, self._target = online, bootstrap, loss, target
         self._optimizer, self._max_grad_norm = optimizer, max_grad_norm
         self._staged: Staged | None = None
