@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--steps", type=int, default=4_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=2_000)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1, help="threads of one tensor operation")
     parser.add_argument("--lag-blocks", type=int, choices=(0, 1), default=0, help="1: the pipelined loop")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -69,16 +69,14 @@ def milliseconds(work: Callable[[int], Any], calls: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--layout", choices=("channels_last", "contiguous"), default="channels_last", help="of weights")
-    parser.add_argument("--tf32", action="store_true", help="TF32 in convolutions, PyTorch's default")
+    parser.add_argument("--any-order", action="store_true", help="kernels whose sums depend on the order of threads")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     device = pick_device("cuda")
-    if args.tf32:
-        torch.backends.cudnn.conv.fp32_precision = "tf32"
     config = DQNConfig(double=False, batch_size=args.batch, max_grad_norm=10.0, precision=args.precision)
 
     def build() -> Any:
@@ -90,6 +88,7 @@ def main() -> None:
     learner = DQNLearner(config, SPEC, build, device=device, seed=0, timer=timer)
     policy = ValuePolicy(build, device, args.precision)
     policy.load(learner.snapshot())
+    torch.backends.cudnn.deterministic = not args.any_order
     pool = batches(16, args.batch)
     found: dict[str, Any] = {
         "update": milliseconds(lambda i: learner.update(pool[i % 16]), args.updates),

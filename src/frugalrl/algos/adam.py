@@ -62,6 +62,7 @@ class Adam:
         """
         gradients = list(torch.autograd.grad(loss, self._parameters))
         with torch.no_grad():
+            gradients = [_laid_out(g, p) for g, p in zip(gradients, self._parameters, strict=True)]
             norm = torch.zeros_like(loss)
             if max_norm is not None:
                 norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -92,6 +93,11 @@ class Adam:
 
     def _gradients(self) -> list[Any]:
         return [p.grad for p in self._parameters]
+
+
+def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
+    """In the memory layout of its parameter, which the kernel walks by address; ``backward`` does the same."""
+    return gradient if gradient.stride() == like.stride() else torch.empty_like(like).copy_(gradient)
 
 
 def fused_step(

@@ -25,6 +25,7 @@ from frugalrl.algos.update_cost import cost_of_update
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.draws import counted_rng
 from frugalrl.math.td import q_loss
+from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork, prepared
@@ -49,9 +50,9 @@ class ValueConfig:
     """Clip the global gradient norm; None for no clipping."""
     target_period_updates: int = 1000
     """Updates between copies of the online network into the target network."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32. ``fp64`` is for checks: the
-    same run in double precision, at twice the cost, which tells rounding from error."""
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32. ``tf32``: products
+    with 10 bits of mantissa on a CUDA device, fp32 elsewhere. ``fp64`` is for checks: it tells rounding from error."""
     shift_pixels: int = 0
     """Move each replayed image by up to so many pixels (DrQ, Yarats et al. 2021); 0 for none."""
     intensity_scale: float = 0.0
@@ -155,6 +156,7 @@ class DQNLearner:
         self._costs = cost_of_update(self._online, spec, size=config.batch_size, double=config.double)
         self._gpu: GpuUpdate | None = None
         if device.type == "cuda":
+            settle(config.precision)
             net = self._online, self._dtype, self._autocast
             self._gpu = GpuUpdate(net, self._bootstrap, self.loss, Target, self._optimizer, config.max_grad_norm)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -27,13 +28,14 @@ TIMED_EVERY = 16
 _RECORDING = threading.Lock()  # a device can record for one thread at a time
 
 
-def settle(device: torch.device) -> None:
-    """Make a device compute what the configuration says, the same way each time: no TF32 where fp32 was asked for, and
-    no convolution whose sums depend on the order in which threads arrive. Holds for the process."""
-    if device.type == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
+def settle(precision: str) -> None:
+    """Make CUDA devices compute what ``agent.precision`` says, the same way each time: TF32 only where it was asked
+    for, and no convolution whose sums depend on the order in which threads arrive. Holds for the process."""
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 class Staged:
@@ -158,13 +160,24 @@ class GpuClock:
 class GpuForward:
     """A function of observations on the host, answered by a CUDA device."""
 
-    def __init__(self, device: torch.device, forward: Callable[[Tensor], Tensor]) -> None:
-        """``forward``: observations on the device -> answers on the device, without a gradient."""
+    def __init__(self, device: torch.device, forward: Callable[[Tensor], Tensor], *, own_queue: bool = False) -> None:
+        """``forward``: observations on the device -> answers on the device, without a gradient. ``own_queue``: do not
+        stand behind the updates that another thread has given to the device."""
+        self._stream = torch.cuda.Stream(device, priority=-1) if own_queue else None  # type: ignore[no-untyped-call]
         self._device, self._forward = device, forward
         self._fetch, self._clock = Fetch(), GpuClock(1)
         self._staged: Staged | None = None
         self.seconds: float | None = None
         """That the device has worked; see `GpuClock`."""
+
+    def queue(self) -> AbstractContextManager[Any]:
+        """In it, the calling thread gives work to the queue of this object."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def wait_for_parameters(self) -> None:
+        """What the calling thread has given to the device comes before any later call."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream())
 
     def forget(self) -> None:
         """The parameters lie elsewhere now: record again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frugalrl.math.draws import counted_rng
-from frugalrl.nets.gpu import GpuForward
+from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.small import numpy_forward
@@ -43,7 +44,7 @@ class ValuePolicy:
         dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
         self._net = build().to(device, dtype).requires_grad_(False).train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
-        self._device = device
+        self._device = next(self._net.parameters()).device  # with its number
         self._acts_in = torch.float32 if precision == "bf16" else dtype
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
@@ -51,7 +52,11 @@ class ValuePolicy:
         """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         plain = device.type == "cpu" and precision != "bf16"
         self._small = numpy_forward(self._net) if plain else None
-        self._gpu = GpuForward(device, self._forward) if device.type == "cuda" else None
+        # a policy that acts while the learner works has a queue of its own on the device
+        self._gpu: GpuForward | None = None
+        if device.type == "cuda":
+            settle(precision)
+            self._gpu = GpuForward(device, self._forward, own_queue=not share)
         self.version = 0
 
     def load(self, snapshot: PolicySnapshot) -> int:
@@ -66,6 +71,7 @@ class ValuePolicy:
             _, mine, theirs, moved = self._copied
             with torch.no_grad():
                 torch._foreach_copy_(mine, theirs)
+            self._take_over()
             return moved
         moved = 0
         with torch.no_grad():
@@ -83,6 +89,7 @@ class ValuePolicy:
                     parameter.data = new.detach().to(self._device)
                     if self._gpu is not None:
                         self._gpu.forget()
+        self._take_over()
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
         if not self._may_share:
             own = dict(self._net.named_parameters())
@@ -90,6 +97,10 @@ class ValuePolicy:
         if self._small is not None:  # the parameters may lie elsewhere now
             self._small = numpy_forward(self._net)
         return moved
+
+    def _take_over(self) -> None:
+        if self._gpu is not None:
+            self._gpu.wait_for_parameters()
 
     def snapshot(self) -> PolicySnapshot:
         """What it acts with, bf16 in float32: loading it gives the same policy."""
@@ -108,10 +119,11 @@ class ValuePolicy:
         """obs [B, *obs_shape] -> float32 [B, A] on the host, float64 in fp64. ``draw``: running number of the noise."""
         if self._small is not None:
             return self._small(obs)
-        if self._noise_seed is not None:
-            set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
-        if self._gpu is not None:
-            return self._gpu(obs)
+        with nullcontext() if self._gpu is None else self._gpu.queue():
+            if self._noise_seed is not None:
+                set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+            if self._gpu is not None:
+                return self._gpu(obs)
         with torch.inference_mode():
             return self._forward(torch.from_numpy(obs)).numpy()
 

@@ -16,7 +16,6 @@ from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import EXPLORERS
-from frugalrl.nets.gpu import settle
 from frugalrl.nets.q_network import ValueNetwork, build_q_network
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
@@ -115,9 +114,7 @@ def pick_device(name: str) -> torch.device:
         raise UserError("device 'cuda' was asked for, but torch sees no CUDA device here; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    settle(device)
-    return device
+    return torch.device(name)
 
 
 def stream_seed(seed: int, purpose: int) -> int:
