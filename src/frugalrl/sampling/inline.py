@@ -55,6 +55,7 @@ class InlineSampler:
         self._timer = timer
         self._loads = self._moved = 0
         self._step: Step | None = None
+        self._gpu_s_before: float | None = None
         self.env_steps = 0
         self.forwards = 0
         self._q: np.ndarray[Any, Any] | None = None
@@ -102,7 +103,7 @@ class InlineSampler:
 
     def _open(self) -> tuple[_Block, Step]:
         """A new block, and the step at which the rows stand; the first block of all begins with the reset."""
-        block = _Block(self.env_steps, self.forwards, self._policy.gpu_s)
+        block, self._gpu_s_before = _Block(self.env_steps, self.forwards), self._policy.gpu_s
         if self._step is None:
             self._step = self._env.reset()
             block.add(self._step, _no_choice(self._env.num_rows), self._policy.version)
@@ -126,7 +127,7 @@ class InlineSampler:
                 calls=forwards,
                 flop=forwards * (one.flop or 0.0),
                 bytes_min=forwards * (one.bytes_min or 0.0),
-                gpu_s=grown(block.gpu_s_before, self._policy.gpu_s),
+                gpu_s=grown(self._gpu_s_before, self._policy.gpu_s),
             ),
             "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
         }
@@ -233,9 +234,8 @@ class InlineSampler:
 class _Block:
     """Steps of one block, stacked time-major at the end."""
 
-    def __init__(self, env_steps_before: int, forwards_before: int, gpu_s_before: float | None) -> None:
-        self.env_steps_before, self.forwards_before, self.gpu_s_before = env_steps_before, forwards_before, gpu_s_before
-        self.calls = 0
+    def __init__(self, env_steps_before: int, forwards_before: int) -> None:
+        self.env_steps_before, self.forwards_before, self.calls = env_steps_before, forwards_before, 0
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
         self._versions: list[int] = []
