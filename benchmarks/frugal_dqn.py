@@ -72,8 +72,14 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
         "evaluation.rows=1",
         f"budget.env_steps={args.steps + args.warmup}",
         f"seed={args.seed}",
-        "device=cpu",
+        f"device={getattr(args, 'device', 'cpu')}",
     ]
+
+
+def gpu_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +101,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     reader = Marks()
     config = override(build_config(work["env"]), settings(work, args))
     with tempfile.TemporaryDirectory() as folder:
-        outcome = train(config, Path(folder) / "run", reader, whole_process=True)
+        outcome = train(config, args.keep or Path(folder) / "run", reader, whole_process=True)
     first, last = reader.marks[0], reader.marks[-1]
     steps, cpu_s, wall_s = last.env_steps - first.env_steps, last.cpu_s - first.cpu_s, last.wall_s - first.wall_s
     # a window is at least two seconds, so that the status lines themselves do not show in it
@@ -105,7 +111,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             windows.append(round((mark.env_steps - start.env_steps) / (mark.cpu_s - start.cpu_s), 3))
             wall_windows.append(round((mark.env_steps - start.env_steps) / (mark.wall_s - start.wall_s), 3))
             start = mark
-    roles: dict[str, dict[str, float]] = {"cpu_s": {}, "busy_s": {}}
+    roles: dict[str, dict[str, float]] = {"cpu_s": {}, "busy_s": {}, "gpu_s": {}}
     for row in outcome.bill.rows:
         if row.section == "role" and row.name in roles and row.role and row.value:
             roles[row.name][row.role] = row.value
@@ -122,7 +128,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "precision": args.precision,
         "lag_blocks": args.lag_blocks,
-        "device": "cpu",
+        "device": args.device,
+        "gpu": gpu_name() if args.device == "cuda" else None,
+        "gpu_joules_whole_run": next((r.value for r in outcome.bill.rows if r.name == "gpu_j"), None),
         "warmup_steps": first.env_steps,
         "agent_steps": steps,
         "updates": last.updates - first.updates,
@@ -139,6 +147,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "frames": steps * work["frames_per_step"],
         "roles_cpu_s_whole_run": roles["cpu_s"],
         "roles_busy_s_whole_run": roles["busy_s"],
+        "roles_gpu_s_whole_run": roles["gpu_s"],
         "work": work,
     }
 
@@ -148,9 +157,11 @@ def main() -> int:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--steps", type=int, default=4_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=2_000)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1, help="threads of one tensor operation")
     parser.add_argument("--lag-blocks", type=int, choices=(0, 1), default=0, help="1: the pipelined loop")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--keep", type=Path, help="keep the run in this folder, new or empty")
     parser.add_argument("--explorer", default="epsilon-greedy")
     parser.add_argument("--epsilon", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)

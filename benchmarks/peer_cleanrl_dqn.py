@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, marks: dict[int, tuple[float, float]]) -> int:
     script = args.cleanrl / "cleanrl" / "dqn_atari.py"
     sys.path.insert(0, str(args.cleanrl))
     sys.argv = [
-        str(script), "--env-id", "PongNoFrameskip-v4", "--seed", str(args.seed), "--no-cuda",
+        str(script), "--env-id", "PongNoFrameskip-v4", "--seed", str(args.seed), *(() if args.cuda else ("--no-cuda",)),
         "--buffer-size", "100000", "--learning-starts", str(LEARNING_STARTS), "--start-e", "0.05", "--end-e", "0.05",
         # one step more than is counted, so that the updates after the last one are in
         "--total-timesteps", str(args.warmup + args.steps + 1),
@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--warmup", type=int, default=1_600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cuda", action="store_true", help="on the GPU, as the script is by default")
     args = parser.parse_args()
     args.cleanrl = args.cleanrl.resolve()
     if args.warmup <= LEARNING_STARTS or args.warmup % STEPS_PER_UPDATE or args.steps % STEPS_PER_UPDATE:
@@ -95,7 +96,10 @@ def main() -> int:
         print(f"peer_cleanrl_dqn: {error.name} is not here; run `benchmarks/peers make cleanrl`", file=sys.stderr)
         return 2
     wall_s, cpu_s = (b - a for a, b in zip(marks[first], marks[last], strict=True))
-    commit = subprocess.run(["git", "-C", str(args.cleanrl), "rev-parse", "HEAD"], capture_output=True, text=True)
+    own = {"GIT_CEILING_DIRECTORIES": str(args.cleanrl.parent)}  # a copy without its history has no commit
+    commit = subprocess.run(
+        f"git -C '{args.cleanrl}' rev-parse HEAD", shell=True, capture_output=True, text=True, env=os.environ | own
+    )
     print(
         json.dumps(
             {
@@ -109,7 +113,7 @@ def main() -> int:
                 "seed": args.seed,
                 "threads": args.threads,
                 "precision": "fp32",
-                "device": "cpu",
+                "device": "cuda" if args.cuda else "cpu",
                 "warmup_steps": args.warmup,
                 "agent_steps": args.steps,
                 "updates": updates,

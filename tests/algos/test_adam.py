@@ -77,3 +77,38 @@ def test_another_beta_and_a_rate_that_falls_equal_torch_bit_for_bit(beta1: float
         theirs.step()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.1, 1e9])
+def test_the_guarded_step_is_the_step(max_norm: float | None) -> None:
+    """The CPU's fused kernel reads the flag as well."""
+    one, two = networks(torch.channels_last)
+    guarded, plain = (Adam(dict(n.named_parameters()), lr=1e-2, eps=1e-8) for n in (one, two))
+    for _ in range(5):
+        x = torch.randn(5, 4, 8, 8)
+        norm = guarded.guarded_step(one(x).square().mean(), max_norm)
+        plain.zero_grad()
+        two(x).square().mean().backward()
+        if max_norm is not None:
+            assert norm.item() == pytest.approx(plain.clip(max_norm), rel=1e-5)
+        plain.step()
+    for name, tensor in guarded.state_dict().items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-4, atol=1e-7)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_the_guarded_step_leaves_everything_where_the_loss_is_not_finite(bad: float, max_norm: float | None) -> None:
+    net, _ = networks(torch.contiguous_format)
+    adam = Adam(dict(net.named_parameters()), lr=1e-2, eps=1e-8)
+    x = torch.randn(5, 4, 8, 8)
+    adam.guarded_step(net(x).square().mean(), max_norm)
+    before = {name: t.clone() for name, t in adam.state_dict().items()}
+    weights = [p.detach().clone() for p in net.parameters()]
+    adam.guarded_step(net(x).square().mean() * bad, max_norm)
+    assert all(torch.equal(before[name], t) for name, t in adam.state_dict().items())
+    assert all(torch.equal(w, p) for w, p in zip(weights, net.parameters(), strict=True))
+    adam.guarded_step(net(x).square().mean(), max_norm)
+    assert not any(torch.equal(w, p) for w, p in zip(weights, net.parameters(), strict=True))

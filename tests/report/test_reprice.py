@@ -10,6 +10,7 @@ import pytest
 from frugalrl.cost.roofs import Roofs, measure_roofs, tabulated
 from frugalrl.cost.tables import load_tables
 from frugalrl.report.comparison import compare
+from frugalrl.report.records import Point
 from frugalrl.report.reprice import Repricing, repriced, scale
 from frugalrl.types import Cost, UserError
 from report.records_made import MACHINE, line, point, record, two_methods
@@ -65,6 +66,34 @@ def test_networks_move_to_a_gpu() -> None:
     assert found.costs is not None
     assert found.costs["learner"].gpu_s == pytest.approx(3 * 1 / 3_000)
     assert found.costs["environment"].gpu_s is None
+
+
+def on_gpu(point: Point) -> Point:
+    costs = {n: replace(c, gpu_s=0.01 if n == "learner" else None) for n, c in (point.costs or {}).items()}
+    return replace(point, costs=costs)
+
+
+def test_networks_move_from_a_gpu_to_a_core_at_the_roof_of_the_core() -> None:
+    """The wrong way, seconds on the GPU times the ratio of the roofs, made 525 CPU-seconds of what took 5."""
+    run = record("some", 0, [on_gpu(point(1_000, 1.0))])
+    run = replace(run, machine={**MACHINE, "profile": "cloud-h100", "gpus": ["H100"]})
+    there = replace(TABLES.machine("laptop-4c"), gflop_per_s_core=1e-6, gb_per_s=1e-6)  # 1,000 FLOP/s, 1,000 B/s
+    ways = Repricing(machine=there, profiles=TABLES.machines)
+    (found,) = repriced(run, ways).points
+    assert found.costs is not None
+    learner = (run.points[0].costs or {})["learner"]
+    assert found.costs["learner"].cpu_s == pytest.approx(max(learner.flop or 0, learner.bytes_min or 0) / 1_000)
+    assert found.costs["learner"].gpu_s is None
+    assert "the least that they can take there" in ways.in_words(run)
+
+
+def test_a_run_on_the_core_of_a_machine_with_a_gpu_is_scaled_from_the_core() -> None:
+    machine = {**MACHINE, "profile": "cloud-h100", "gpus": ["H100"]}
+    run = replace(record("some", 0, [point(1_000, 1.0)]), machine=machine)
+    there = replace(TABLES.machine("laptop-4c"), gflop_per_s_core=120.0, gb_per_s=20.0)
+    (found,) = repriced(run, Repricing(machine=there, profiles=TABLES.machines)).points
+    assert found.costs is not None
+    assert found.costs["learner"].cpu_s == pytest.approx(3 / 2)
 
 
 def test_a_repriced_comparison_says_so() -> None:

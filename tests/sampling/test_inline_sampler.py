@@ -91,6 +91,7 @@ class FakePolicy:
     """Q is lowest for action 1 and highest for action 2."""
 
     version = 0
+    gpu_s: float | None = None
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -129,6 +130,22 @@ def skipped(steps: int, rows: int, eps: float) -> np.ndarray:
     """Steps in which every row explores, by the row's own stream."""
     streams = RowStreams(11, rows)
     return np.array([(streams.next()[:, 0] < eps).all() for _ in range(steps)])
+
+
+def test_seconds_of_a_gpu_are_those_of_the_block() -> None:
+    sampler, _, policy = new([50], eps=0.0)
+    assert sampler.collect(3).costs["inference"].gpu_s is None
+    policy.gpu_s = 2.0  # the first that were timed
+    assert sampler.collect(3).costs["inference"].gpu_s == 0.0
+    inner = policy.q_values
+
+    def timed(obs: np.ndarray, draw: int = 0) -> np.ndarray:
+        policy.gpu_s += 0.5
+        return inner(obs, draw)
+
+    policy.q_values = timed
+    assert sampler.collect(3).costs["inference"].gpu_s == 1.5
+    assert sampler.collect(2).costs["inference"].gpu_s == 1.0
 
 
 # -- counting --------------------------------------------------------------------------------------------------------

@@ -50,6 +50,29 @@ class Adam:
         lr = self._lr if lr is None else lr
         fused_step(self._parameters, self._gradients(), self._state, lr=lr, eps=self._eps, beta1=self._beta1)
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is stepped."""
+        return self._parameters
+
+    def guarded_step(self, loss: Tensor, max_norm: float | None) -> Tensor:
+        """Gradients of ``loss``, clipping and a step, without the host: a loss or norm that is not finite leaves
+        parameters and state as they are. Returns the global norm before clipping; 0 where nothing is clipped.
+
+        For a CUDA device, whose fused kernel reads ``found_inf``. Nothing is written to ``.grad``.
+        """
+        gradients = list(torch.autograd.grad(loss, self._parameters))
+        with torch.no_grad():
+            gradients = [_laid_out(g, p) for g, p in zip(gradients, self._parameters, strict=True)]
+            norm = torch.zeros_like(loss)
+            if max_norm is not None:
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+                torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+            found_inf = (~(torch.isfinite(loss) & torch.isfinite(norm))).to(torch.float32)
+            fused_step(self._parameters, gradients, self._state, lr=self._lr, eps=self._eps, found_inf=found_inf)
+            torch._foreach_sub_(self._state["step"], [found_inf] * len(self._parameters))
+        return norm
+
     def move_to(self, state: Mapping[str, list[Tensor]]) -> None:
         """Keep the state in these tensors from now on, ``step``, ``exp_avg`` and ``exp_avg_sq``; what is here moves."""
         for key, tensors in state.items():
@@ -73,6 +96,11 @@ class Adam:
         return [p.grad for p in self._parameters]
 
 
+def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
+    """In the memory layout of its parameter, which the kernel walks by address; ``backward`` does the same."""
+    return gradient if gradient.stride() == like.stride() else torch.empty_like(like).copy_(gradient)
+
+
 def fused_step(
     parameters: list[Tensor],
     gradients: list[Any],
@@ -81,8 +109,12 @@ def fused_step(
     lr: float,
     eps: float,
     beta1: float = 0.9,
+    found_inf: Tensor | None = None,
 ) -> None:
-    """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter."""
+    """One step of Adam in place; ``state`` holds ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter.
+
+    ``found_inf``: a flag on a CUDA device; 1 leaves parameters and moments as they are.
+    """
     steps = state["step"]
     torch._foreach_add_(steps, 1)
     torch._fused_adam_(
@@ -99,4 +131,5 @@ def fused_step(
         eps=eps,
         amsgrad=False,
         maximize=False,
+        found_inf=found_inf,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,12 @@ from torch import Tensor
 
 from frugalrl.algos.adam import Adam
 from frugalrl.algos.augment import Augment
+from frugalrl.algos.gpu_update import Found, GpuUpdate
 from frugalrl.algos.update_cost import cost_of_update
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.draws import counted_rng
 from frugalrl.math.td import q_loss
+from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork, prepared
@@ -48,9 +50,9 @@ class ValueConfig:
     """Clip the global gradient norm; None for no clipping."""
     target_period_updates: int = 1000
     """Updates between copies of the online network into the target network."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32. ``fp64`` is for checks: the
-    same run in double precision, at twice the cost, which tells rounding from error."""
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """``bf16`` runs forward and backward under autocast; weights and optimiser stay fp32. ``tf32``: products
+    with 10 bits of mantissa on a CUDA device, fp32 elsewhere. ``fp64`` is for checks: it tells rounding from error."""
     shift_pixels: int = 0
     """Move each replayed image by up to so many pixels (DrQ, Yarats et al. 2021); 0 for none."""
     intensity_scale: float = 0.0
@@ -132,7 +134,7 @@ class DQNLearner:
         """``timer`` is the loop thread's: the learner marks its laps in it."""
         self.config = config
         self.version = 0
-        self._device, self._seed = device, seed
+        self._seed = seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._online = build()
@@ -152,6 +154,11 @@ class DQNLearner:
         )
         self._timer = timer
         self._costs = cost_of_update(self._online, spec, size=config.batch_size, double=config.double)
+        self._gpu: GpuUpdate | None = None
+        if device.type == "cuda":
+            settle(config.precision)
+            net = self._online, self._dtype, self._autocast
+            self._gpu = GpuUpdate(net, self._bootstrap, self.loss, Target, self._optimizer, config.max_grad_norm)
 
     def loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> Loss:
         """The loss of the network's outputs at the start (with gradient) and the target network's at the end."""
@@ -162,50 +169,66 @@ class DQNLearner:
 
     def update(self, replayed: Replayed) -> Updated:
         """One gradient step on a batch of numpy transitions."""
-        timer, batch, head = self._timer, replayed.batch, self._online.head
+        timer, batch = self._timer, replayed.batch
         images = self._augment(batch.obs_tm1, batch.obs_t, self.version)
-        obs_tm1, obs_t, a_tm1, r_t, discount_t, weight = (
-            self._tensor(x) for x in (*images, batch.a_tm1, batch.r_t, batch.discount_t, replayed.weight)
-        )
+        arrays = (*images, batch.a_tm1, batch.r_t, batch.discount_t, replayed.weight)
         if self._noisy:
             self._set_noise()
-        timer.lap("learner")
-        with self._autocast():
-            with torch.no_grad():
-                if self.config.double:  # both networks read it: its layout is made once
-                    obs_t = prepared(self._online, obs_t)
-                out_t = self._target_net(obs_t).to(self._dtype)
-                q_select_t = head.to_q(self._online(obs_t).to(self._dtype) if self.config.double else out_t)
-            timer.lap("target")
-            out_tm1 = self._online(obs_tm1).to(self._dtype)
-        loss, td, priority, extra = self.loss(out_tm1, out_t, Target(a_tm1, r_t, discount_t, q_select_t, weight))
-        loss_value = loss.item()
-        if not math.isfinite(loss_value):
-            raise NonFiniteLoss(f"the loss of update {self.version + 1} is {loss_value}", replayed)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.max_grad_norm is not None:
-            norm = self._optimizer.clip(self.config.max_grad_norm)
-            if not math.isfinite(norm):
-                raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", replayed)
-        self._optimizer.step()
+        found = self._step(arrays, replayed) if self._gpu is None else self._gpu(arrays, timer)
+        self._refuse("loss", found.loss, replayed)
+        self._refuse("gradient norm", found.norm or 0.0, replayed)
         self.version += 1
-        td_host, q_host = td.cpu().numpy(), head.to_q(out_tm1.detach()).cpu().numpy()
-        td_abs = np.abs(td_host)
+        td_abs = np.abs(found.td)
         metrics = {
-            "loss": loss_value,
-            "td_mean": float(td_host.mean()),
+            "loss": found.loss,
+            "td_mean": float(found.td.mean()),
             "td_abs": float(td_abs.mean()),
-            "q_mean": float(q_host.mean()),
-            **{name: float(value) for name, value in extra.items()},
+            "q_mean": float(found.q.mean()),
+            **found.metrics,
         }
         timer.lap("learner")
         if self.version % self.config.target_period_updates == 0:
             self._set_target(self._online.state_dict())
             timer.lap("target")
-        priorities = td_abs if priority is None else priority.cpu().numpy()
-        seen = Seen(q_host, td_host, batch.explored_tm1, replayed.keys)
-        return Updated(metrics=metrics, priorities=priorities, costs=self._costs, seen=seen)
+        priorities = td_abs if found.priority is None else found.priority
+        seen = Seen(found.q, found.td, batch.explored_tm1, replayed.keys)
+        costs = self._costs if self._gpu is None else self._gpu.costs(self._costs)
+        return Updated(metrics=metrics, priorities=priorities, costs=costs, seen=seen)
+
+    def _step(self, arrays: Sequence[Any], replayed: Replayed) -> Found:
+        """The gradient step on a CPU."""
+        timer, optimizer = self._timer, self._optimizer
+        obs_tm1, obs_t, a_tm1, r_t, discount_t, weight = (torch.from_numpy(x) for x in arrays)
+        timer.lap("learner")
+        with self._autocast():
+            with torch.no_grad():
+                out_t, q_select_t = self._bootstrap(obs_t)
+            timer.lap("target")
+            out_tm1 = self._online(obs_tm1).to(self._dtype)
+        loss, td, priority, extra = self.loss(out_tm1, out_t, Target(a_tm1, r_t, discount_t, q_select_t, weight))
+        loss_value = loss.item()
+        self._refuse("loss", loss_value, replayed)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = None
+        if self.config.max_grad_norm is not None:
+            norm = optimizer.clip(self.config.max_grad_norm)
+            self._refuse("gradient norm", norm, replayed)
+        optimizer.step()
+        q = self._online.head.to_q(out_tm1.detach()).numpy()
+        metrics = {name: float(value) for name, value in extra.items()}
+        return Found(loss_value, norm, td.numpy(), q, None if priority is None else priority.numpy(), metrics)
+
+    def _bootstrap(self, obs_t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the target network gives at the end, and the Q-values that choose the action there."""
+        if self.config.double:  # both networks read it: its layout is made once
+            obs_t = prepared(self._online, obs_t)
+        out_t = self._target_net(obs_t).to(self._dtype)
+        return out_t, self._online.head.to_q(self._online(obs_t).to(self._dtype) if self.config.double else out_t)
+
+    def _refuse(self, what: str, value: float, replayed: Replayed) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"the {what} of update {self.version + 1} is {value}", replayed)
 
     def lend(self) -> tuple[ValueNetwork, ValueNetwork, Adam, Costs]:
         """Online network, target network, optimiser and the costs of an update, for one who trains several learners."""
@@ -247,7 +270,3 @@ class DQNLearner:
         self._target.load_state_dict(state)
         if self._target_net is not self._target:
             self._target_net.load_state_dict(state)
-
-    def _tensor(self, x: Any) -> Tensor:
-        t = torch.from_numpy(x)
-        return t if self._device.type == "cpu" else t.to(self._device, non_blocking=True)

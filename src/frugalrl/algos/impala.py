@@ -24,6 +24,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
 from frugalrl.math.vtrace import VTrace, vtrace
 from frugalrl.nets.actor_critic import ActorCriticNetwork
+from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import PolicyValue
 from frugalrl.types import EnvSpec, NonFiniteLoss, PolicySnapshot, ReplayedUnrolls, StateDict, Unroll, Updated
 
@@ -72,7 +73,7 @@ class ImpalaConfig:
     """Clip rewards, scaled, to this size, beyond what the protocol does; None: as they come."""
     max_lag: int | None = None
     """Rows acted by weights older than so many updates take no part in the loss; None: all do."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     """``bf16`` runs forward and backward under autocast; weights, loss and optimiser are fp32. ``fp64``: for checks."""
 
     def __post_init__(self) -> None:
@@ -136,6 +137,8 @@ class ImpalaLearner:
         self.config = config
         self.version = 0
         self._device = device
+        if device.type == "cuda":
+            settle(config.precision)
         self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -22,6 +22,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.rescale import rescale, unrescale
 from frugalrl.math.returns import double_q_values, n_step_returns
 from frugalrl.math.sequence_loss import sequence_priority, sequence_q_loss
+from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.recurrent_q import SequenceQ
 from frugalrl.types import EnvSpec, NonFiniteLoss, PolicySnapshot, ReplayedUnrolls, StateDict, Unroll, Updated
@@ -57,7 +58,7 @@ class R2D2Config:
     """Share of the largest TD error in a sequence's priority; the rest is that of the mean."""
     double: bool = True
     """The online network selects the bootstrap action, the target network values it."""
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     """``bf16`` runs all but the recurrent core under autocast; ``fp64`` is for checks."""
 
     def __post_init__(self) -> None:
@@ -115,6 +116,8 @@ class R2D2Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             online = build()
+        if device.type == "cuda":
+            settle(config.precision)
         self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self._online = online.to(device, self._dtype)
         self._target = build().to(device, self._dtype).requires_grad_(False)

@@ -77,7 +77,7 @@ _QUANTITIES: Mapping[str, tuple[str, How, str]] = {
     "updates": ("updates", "counted", "counter of the role"),
     "cpu_s": ("s", "measured", "CPU clocks of the role's threads"),
     "busy_s": ("s", "measured", "wall clock of the loop"),
-    "gpu_s": ("s", "measured", "GPU events"),
+    "gpu_s": ("s", "measured", "GPU events around one piece of work in 16"),
     "flop": ("FLOP", "counted", "matrix products and convolutions, multiply-add = 2, per call x calls"),
     "bytes_min": ("B", "modelled", "lower bound: weights, inputs and outputs once per call"),
     "energy_j": ("J", "measured", "joule counter"),

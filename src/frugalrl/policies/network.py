@@ -24,7 +24,7 @@ class NetworkPolicy(Generic[N]):
         """``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``."""
         dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
         self._net: N = net.to(device, dtype).requires_grad_(False)
-        self._device = device
+        self._device = next(self._net.parameters()).device  # with its number
         self._acts_in = torch.float32 if precision == "bf16" else dtype
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
@@ -44,8 +44,10 @@ class NetworkPolicy(Generic[N]):
             _, mine, theirs, moved = self._copied
             with torch.no_grad():
                 torch._foreach_copy_(mine, theirs)
+            self._loaded()
             return moved
         moved = 0
+        elsewhere = False
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
                 new = snapshot.parameters.get(name)
@@ -59,15 +61,26 @@ class NetworkPolicy(Generic[N]):
                 elif new.data_ptr() != parameter.data_ptr():
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
+                    elsewhere = True
         self._shared = snapshot.parameters if self._is_shared(snapshot) else None
         if not self._may_share:
             own = dict(self._net.named_parameters())
             self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
-        self._moved()
+        if elsewhere:
+            self._moved()
+        self._loaded()
         return moved
 
     def _moved(self) -> None:
-        """The parameters may lie elsewhere now."""
+        """Parameters lie elsewhere now."""
+
+    def _loaded(self) -> None:
+        """Parameters have other values now."""
+
+    @property
+    def gpu_s(self) -> float | None:
+        """Seconds that a CUDA device has worked for this policy; None on a CPU and until the first was timed."""
+        return None
 
     def snapshot(self) -> PolicySnapshot:
         """What it acts with, bf16 in float32: loading it gives the same policy."""

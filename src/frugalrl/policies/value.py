@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from frugalrl.math.draws import counted_rng
+from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
 from frugalrl.policies.network import NetworkPolicy
@@ -34,26 +37,35 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         super().__init__(build(), device, precision, share=share)
         self._net.train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
-        self._plain = device.type == "cpu" and precision != "bf16"
-        self._small = numpy_forward(self._net) if self._plain else None
+        self._gpu: GpuForward | None = None
+        plain = device.type == "cpu" and precision != "bf16"
+        self._small = numpy_forward(self._net) if plain else None
+        if device.type == "cuda":
+            settle(precision)
+            # a policy that acts while the learner works has a queue of its own on the device
+            self._gpu = GpuForward(device, self._forward, own_queue=not share)
 
     def _moved(self) -> None:
         if self._small is not None:
             self._small = numpy_forward(self._net)
+        if self._gpu is not None:
+            self._gpu.forget()
+
+    def _loaded(self) -> None:
+        if self._gpu is not None:
+            self._gpu.wait_for_parameters()
 
     def q_values(self, obs: np.ndarray[Any, Any], draw: int = 0) -> np.ndarray[Any, Any]:
         """obs [B, *obs_shape] -> float32 [B, A] on the host, float64 in fp64. ``draw``: running number of the noise."""
         if self._small is not None:
             return self._small(obs)
-        if self._noise_seed is not None:
-            set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+        with nullcontext() if self._gpu is None else self._gpu.queue():
+            if self._noise_seed is not None:
+                set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+            if self._gpu is not None:
+                return self._gpu(obs)
         with torch.inference_mode():
-            x = torch.from_numpy(obs)
-            if self._plain:
-                return self._net.q_values(x).numpy()
-            if self._device.type != "cpu":
-                x = x.to(self._device, non_blocking=True)
-            return self._net.q_values(x).to(self._acts_in).cpu().numpy()
+            return self._forward(torch.from_numpy(obs)).numpy()
 
     def initial_state(self, rows: int) -> dict[str, np.ndarray[Any, Any]]:
         """It remembers nothing; see `frugalrl.policies.acting.ActingPolicy`."""
@@ -64,3 +76,11 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
     ) -> tuple[np.ndarray[Any, Any], Mapping[str, np.ndarray[Any, Any]]]:
         """`q_values`, in the form that samplers of all policies use."""
         return self.q_values(obs, draw), state
+
+    @property
+    def gpu_s(self) -> float | None:
+        """Seconds that a CUDA device has worked for ``q_values``; None on a CPU and until the first was timed."""
+        return None if self._gpu is None else self._gpu.seconds
+
+    def _forward(self, obs: Tensor) -> Tensor:
+        return self._net.q_values(obs).to(self._acts_in)

@@ -1,8 +1,9 @@
 """The same counts on another machine, or with another simulator: modelled through roofs, prices and a cost per step.
 
 Roles of networks (inference, learner, target, correction) are scaled by ``max(FLOP / peak, bytes / bandwidth)`` there
-over the same here, on the GPU of a machine that has one; all other roles by the peak of one core. The environment's
-seconds become samples x cost of a step where that is given. Roles follow each other: serial time is their sum.
+over the same here, on the GPU where one works; all other roles by the peak of one core. From a GPU to a core nothing is
+scaled: the least seconds on the core are taken. The environment's seconds become samples x cost of a step where that is
+given. Roles follow each other: serial time is their sum.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Repricing:
         if self.machine is None or self.machine.name == name:
             return None
         here = self.here or _tabulated(self.profiles.get(name), name)
+        if not on_a_gpu(record):  # the GPU of that machine has done nothing for this run
+            here = replace(here, gpu_gflop_per_s=None, gpu_gb_per_s=None)
         there = _tabulated(self.machine, self.machine.name)
         return here, there
 
@@ -59,12 +62,23 @@ class Repricing:
             )
             if there.gpu_gflop_per_s is not None:
                 parts.append("what it takes to start work on a GPU is left out, which small networks feel most")
+            elif on_a_gpu(record):
+                parts.append(
+                    "but what a GPU took for small work is mostly starting it, so inference, learner, target and "
+                    "correction on one core are the least that they can take there, max(FLOP / peak, bytes / bandwidth)"
+                )
         elif self.machine is not None:
             parts.append(f"{self.machine.name} is the machine of the runs, so only prices and watts are those of today")
         if self.step_ms is not None:
             parts.append(f"the environment's seconds are samples x {self.step_ms:g} ms, evaluations as measured")
         parts.append("the roles follow each other, so wall time is their sum")
         return f"Modelled, not measured: samples, updates and FLOPs are those of the runs; {'; '.join(parts)}."
+
+
+def on_a_gpu(record: RunRecord) -> bool:
+    """Whether a GPU has worked for the run, which its machine alone does not say."""
+    last = record.points[-1].costs if record.points else None
+    return any(cost.gpu_s is not None for role, cost in (last or {}).items() if role in NETWORK_ROLES)
 
 
 def _tabulated(profile: MachineProfile | None, name: str) -> Roofs:
@@ -83,7 +97,7 @@ def repriced(record: RunRecord, repricing: Repricing) -> RunRecord:
     Raises UserError for a run without costs by role.
     """
     roofs = repricing.roofs(record)
-    from_gpu = bool(record.machine.get("gpus"))
+    from_gpu = on_a_gpu(record)
     points = []
     for point in record.points:
         if point.costs is None:
@@ -109,7 +123,9 @@ def _role(
         return replace(cost, cpu_s=seconds, busy_s=seconds)
     seconds = cost.busy_s if from_gpu and cost.busy_s is not None else cost.cpu_s
     if seconds is not None and roofs is not None:
-        seconds *= scale(role, cost, *roofs)
+        to_core = from_gpu and roofs[1].gpu_gflop_per_s is None and role in NETWORK_ROLES
+        least = _roofline_s(cost, roofs[1]) if to_core else 0.0
+        seconds = least or seconds * scale(role, cost, *roofs)
     on_gpu = role in NETWORK_ROLES and (roofs[1].gpu_gflop_per_s is not None if roofs is not None else from_gpu)
     gpu_s = (seconds if roofs is not None else cost.gpu_s) if on_gpu else None
     return replace(cost, cpu_s=seconds, busy_s=seconds, gpu_s=gpu_s)

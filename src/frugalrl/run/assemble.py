@@ -14,6 +14,7 @@ from torch import nn
 from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
 from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.algos.r2d2 import R2D2Config
+from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.nets.actor_critic import build_actor_critic
@@ -66,7 +67,8 @@ def assemble(config: RunConfig, timer: LapTimer, inline: type[InlineSampler] = I
     Raises UserError for what does not fit together.
     """
     explorer = explorer_of(config.agent, config.explore.name)
-    device = pick_device(config.device)
+    # a table is looked up, not multiplied: it stays on the CPU
+    device = pick_device("cpu" if isinstance(config.agent, TabularConfig) else config.device)
     torch.set_num_threads(config.threads)
     watch_tensor_threads(config.threads, timer)
     elsewhere = config.schedule.lag_blocks > 0 or is_asynchronous(config)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from frugalrl.envs import named_protocol
+from frugalrl.nets.gpu import grown
 from frugalrl.run.assemble import Build, acting_policy, forward_cost, plays_with
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score, evaluate
@@ -50,7 +51,7 @@ class Evaluator:
         """
         self._policy.load(snapshot)
         env, settings = self._config.env, self._config.evaluation
-        before = time.process_time()
+        before, gpu_s = time.process_time(), self._policy.gpu_s
         score, cost = evaluate(
             plays_with(self._policy),
             env.id,
@@ -64,7 +65,10 @@ class Evaluator:
         )
         calls = cost.calls or 0
         cost = replace(
-            cost, flop=calls * (self._forward.flop or 0.0), bytes_min=calls * (self._forward.bytes_min or 0.0)
+            cost,
+            flop=calls * (self._forward.flop or 0.0),
+            bytes_min=calls * (self._forward.bytes_min or 0.0),
+            gpu_s=grown(gpu_s, self._policy.gpu_s),
         )
         if score is None:
             return None, cost

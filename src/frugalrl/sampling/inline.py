@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,11 +10,12 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.envs import RowEnv
 from frugalrl.math.explore import EXPLORERS, Choice, Explorer, Knobs, Memory, View, counteractive, uniform
 from frugalrl.math.schedules import of_rows
+from frugalrl.nets.gpu import grown
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.inline_block import Block, no_choice
-from frugalrl.sampling.row_policy import Memoryless, Remembering, RowPolicy
+from frugalrl.sampling.row_policy import row_policy
 from frugalrl.sampling.streams import RowStreams
 from frugalrl.types import Collected, Cost, EnvFailed, PolicySnapshot, StateDict, Step
 
@@ -54,15 +55,14 @@ class InlineSampler:
         self._prefill = prefill_env_steps
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
-        self._remembers = isinstance(policy, SequencePolicy) and bool(policy.initial_state(1))
+        self._rows = row_policy(policy if isinstance(policy, SequencePolicy) else self._q_values, env.num_rows)
+        self._remembers = bool(self._rows.state)
         # without a consumer of mu a row that explores at random needs no forward pass, unless the policy remembers
         self._explores = None if needs_log_mu or self._remembers else explorer.explores
-        self._rows: RowPolicy = (
-            Remembering(policy, env.num_rows) if isinstance(policy, SequencePolicy) else Memoryless(self._q_values)
-        )
         self._timer = timer
         self._loads = self._moved = 0
         self._step: Step | None = None
+        self._gpu_s_before: float | None = None
         self.env_steps = 0
         self.forwards = 0
         self._q: np.ndarray[Any, Any] | None = None
@@ -110,7 +110,7 @@ class InlineSampler:
 
     def _open(self) -> tuple[Block, Step]:
         """A new block, and the step at which the rows stand; the first block of all begins with the reset."""
-        block = Block(self.env_steps, self.forwards)
+        block, self._gpu_s_before = Block(self.env_steps, self.forwards), self._policy.gpu_s
         if self._step is None:
             self._step = self._env.reset()
             self._rows.arrive(self._step)
@@ -134,7 +134,10 @@ class InlineSampler:
         costs = {
             "environment": Cost(calls=block.calls, env_steps=steps, frames=steps * env.spec.frames_per_step),
             "inference": Cost(
-                calls=forwards, flop=forwards * (one.flop or 0.0), bytes_min=forwards * (one.bytes_min or 0.0)
+                calls=forwards,
+                flop=forwards * (one.flop or 0.0),
+                bytes_min=forwards * (one.bytes_min or 0.0),
+                gpu_s=grown(self._gpu_s_before, self._policy.gpu_s),
             ),
             "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
         }
@@ -190,8 +193,7 @@ class InlineSampler:
         return q
 
     def _q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        assert isinstance(self._policy, ValuePolicy)
-        return self._policy.q_values(obs, self.forwards)
+        return cast(ValuePolicy, self._policy).q_values(obs, self.forwards)
 
     def _mark(self) -> tuple[Step | None, int, int, Memory, Memory]:
         self._streams.mark()
