@@ -193,9 +193,7 @@ def test_noise_beside_epsilon_is_explained(tmp_path: Path) -> None:
 def test_kinds_are_chosen_by_name() -> None:
     config = cartpole("agent.learning_rate=3e-3", "agent.kind=qrdqn")
     assert (config.agent.kind, config.agent.learning_rate) == ("qrdqn", 3e-3)
-    with pytest.raises(
-        UserError, match=r"agent.kind='qrdqm': expected one of dqn, qrdqn, c51, tabular, impala, r2d2; did"
-    ):
+    with pytest.raises(UserError, match=r"agent.kind='qrdqm': expected one of dqn, qrdqn, c51, tabular, impala, r2d2"):
         cartpole("agent.kind=qrdqm")
     with pytest.raises(UserError, match=r"there is no field 'agent.kappa'"):
         cartpole("agent.kappa=0.5")
