@@ -4,10 +4,10 @@
     git -C TORCHBEAST checkout 0af07b0
     benchmarks/.venvs/torchbeast/bin/python benchmarks/peer_torchbeast.py --torchbeast TORCHBEAST --steps 16000
 
-monobeast runs as a process of its own with benchmarks/old_gym in place of the old gym. Its own log (logs.csv, a line per
-update) is the counter: an update learns from 8 unrolls of 20 agent steps, each used once, and each step is four emulator
-frames. At the first line after --warmup steps and after --steps more the CPU-seconds of its whole process tree are read
-from /proc; then it is ended. The last line of the output is one JSON object.
+monobeast runs as a process of its own with benchmarks/old_gym in place of the old gym. Its own log (logs.csv, a line
+per update) is the counter: an update learns from 8 unrolls of 20 agent steps, each used once, and a step is four
+emulator frames. At the first line after --warmup steps, and after --steps more, the CPU-seconds of its whole process
+tree are read from /proc; then it is ended. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations

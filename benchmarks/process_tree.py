@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,22 +74,35 @@ class Mark:
 
 @dataclass
 class Window:
-    """Keeps the marks from the first one at or after ``warmup`` steps on; ``closed`` once ``steps`` more were counted."""
+    """Marks from the first count at or after ``warmup`` steps until ``steps`` more were counted.
+
+    In between the clocks are read once in ``every_s`` wall seconds: reading them costs a few CPU-milliseconds.
+    """
 
     root: int
     warmup: int
     steps: int
+    every_s: float = 1.0
     marks: list[Mark] = field(default_factory=list)
-    clock: Callable[[], float] = time.perf_counter
+    closed: bool = False
 
     def at(self, steps: int, updates: int) -> None:
-        """The counter stands at ``steps`` agent steps and ``updates`` gradient steps now."""
-        if steps >= self.warmup and not self.closed and (not self.marks or steps > self.marks[-1].steps):
-            self.marks.append(Mark(steps, updates, self.clock(), cpu_seconds(self.root)))
+        """The counters stand at ``steps`` agent steps and ``updates`` gradient steps now."""
+        if steps < self.warmup or self.closed:
+            return
+        if not self.marks or time.perf_counter() - self.marks[-1].wall_s >= self.every_s:
+            self._mark(steps, updates)
+        if steps - self.marks[0].steps >= self.steps:
+            self.end(steps, updates)
 
-    @property
-    def closed(self) -> bool:
-        return bool(self.marks) and self.marks[-1].steps - self.marks[0].steps >= self.steps
+    def end(self, steps: int, updates: int) -> None:
+        """Closes the window here."""
+        self.closed = True
+        if self.marks and steps > self.marks[-1].steps:
+            self._mark(steps, updates)
+
+    def _mark(self, steps: int, updates: int) -> None:
+        self.marks.append(Mark(steps, updates, time.perf_counter(), cpu_seconds(self.root)))
 
     def result(self, part_s: float = 2.0) -> dict[str, object]:
         """Counts and speeds between the first mark and the last, and of parts of at least ``part_s`` wall seconds."""

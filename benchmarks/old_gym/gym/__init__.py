@@ -1,8 +1,8 @@
-"""The part of the old ``gym`` interface that TorchBeast's wrappers use, over gymnasium and ale-py. Written for that only.
+"""The part of the old ``gym`` that TorchBeast's wrappers use, over gymnasium and ale-py. Written for that only.
 
-Put this folder's parent on PYTHONPATH of a program that imports ``gym`` (benchmarks/peer_torchbeast.py does). Old means:
-``reset()`` returns the observation alone, ``step`` four values with one ``done``, ``seed`` is a method, and ``np_random``
-has ``randint``. No wrapper of gymnasium is left around the emulator, so that nothing is added to what the program does.
+Put the folder above this one on the PYTHONPATH of a program that imports ``gym``, as peer_torchbeast.py does. Old
+means: ``reset()`` returns the observation alone, ``step`` four values with one ``done``, ``seed`` is a method, and
+``np_random`` has ``randint``. No wrapper of gymnasium is left around the emulator: nothing is added to what is timed.
 """
 
 from typing import Any
