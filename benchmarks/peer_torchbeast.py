@@ -81,8 +81,9 @@ def command_of(args: argparse.Namespace, savedir: str) -> list[str]:
     return [
         sys.executable, "-m", "torchbeast.monobeast", "--env", WORK["env"], "--num_actors", str(args.actors),
         "--batch_size", str(BATCH), "--unroll_length", str(UNROLL), "--num_learner_threads", "1", "--disable_cuda",
-        # a torch.save of every ten minutes, and a learning rate that falls to 0 at the end
-        "--disable_checkpoint", "--total_steps", "30000000", "--savedir", savedir, "--xpid", "peer",
+        # ends by itself some time after the window, should nobody be left to end it
+        "--disable_checkpoint", "--total_steps", str(4 * (args.warmup + args.steps)), "--savedir", savedir,
+        "--xpid", "peer",
     ]  # fmt: skip
 
 
@@ -157,6 +158,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=120.0, help="seconds without an update before giving up")
     args = parser.parse_args()
     args.torchbeast = args.torchbeast.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that monobeast is ended too
     if args.steps < 1 or args.warmup < 1 or args.actors < 1:
         parser.error("--steps, --warmup and --actors must be at least 1")
     try:
