@@ -24,6 +24,11 @@ class ReplayBuffer(Protocol):
         """Items (transitions, sequences, unrolls) that can be drawn now."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes when full."""
+        ...
+
     def can_sample(self, batch_size: int) -> bool:
         """Whether a batch can be drawn. Raises ValueError if it never can."""
         ...

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.replay.lazy_memory import zeros_as_used
 from frugalrl.replay.ring import SCALARS, frame_shape, stored_dtype
 from frugalrl.types import EnvSpec, Unroll, UserError
 
@@ -30,16 +31,15 @@ class SequenceRing:
         frame = frame_shape(spec)
         self._newest = frame[0] if self._stack > 1 else 0
         try:
-            # untouched pages of a large array cost no memory, so it grows with use
             self._arrays: dict[str, NDArray[Any]] = {
-                "frames": np.empty((capacity, length + self._stack, *frame), stored_dtype(spec.obs_dtype)),
+                "frames": zeros_as_used((capacity, length + self._stack, *frame), stored_dtype(spec.obs_dtype)),
                 **{name: np.zeros((capacity, length), dtype) for name, dtype in SCALARS.items()},
                 **{_STATE + name: np.zeros((capacity, *v.shape[1:]), v.dtype) for name, v in state.items()},
             }
         except MemoryError as error:
             raise UserError(
                 f"a replay of {capacity} sequences of {length} steps with observations of shape {spec.obs_shape} does "
-                f"not fit into memory ({error}); lower capacity_sequences"
+                f"not fit into memory ({error}); lower it with --set sequences.capacity_sequences=N"
             ) from error
 
     @property

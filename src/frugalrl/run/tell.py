@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from frugalrl.algos.agents import explorer_of, explorers_of
@@ -70,6 +71,17 @@ def done_again(died_at: int, step: int, env_steps: int) -> str:
     return (
         f"the run died at step {died_at:,}; it goes on from the checkpoint at step {step:,}, "
         f"and {env_steps:,} steps are done again (line 'redone' of the bill)"
+    )
+
+
+def memory_cautions(nbytes: int) -> tuple[str, ...]:
+    """What a user should hear of a replay that takes ``nbytes`` when full."""
+    memory = psutil.virtual_memory().total
+    if nbytes < 0.9 * memory:
+        return ()
+    return (
+        f"the replay takes {nbytes / 1e9:,.0f} GB when full and this machine has {memory / 1e9:,.0f} GB: a long run "
+        f"will run out of memory; lower --set sequences.capacity_sequences (or replay.capacity_transitions)",
     )
 
 

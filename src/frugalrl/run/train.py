@@ -175,7 +175,8 @@ class Run:
     def play(self, *, resumed_at: int | None) -> Outcome:
         """Run to the end of the budget, a target or a signal."""
         self._reporter.start(self._header(resumed_at))
-        for caution in tell.cautions(self._config, self._parts.device):
+        sizes = tell.memory_cautions(self._parts.replay.nbytes)
+        for caution in (*tell.cautions(self._config, self._parts.device), *sizes):
             self._reporter.note(caution)
         try:
             with interruptible() as interrupt:
