@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from frugalrl.cost.bottleneck import limit_sentence
+from frugalrl.cost.bottleneck import limit_sentence, rate_rows
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import Machine
 from frugalrl.cost.money import electricity_eur
@@ -42,11 +42,11 @@ def make_bill(
         *scores,
         *_count_rows(ledger),
         *roles,
-        *(() if stages is None else stage_rows(stages)),
+        *(() if stages is None else (*stage_rows(stages), *rate_rows(stages))),
         *_use_rows(ledger, roles),
         *energy,
         *money,
-        _per_frames(money[0], ledger.counts.frames),
+        _per_frames(next(row for row in money if row.name == "on_demand_eur"), ledger.counts.frames),
     )
     return Bill(
         about=dict(about or {}),

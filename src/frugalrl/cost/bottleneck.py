@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from frugalrl.cost.record import BillRow
 from frugalrl.cost.stages import Lane, Stages
+from frugalrl.types import How
 
 NOTICEABLE = 0.1
 """Share of the wall time below which a wait names nobody."""
+EXPLAINED = 0.8
+"""Share of the modelled steps per second below which the sentence says that CPU-seconds do not explain the pace."""
 CORES_FULL = 0.9
 """Share of all cores above which the machine itself is the limit."""
 
@@ -81,9 +85,8 @@ def gains(stages: Stages) -> dict[str, float]:
     network passes cost no CPU at all, so a real GPU gives less. ``environments``, ``engine``, ``learner``: that stage
     alone twice as fast. With a GPU the learner's and the engine's CPU-seconds are no measure of their work: empty.
     """
-    lanes = lanes_of(stages)
-    now = bound(lanes, cores=stages.cores, env_steps=stages.env_steps)
-    if now is None or stages.gpu:
+    lanes, now = lanes_of(stages), _allowed(stages)
+    if now is None:
         return {}
     wider = replace(stages.environments, width=stages.environments.width + 1)
     changed = {name: {**lanes, name: _scaled(lane, 0.5)} for name, lane in lanes.items()}
@@ -138,9 +141,43 @@ def limit_sentence(stages: Stages) -> str | None:
     changes = gains(stages)
     if not changes:
         return f"Limit: {why}; what a change would do is not modelled."
+    allowed, per_s = _allowed(stages), _per_s(stages)
+    if allowed is not None and per_s is not None and per_s < EXPLAINED * allowed:
+        why += (
+            f"; measured were {per_s:,.0f} steps/s, the CPU-seconds alone allow {allowed:,.0f}: waiting for each other, "
+            f"for the interpreter lock or for other programs took the rest"
+        )
     asked = [name for name in ("core", limit, "gpu") if name in changes]
     words = "; ".join(f"{_CHANGES[name]} {_in_words(changes[name])}" for name in asked)
     return f"Limit: {why}; {words} (modelled from CPU-seconds per step by stage)."
+
+
+def rate_rows(stages: Stages) -> tuple[BillRow, ...]:
+    """Agent steps per wall second: as measured, and as much as the CPU-seconds of the stages allow."""
+    rows: tuple[tuple[str, float | None, How, str], ...] = (
+        ("steps_per_s", _per_s(stages), "measured", "agent steps / wall time without evaluation, saving, reporting"),
+        (
+            "steps_per_s_bound",
+            _allowed(stages),
+            "modelled",
+            "smallest of threads / CPU-s per step by stage, cores / sum",
+        ),
+    )
+    return tuple(
+        BillRow(section="stages", name=name, value=value, unit="/s", how=how, source=f"{source}; {stages.covers}")
+        for name, value, how, source in rows
+    )
+
+
+def _per_s(stages: Stages) -> float | None:
+    wall = stages.wall_s - stages.other_s
+    return stages.env_steps / wall if wall > 0 else None
+
+
+def _allowed(stages: Stages) -> float | None:
+    if stages.gpu:
+        return None
+    return bound(lanes_of(stages), cores=stages.cores, env_steps=stages.env_steps)
 
 
 def _in_words(gain: float) -> str:

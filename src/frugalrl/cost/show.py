@@ -46,6 +46,8 @@ _TITLES = {
     "batch_rows": "rows of a batch",
     "batch_fill": "batch fill",
     **{f"{part}_{q}": f"{part} time {q}" for part in ("queue", "forward") for q in ("p50", "p95", "p99")},
+    "steps_per_s": "steps per second",
+    "steps_per_s_bound": "steps per second, at most",
     "dropped_steps": "dropped steps",
     "lag_min": "lag, lowest",
     "lag_mean": "lag, mean",
