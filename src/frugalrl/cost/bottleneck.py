@@ -144,8 +144,8 @@ def limit_sentence(stages: Stages) -> str | None:
     allowed, per_s = _allowed(stages), _per_s(stages)
     if allowed is not None and per_s is not None and per_s < EXPLAINED * allowed:
         why += (
-            f"; measured were {per_s:,.0f} steps/s, the CPU-seconds alone allow {allowed:,.0f}: waiting for each other, "
-            f"for the interpreter lock or for other programs took the rest"
+            f"; measured were {per_s:,.0f} steps/s, the CPU-seconds alone allow {allowed:,.0f}: waiting for each "
+            f"other, for the interpreter lock or for other programs took the rest"
         )
     asked = [name for name in ("core", limit, "gpu") if name in changes]
     words = "; ".join(f"{_CHANGES[name]} {_in_words(changes[name])}" for name in asked)
@@ -160,7 +160,7 @@ def rate_rows(stages: Stages) -> tuple[BillRow, ...]:
             "steps_per_s_bound",
             _allowed(stages),
             "modelled",
-            "smallest of threads / CPU-s per step by stage, cores / sum",
+            "least of threads / CPU-s per step by stage, cores / sum",
         ),
     )
     return tuple(
