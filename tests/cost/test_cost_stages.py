@@ -96,6 +96,19 @@ def test_waiting_times_name_the_slow_stage(seconds: list[float], cores: int, exp
     assert limiting(found) == expected
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2), st.floats(2.5, 5.0), st.lists(st.floats(0.3, 1.0), min_size=3, max_size=3))
+def test_whichever_stage_is_slowest_is_named(slow: int, times: float, seconds: list[float]) -> None:
+    seconds[slow] = times
+    found, _ = simulated(seconds, [1, 1, 1], cores=4)
+    assert limiting(found) == NAMES[slow]
+
+
+def test_an_engine_that_starves_between_two_full_queues_blames_nobody_but_the_learner() -> None:
+    measured = stages(blocked_s=23.0, starved_s=16.0, learner_waited_s=2.0, other_s=8.0)  # seen on Pong
+    assert limiting(measured) == "learner"
+
+
 @pytest.mark.parametrize(
     ("seconds", "changed"),
     [([4.0, 1.0, 1.0], 0), ([1.0, 4.0, 1.0], 1), ([1.0, 1.0, 4.0], 2), ([2.0, 1.0, 3.0], 2), ([1.0, 1.0, 1.0], 0)],
@@ -118,7 +131,8 @@ def test_numbers() -> None:
     assert gain["engine"] == gain["environments"] == gain["core"] == 1.0
     assert gain["gpu"] == pytest.approx(950 / 100)  # environments 100 us per thread are next; learner 50, engine 100
     assert limit_sentence(found) == (
-        "Limit: the learner: the engine stood at the full queue 71 % of the time; one more core would change nothing; "
+        "Limit: the learner: the engine stood at the full queue 71 % of the time, the learner waited for unrolls 3 %; "
+        "one more core would change nothing; "
         "a learner twice as fast would give up to x2.0 steps/s; a GPU that takes all network passes would give up to "
         "x9.5 steps/s (modelled from CPU-seconds per step by stage)."
     )

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 from run_support import Watcher, r2d2, vtrace
 
 from frugalrl.cost.bottleneck import lanes_of
@@ -14,6 +17,28 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.run.config import BudgetConfig
 from frugalrl.run.stages import KeptLaps
 from frugalrl.run.train import resume, train
+
+
+class Once(gym.Env[Any, Any]):
+    """Raises in its 30th step, in the first life of all only."""
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Discrete(2)
+    failed = False
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.steps += 1
+        if self.steps == 30 and not Once.failed:
+            Once.failed = True
+            raise RuntimeError("the emulator is gone")
+        return np.full(2, self.steps % 2, np.float32), 1.0, self.steps % 9 == 0, False, {}
+
 
 CENTRAL = "sampler.kind=central"
 FEW = "evaluation.every_env_steps=100000"
@@ -74,6 +99,21 @@ def test_worker_processes_and_a_learner_that_replays(tmp_path: Path) -> None:
     assert found.learner.transport_cpu_s < bill.find("transport_cpu_s").value  # type: ignore[operator]
     assert bill.find("lag_mean").value is None  # replayed sequences are of any age
     assert bill.limit.startswith("Limit: ")
+
+
+def test_a_group_that_was_started_again_is_on_the_bill(tmp_path: Path) -> None:
+    gym.register("Once-v0", Once)
+    try:
+        watcher = Watcher()
+        config = vtrace("env.id=Once-v0", CENTRAL, FEW, steps=1_000)
+        bill = train(config, tmp_path / "run", watcher).bill
+    finally:
+        del gym.registry["Once-v0"]
+        Once.failed = False
+    assert any("the emulator is gone" in note for note in watcher.notes)
+    assert bill.find("restarts").value == 1
+    assert bill.find("dropped_steps").value is not None
+    assert bill.find("dropped_steps").value <= 2 * config.agent.unroll_steps  # type: ignore[operator, union-attr]
 
 
 @pytest.mark.parametrize("more", [[], [CENTRAL, "sampler.lockstep=true"]])

@@ -64,9 +64,10 @@ def limiting(stages: Stages) -> str | None:
         return "cores"
     if max(found.blocked, found.starved, found.learner) < NOTICEABLE:
         return None
-    if found.blocked >= max(found.starved, found.learner):
+    # an engine that stood at the full queue also starves until the environments have caught up: that names nobody
+    if found.learner < NOTICEABLE or found.blocked >= found.learner:
         return "learner"
-    return "environments" if found.starved >= max(NOTICEABLE, found.blocked) else "engine"
+    return "environments" if found.starved >= NOTICEABLE else "engine"
 
 
 def bound(lanes: Mapping[str, Lane], *, cores: int, env_steps: int) -> float | None:
@@ -130,7 +131,8 @@ def limit_sentence(stages: Stages) -> str | None:
         return None
     busy = f"{stages.cpu_s / stages.wall_s:.1f} of {stages.cores} cores were busy"
     why = {
-        "learner": f"the learner: the engine stood at the full queue {100 * found.blocked:.0f} % of the time",
+        "learner": f"the learner: the engine stood at the full queue {100 * found.blocked:.0f} % of the time, the "
+        f"learner waited for unrolls {100 * found.learner:.0f} %",
         "environments": f"the environments: the engine waited for them {100 * found.starved:.0f} % of the time",
         "engine": f"the engine: the learner waited for unrolls {100 * found.learner:.0f} % of the time, the engine for "
         f"environments {100 * found.starved:.0f} %",
