@@ -100,7 +100,7 @@ def test_screen_fits_and_says_everything(width: int) -> None:
 
 METRICS = dict.fromkeys(("loss", "entropy", "value_mean", "grad_norm", "rho_clipped_share", "live_rows"), 0.1234)
 CENTRAL = Stages(
-    covers="since training began", wall_s=100.0, other_s=0.0, cpu_s=150.0, cores=2, gpu=False, env_steps=50_000,
+    covers=None, wall_s=100.0, other_s=0.0, cpu_s=150.0, cores=2, gpu=False, env_steps=50_000,
     environments=Lane(work_cpu_s=75.0, transport_cpu_s=1.0, width=2),
     engine=Lane(work_cpu_s=30.0, transport_cpu_s=2.0, network_cpu_s=25.0), learner=Lane(work_cpu_s=40.0),
     blocked_s=71.0, starved_s=2.0, learner_waited_s=3.0, batches=5_000, batch_rows=116.8, batch_fill=0.75,

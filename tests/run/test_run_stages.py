@@ -54,7 +54,7 @@ def test_a_central_run_and_its_resume(tmp_path: Path) -> None:
     done = train(vtrace(CENTRAL, FEW, steps=2_000), tmp_path / "run", watcher)
     found = watcher.statuses[-1].stages
     assert found is not None
-    assert (found.rows, found.live_rows, found.restarts, found.covers) == (4, 4, 0, "since training began")
+    assert (found.rows, found.live_rows, found.restarts, found.covers) == (4, 4, 0, None)
     assert all(lane.work_cpu_s > 0 for lane in lanes_of(found).values())
     assert found.transport_cpu_s > 0
     lanes = sum(lane.cpu_s for lane in lanes_of(found).values())
@@ -82,7 +82,7 @@ def test_a_central_run_and_its_resume(tmp_path: Path) -> None:
     assert {"queue_ms_p50", "queue_ms_p99", "forward_ms_p95", "blocked_s", "lag_max", "engine_work_cpu_s"} <= set(last)
 
     again = resume(tmp_path / "run", budget=BudgetConfig(env_steps=2_600))
-    assert "since the resume at step 2,0" in again.bill.find("engine_blocked_s").source
+    assert again.bill.find("engine_blocked_s").source.startswith("since the resume at step 2,0")
     assert lines(done.folder, "engine")[-1]["env_steps"] < 1_000  # this process only
     assert again.bill.find("environments_cpu_s").value < again.bill.find("cpu_s", "environment").value  # type: ignore[operator]
 

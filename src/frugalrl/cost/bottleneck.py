@@ -166,7 +166,7 @@ def rate_rows(stages: Stages) -> tuple[BillRow, ...]:
         ),
     )
     return tuple(
-        BillRow(section="stages", name=name, value=value, unit="/s", how=how, source=f"{source}; {stages.covers}")
+        BillRow(section="stages", name=name, value=value, unit="/s", how=how, source=stages.source(source))
         for name, value, how, source in rows
     )
 

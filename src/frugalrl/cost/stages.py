@@ -34,8 +34,8 @@ class Lane:
 class Stages:
     """What a central run knows of its stages since this process began to train. ``None``: not measured."""
 
-    covers: str
-    """In words: which part of the run."""
+    covers: str | None
+    """In words: which part of the run; None when it is all of the training so far."""
     wall_s: float
     other_s: float
     """Wall seconds in which the learner's thread evaluated, saved or reported, and so took no unrolls."""
@@ -77,6 +77,10 @@ class Stages:
         """Of all stages."""
         return sum(lane.transport_cpu_s for lane in (self.environments, self.engine, self.learner))
 
+    def source(self, text: str) -> str:
+        """The source of a row: first what it covers, unless that is the whole training."""
+        return text if self.covers is None else f"{self.covers}: {text}"
+
     @property
     def rest_cpu_s(self) -> float:
         """CPU-seconds outside of the stages: evaluation, checkpoints, reports."""
@@ -85,10 +89,10 @@ class Stages:
 
 def stage_rows(stages: Stages) -> tuple[BillRow, ...]:
     """Rows of the section ``stages``; the sources say which part of a resumed run they cover."""
-    wall, covers = stages.wall_s, stages.covers
+    wall = stages.wall_s
 
     def row(name: str, value: float | None, unit: str, source: str, how: How = "measured") -> BillRow:
-        return BillRow(section="stages", name=name, value=value, unit=unit, how=how, source=f"{source}; {covers}")
+        return BillRow(section="stages", name=name, value=value, unit=unit, how=how, source=stages.source(source))
 
     def waited(name: str, seconds: float, who: str) -> BillRow:
         share = f", {100 * seconds / wall:.0f} % of {wall:.4g} s" if wall > 0 else ""

@@ -84,7 +84,7 @@ class StageWatch:
         self._cpu_before = self._ledger.usage().cpu_s
         self._steps_before = self._ledger.counts.agent_steps
         self._began = time.monotonic()
-        self._covers = "since training began" if resumed_at is None else f"since the resume at step {resumed_at:,}"
+        self._covers = None if resumed_at is None else f"since the resume at step {resumed_at:,}"
 
     def read(self, event: Event) -> None:
         """One round."""
