@@ -212,3 +212,13 @@ def test_what_was_not_measured_is_none_and_never_zero(tables: Tables, machine: C
     bill = make_bill(Ledger(whole_process=False), machine(), tables)
     assert not [row for row in bill.rows if row.section == "stages"]
     assert bill.find("cpu_h_per_1e9_frames").value is bill.find("eur_per_1e9_frames").value is None
+
+
+def test_a_bill_from_before_the_stages_is_still_read_and_printed(
+    tables: Tables, machine: Callable[..., Machine]
+) -> None:
+    document = to_json(make_bill(Ledger(whole_process=False), machine(), tables))
+    document["rows"] = [row for row in document["rows"] if "1e9" not in row["name"]]
+    console = Console(file=io.StringIO(), width=80)
+    render(bill_from_json(document), console)
+    assert "stages" not in console.file.getvalue()  # type: ignore[attr-defined]
