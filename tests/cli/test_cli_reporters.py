@@ -16,6 +16,7 @@ from rich.console import Console
 from frugalrl.cli.plain import Plain, Quiet, status_line
 from frugalrl.cli.screen import Screen
 from frugalrl.cli.words import duration, euros, first_line, one_line, score_in_words, second_line, short
+from frugalrl.cost.stages import Lane, Stages
 from frugalrl.run.status import Silent
 from frugalrl.types import ROLES
 
@@ -95,6 +96,77 @@ def test_screen_fits_and_says_everything(width: int) -> None:
         *("1.23 GB", "training", "40 %", "10,000 steps", "ETA 3 min"),
     ):
         assert part in text, part
+
+
+METRICS = dict.fromkeys(("loss", "entropy", "value_mean", "grad_norm", "rho_clipped_share", "live_rows"), 0.1234)
+CENTRAL = Stages(
+    covers=None, wall_s=100.0, other_s=0.0, cpu_s=150.0, cores=2, gpu=False, env_steps=50_000,
+    environments=Lane(work_cpu_s=75.0, transport_cpu_s=1.0, width=2),
+    engine=Lane(work_cpu_s=30.0, transport_cpu_s=2.0, network_cpu_s=25.0), learner=Lane(work_cpu_s=40.0),
+    blocked_s=71.0, starved_s=2.0, learner_waited_s=3.0, batches=5_000, batch_rows=116.8, batch_fill=0.75,
+    by_rule={"full": 3_000, "share": 2_000, "deadline": 0}, queue_ms=(0.5, 187.25, 204.0), forward_ms=None, rows=128,
+    live_rows=127, restarts=1, dropped_steps=7, repeated=0, lag_min=0.0, lag_mean=1.5, lag_max=4.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_screen_of_a_central_run_shows_its_stages(width: int) -> None:
+    found, _ = screen(width)
+    found.start(HEADER)
+    shown = status(stages=CENTRAL, metrics={**METRICS, "loss": -0.00689, "lag_mean": 3.857}, env_steps=12_345_678)
+    found.status(shown)
+    lines = rendered(found, found.render(shown))
+    found.close()
+    assert len(lines) <= 18
+    assert all(len(line) <= min(width, 120) for line in lines)
+    if width < 80:
+        return
+    text = "\n".join(lines)
+    assert "…" not in text
+    for part in (
+        *(
+            "environments",
+            "50 %",
+            "transport",
+            "engine",
+            "73 %",
+            "learner",
+            "others",
+            "queue full 71 %, no request 2 %",
+        ),
+        *("127 of 128 rows live, restarts 1", "entropy", "0.1234", "3.857", "116.8", "75 %", "187 ms", "0.0036 EUR"),
+    ):
+        assert part in text, part
+    assert "q mean" in "\n".join(rendered(found, found.render(status(stages=CENTRAL))))  # a learner of values
+
+
+def test_screen_of_a_central_run_before_anything_is_known() -> None:
+    found, _ = screen(80)
+    found.start(HEADER)
+    bare = replace(CENTRAL, wall_s=0.0, batch_rows=None, batch_fill=None, queue_ms=None)
+    text = "\n".join(rendered(found, found.render(status(**NOTHING_KNOWN, stages=bare))))
+    found.close()
+    assert "nothing measured yet" in text
+    assert "None" not in text
+
+
+def test_a_line_of_a_central_run_has_what_matters_and_no_more() -> None:
+    engine = {"lag_mean": 1.5, "batch_rows": 11.5, "queue_ms_p95": 3.25, "forward_ms_p50": 0.1, "dropped_steps": 7.0}
+    line = status_line(status(stages=CENTRAL, epsilon=None, score=None, metrics=METRICS | engine))
+    assert line == (
+        "step 12,000 | 40 % | training | behaviour return -20.5 (not the score) | 92.4 steps/s | ETA 3 min | "
+        "loss 0.1234 | entropy 0.1234 | lag mean 1.5 | batch rows 11.5 | queue ms p95 3.25 | "
+        "waits: engine 71 % queue full, 2 % no request, learner 3 %, restarts 1 | CPU 2 min | 0.0036 EUR"
+    )
+
+
+def test_screen_of_an_actor_critic_shows_entropy() -> None:
+    found, _ = screen(80)
+    found.start(HEADER)
+    text = "\n".join(rendered(found, found.render(status(metrics=METRICS))))
+    found.close()
+    assert "entropy" in text
+    assert "q mean" not in text
 
 
 def test_screen_before_anything_is_known() -> None:

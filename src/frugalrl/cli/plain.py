@@ -9,8 +9,13 @@ from frugalrl.cli.errors import forget_stdout
 from frugalrl.cli.words import duration, euros, first_line, interval, score_in_words, second_line, short
 
 if TYPE_CHECKING:
+    from frugalrl.cost.stages import Stages
     from frugalrl.run.evaluate import Score
     from frugalrl.run.status import Header, Status
+
+
+SHOWN = ("loss", "entropy", "td_mean", "td_abs", "q_mean", "support_clipped", "lag_mean", "batch_rows", "queue_ms_p95")
+"""Metrics with a place on a line; ``metrics.jsonl`` has all."""
 
 
 class Plain:
@@ -79,6 +84,15 @@ class Quiet(Plain):
     def score(self, env_steps: int, score: Score) -> None: ...
 
 
+def waiting(stages: Stages) -> str:
+    """Who stood still, as shares of the wall time; restarts only if there were any."""
+    wall = max(stages.wall_s, 1e-9)
+    shares = (stages.blocked_s, stages.starved_s, stages.learner_waited_s)
+    full, none, learner = (f"{100 * seconds / wall:.0f} %" for seconds in shares)
+    again = f", restarts {stages.restarts}" if stages.restarts else ""
+    return f"waits: engine {full} queue full, {none} no request, learner {learner}{again}"
+
+
 def status_line(status: Status) -> str:
     """One line that says where a run is."""
     parts = [f"step {status.env_steps:,}"]
@@ -96,7 +110,9 @@ def status_line(status: Status) -> str:
         parts.append(f"ETA {duration(status.eta_s)}")
     if status.epsilon is not None:
         parts.append(f"epsilon {short(status.epsilon)}")
-    parts += [f"{name.replace('_', ' ')} {short(value)}" for name, value in status.metrics.items()]
+    parts += [f"{name.replace('_', ' ')} {short(status.metrics[name])}" for name in SHOWN if name in status.metrics]
+    if status.stages is not None:
+        parts.append(waiting(status.stages))
     parts.append(f"CPU {duration(status.cpu_s)}")
     if status.eur is not None:
         parts.append(euros(status.eur))

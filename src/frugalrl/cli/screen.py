@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from frugalrl.cli.stage_panel import STAGES_TITLE, central, stage_lines
+from frugalrl.cli.widgets import DIM, bar, columns, facts
 from frugalrl.cli.words import duration, episodes, euros, first_line, interval, second_line, short
 from frugalrl.cost.show import figure
 from frugalrl.types import ROLES
@@ -35,7 +37,6 @@ _COLOURS = {
     "checkpoint": "red",
 }
 _SPARKS = "▁▂▃▄▅▆▇█"
-_DIM = "bright_black"
 
 
 class Screen:
@@ -61,7 +62,7 @@ class Screen:
     def start(self, header: Header) -> None:
         self._budget = header.budget
         self._console.print(first_line(header), style="bold", highlight=False, markup=False)
-        self._console.print(second_line(header), style=_DIM, highlight=False, markup=False)
+        self._console.print(second_line(header), style=DIM, highlight=False, markup=False)
         self._say_early()
         self._live.start()
         self._on = True
@@ -115,18 +116,21 @@ class Screen:
         grid = Table.grid(padding=0)
         grid.add_column(width=half)
         grid.add_column(width=width - half)
-        grid.add_row(
-            _panel("score", self._score_lines(status, half - 4), 9),
-            _panel("where the time goes", _bars(self._seconds, width - half - 4), 9),
-        )
-        grid.add_row(_panel("learning", _learning(status, self._speed), 7), _panel("the bill so far", _bill(status), 7))
+        grid.add_row(_panel("score", self._score_lines(status, half - 4), 9), self._where(status, width - half - 4))
+        learning = _learning(status, self._speed) if status.stages is None else central(status, self._speed)
+        grid.add_row(_panel("learning", learning, 7), _panel("the bill so far", _bill(status), 7))
         return Group(grid, self._progress(status, width))
+
+    def _where(self, status: Status, width: int) -> Panel:
+        if status.stages is None:
+            return _panel("where the time goes", _bars(self._seconds, width), 9)
+        return _panel(STAGES_TITLE, stage_lines(status.stages, width), 9)
 
     def _score_lines(self, status: Status, width: int) -> RenderableType:
         lines: list[RenderableType] = []
         score = status.score
         if score is None:
-            lines += [Text("not evaluated yet", style=_DIM), Text(), Text()]
+            lines += [Text("not evaluated yet", style=DIM), Text(), Text()]
         else:
             value = Text(short(score.mean_return), style="bold green")
             value.append(f"  {interval(score)}" if score.interval is not None else "", style="green")
@@ -136,7 +140,7 @@ class Screen:
         lines.append(Text())
         behaviour = "none yet" if status.behaviour_return is None else short(status.behaviour_return)
         lines.append(Text.assemble("behaviour return ", (behaviour, "bold")))
-        lines.append(Text("it explores: not the score", style=_DIM))
+        lines.append(Text("it explores: not the score", style=DIM))
         return Group(*lines)
 
     def _progress(self, status: Status, width: int) -> RenderableType:
@@ -144,16 +148,16 @@ class Screen:
         words = [f"budget {self._budget}"]
         if status.eta_s is not None:
             words.append(f"ETA {duration(status.eta_s)}")
-        below = Text(f" {'  |  '.join(words)}", style=_DIM, overflow="ellipsis", no_wrap=True)
+        below = Text(f" {'  |  '.join(words)}", style=DIM, overflow="ellipsis", no_wrap=True)
         if status.done is None:
             return Group(left, below)
         right = Text(f" {100 * status.done:3.0f} % ", style="bold")
-        bar = _bar(status.done, width - left.cell_len - right.cell_len, "green")
-        return Group(Text.assemble(left, bar, right, no_wrap=True), below)
+        line = bar(status.done, width - left.cell_len - right.cell_len, "green")
+        return Group(Text.assemble(left, line, right, no_wrap=True), below)
 
 
 def _panel(title: str, body: RenderableType, height: int) -> Panel:
-    return Panel(body, title=title, title_align="left", box=ROUNDED, border_style=_DIM, height=height, padding=(0, 1))
+    return Panel(body, title=title, title_align="left", box=ROUNDED, border_style=DIM, height=height, padding=(0, 1))
 
 
 def _spark(values: list[float], width: int) -> Text:
@@ -166,16 +170,11 @@ def _spark(values: list[float], width: int) -> Text:
     return Text("".join(_SPARKS[min(7, int(8 * (v - low) / span))] for v in shown), style="green")
 
 
-def _bar(share: float, width: int, colour: str) -> Text:
-    full = round(min(1.0, max(0.0, share)) * width)
-    return Text.assemble(("━" * full, colour), ("─" * (width - full), _DIM))
-
-
 def _bars(seconds: Mapping[str, float], width: int) -> RenderableType:
     """The usual roles and the costliest others, in the fixed order of roles so that lines do not change places."""
     whole = sum(seconds.values())
     if whole <= 0:
-        return Text("nothing measured yet", style=_DIM)
+        return Text("nothing measured yet", style=DIM)
     rest = sorted(seconds.keys() - set(ALWAYS), key=lambda r: seconds[r], reverse=True)
     room = BARS - len(ALWAYS)
     own = rest if len(rest) <= room else rest[: room - 1]
@@ -187,52 +186,36 @@ def _bars(seconds: Mapping[str, float], width: int) -> RenderableType:
     lines = []
     for role, spent in table:
         share = spent / whole
-        bar = _bar(share, max(4, width - 12 - 6), _COLOURS.get(role, "white"))
-        lines.append(Text.assemble(f"{role:<12}", bar, f"{100 * share:4.0f} %", no_wrap=True))
+        line = bar(share, max(4, width - 12 - 6), _COLOURS.get(role, "white"))
+        lines.append(Text.assemble(f"{role:<12}", line, f"{100 * share:4.0f} %", no_wrap=True))
     return Group(*lines)
-
-
-def _facts(rows: list[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(style=_DIM, no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _learning(status: Status, speed: float | None) -> RenderableType:
     def metric(name: str) -> str:
         return short(status.metrics[name]) if name in status.metrics else "none yet"
 
-    both = Table.grid(padding=(0, 2), expand=True)
-    both.add_column(ratio=1)
-    both.add_column(ratio=1)
-    both.add_row(
-        _facts(
-            [
-                ("steps", f"{status.env_steps:,}"),
-                ("frames", f"{status.frames:,}"),
-                ("updates", f"{status.updates:,}"),
-                ("episodes", f"{status.episodes:,}"),
-                ("steps/s", "none yet" if speed is None else short(speed)),
-            ]
-        ),
-        _facts(
-            [
-                ("epsilon", "none" if status.epsilon is None else short(status.epsilon)),
-                ("loss", metric("loss")),
-                ("q mean", metric("q_mean")),
-                ("|td|", metric("td_abs")),
-                ("per CPU-s", short(status.env_steps / status.cpu_s) if status.cpu_s > 0 else "none yet"),
-            ]
-        ),
+    last = ("value mean", "entropy") if "entropy" in status.metrics else ("q mean", "|td|")
+    names = {"value mean": "value_mean", "entropy": "entropy", "q mean": "q_mean", "|td|": "td_abs"}
+    return columns(
+        [
+            ("steps", f"{status.env_steps:,}"),
+            ("frames", f"{status.frames:,}"),
+            ("updates", f"{status.updates:,}"),
+            ("episodes", f"{status.episodes:,}"),
+            ("steps/s", "none yet" if speed is None else short(speed)),
+        ],
+        [
+            ("epsilon", "none" if status.epsilon is None else short(status.epsilon)),
+            ("loss", metric("loss")),
+            *((name, metric(names[name])) for name in last),
+            ("per CPU-s", short(status.env_steps / status.cpu_s) if status.cpu_s > 0 else "none yet"),
+        ],
     )
-    return both
 
 
 def _bill(status: Status) -> RenderableType:
-    return _facts(
+    return facts(
         [
             ("money, on demand", "no price" if status.eur is None else euros(status.eur)),
             ("CPU-seconds", f"{status.cpu_s:,.1f}"),

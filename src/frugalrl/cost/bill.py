@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from frugalrl.cost.bottleneck import limit_sentence, rate_rows
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import Machine
 from frugalrl.cost.money import electricity_eur
 from frugalrl.cost.power import Joules, cpu_joules, gpu_joules, idle_joules
 from frugalrl.cost.record import Bill, BillRow, sum_rows, weakest
+from frugalrl.cost.stages import Stages, stage_rows
 from frugalrl.cost.tables import Price, Tables
 from frugalrl.types import ROLES, Cost, How
 
@@ -23,30 +25,35 @@ def make_bill(
     scores: Sequence[BillRow] = (),
     *,
     about: Mapping[str, str] | None = None,
+    stages: Stages | None = None,
 ) -> Bill:
     """Makes the bill of what ``ledger`` holds now. The ledger is settled first.
 
     ``scores``: rows made with :func:`score_row`. ``about``: names of the run (environment, recipe, seed, ...).
+    ``stages``: of a run whose engine has a thread of its own; the sentence about the limit then names a stage.
     """
     ledger.settle()
     totals = ledger.totals()
     has_gpu = bool(machine.facts.gpus)
     roles = _role_rows(totals, has_gpu=has_gpu)
     energy = _energy_rows(ledger, machine, totals)
+    money = _money_rows(ledger, machine, tables, energy)
     rows = (
         *scores,
         *_count_rows(ledger),
         *roles,
+        *(() if stages is None else (*stage_rows(stages), *rate_rows(stages))),
         *_use_rows(ledger, roles),
         *energy,
-        *_money_rows(ledger, machine, tables, energy),
+        *money,
+        _per_frames(next(row for row in money if row.name == "on_demand_eur"), ledger.counts.frames),
     )
     return Bill(
         about=dict(about or {}),
         machine=_machine_facts(machine),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         rows=rows,
-        limit=_limit(totals, has_gpu=has_gpu),
+        limit=(None if stages is None else limit_sentence(stages)) or _limit(totals, has_gpu=has_gpu),
         warnings=_warnings(totals),
     )
 
@@ -123,14 +130,15 @@ def _count_rows(ledger: Ledger) -> tuple[BillRow, ...]:
 
 
 def _use_rows(ledger: Ledger, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
-    used = ledger.usage()
+    used, counts = ledger.usage(), ledger.counts
     processes = len(ledger.sessions)
     over = f"{processes} process{'es' if processes > 1 else ''}"
-    rate = ledger.counts.agent_steps / used.cpu_s if used.cpu_s > 0 else None
+    rate = counts.agent_steps / used.cpu_s if used.cpu_s > 0 else None
     rows = [
         _use("cpu_s", used.cpu_s, "s", "operating system, " + over),
         _use("wall_h", used.wall_s / 3600, "h", over + ", never paused"),
         _use("steps_per_cpu_s", rate, "steps/s", "agent steps / CPU-seconds of the run"),
+        _use("cpu_h_per_1e9_frames", _share(used.cpu_s / 3600, counts.frames), "h", "CPU-hours / frames x 1e9"),
         _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process"),
     ]
     if used.peak_gpu_bytes is not None:
@@ -202,6 +210,18 @@ def _money_rows(ledger: Ledger, machine: Machine, tables: Tables, energy: Sequen
         BillRow(section="money", name="electricity_eur", value=power, unit="EUR", how=power_how, source=power_source)
     )
     return tuple(rows)
+
+
+def _share(value: float | None, frames: int) -> float | None:
+    """Of 1e9 frames; start-up and evaluation are spread over the frames of training."""
+    return value / frames * 1e9 if value is not None and frames else None
+
+
+def _per_frames(offer: BillRow, frames: int) -> BillRow:
+    """SEED's own unit: the price of 1e9 frames at the pace of this run."""
+    return replace(
+        offer, name="eur_per_1e9_frames", value=_share(offer.value, frames), source=f"per frame x 1e9; {offer.source}"
+    )
 
 
 def _offers(price: Price | None) -> dict[str, float | None]:

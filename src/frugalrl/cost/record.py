@@ -15,7 +15,7 @@ from frugalrl.types import HOWS, How, UserError
 
 SCHEMA = "frugalrl.bill/1"
 
-Section = Literal["score", "counts", "role", "use", "energy", "money"]
+Section = Literal["score", "counts", "role", "stages", "use", "energy", "money"]
 
 BOUNDARY = (
     "Counted: this process, its threads and its children; joules and euro are those of the whole machine while the "

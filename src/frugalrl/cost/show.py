@@ -34,8 +34,26 @@ _TITLES = {
     "spot_eur": "rented spot",
     "owned_eur": "own machine",
     "electricity_eur": "electricity alone",
+    "cpu_h_per_1e9_frames": "CPU-hours per 1e9 frames",
+    "eur_per_1e9_frames": "1e9 frames on demand",
+    "environments_cpu_s": "environments, CPU",
+    "transport_cpu_s": "transport, CPU",
+    "engine_cpu_s": "engine, CPU",
+    "learner_cpu_s": "learner, CPU",
+    "engine_blocked_s": "engine: queue full",
+    "engine_starved_s": "engine: no request",
+    "learner_waited_s": "learner: no unrolls",
+    "batch_rows": "rows of a batch",
+    "batch_fill": "batch fill",
+    **{f"{part}_{q}": f"{part} time {q}" for part in ("queue", "forward") for q in ("p50", "p95", "p99")},
+    "steps_per_s": "steps per second",
+    "steps_per_s_bound": "steps per second, at most",
+    "dropped_steps": "dropped steps",
+    "lag_min": "lag, lowest",
+    "lag_mean": "lag, mean",
+    "lag_max": "lag, highest",
 }
-_HEADS = {"score": "score", "counts": "work", "use": "use, energy, money"}
+_HEADS = {"score": "score", "counts": "work", "stages": "stages", "use": "use, energy, money"}
 _ROLE_COLUMNS = (
     ("calls", "calls"),
     ("cpu_s", "CPU-s"),
@@ -60,6 +78,7 @@ def render(bill: Bill, console: Console) -> None:
         _sections_table(bill, ("score",), width, fold=True),
         _sections_table(bill, ("counts",), width),
         _role_table(bill),
+        _sections_table(bill, ("stages",), width),
         _sections_table(bill, ("use", "energy", "money"), width),
     )
     for table in tables:

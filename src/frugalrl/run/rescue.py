@@ -13,6 +13,9 @@ from safetensors.numpy import save_file
 
 from frugalrl.types import Replayed, ReplayedUnrolls, RunFailed
 
+CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
+"""What helps against values that are not finite."""
+
 
 def keep_traceback(folder: Path, cause: BaseException | None) -> None:
     """Append the traceback of what made a run fail (an environment of the user's own) to ``error.txt``."""

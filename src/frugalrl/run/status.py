@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from frugalrl.cost.stages import Stages
 from frugalrl.run.evaluate import Score
 
 
@@ -61,6 +62,8 @@ class Status:
     flop: float | None
     eur: float | None
     """On-demand price of the machine so far."""
+    stages: Stages | None = None
+    """Of a run whose engine has a thread of its own."""
 
 
 class Reporter(Protocol):

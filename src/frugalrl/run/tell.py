@@ -13,6 +13,7 @@ import torch
 from frugalrl.algos.agents import explorer_of, explorers_of
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
+from frugalrl.cost.stages import Stages
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
@@ -159,6 +160,7 @@ def status_of(
     *,
     epsilon: float | None,
     eur: float | None,
+    stages: Stages | None = None,
 ) -> Status:
     """This moment; starts a new window. Settle the ledger before."""
     speed, metrics, shares = window.close(ledger)
@@ -184,6 +186,7 @@ def status_of(
         cpu_s=usage.cpu_s,
         flop=sum(c.flop for c in ledger.charged().values() if c.flop is not None),
         eur=eur,
+        stages=stages,
     )
 
 

@@ -27,8 +27,9 @@ from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import lost_work
-from frugalrl.run.rescue import how_to_go_on, keep_traceback, save_batch
-from frugalrl.run.samplers import environment_clock, is_asynchronous
+from frugalrl.run.rescue import CALMER, how_to_go_on, keep_traceback, save_batch
+from frugalrl.run.samplers import is_asynchronous
+from frugalrl.run.stages import follow_clocks, log_stages
 from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
@@ -116,9 +117,7 @@ class Run:
         self._config = config
         self._reporter = reporter
         self._parts = parts = self._assemble(config)
-        self._ledger.follow(environment_clock(parts.worlds))
-        if parts.sampler_timer is not self._timer:
-            self._ledger.follow(parts.sampler_timer)
+        self._watch = follow_clocks(config, parts, self._ledger, self._timer)
         self._spec = parts.spec
         self._counters = Counters()
         build = network_builder(config, self._spec)
@@ -183,6 +182,7 @@ class Run:
                 self._write_progress(begin=True)
                 self._timer.lap("startup")
                 self._save()
+                self._watch.begin(resumed_at=resumed_at)
                 reason = self._loop(interrupt)
                 completed = not interrupt  # a signal from here on changes nothing any more
                 self._save()
@@ -198,14 +198,10 @@ class Run:
             path = save_batch(self._record.path, error.replayed)
             self._save()
             self._finish(str(error), completed=False)
-            return RunFailed(
-                f"{error}; the batch is in {path}, the weights before it are in the checkpoint; "
-                f"lower agent.learning_rate or set agent.max_grad_norm"
-            )
+            kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
+            return RunFailed(f"{error}{kept}; {CALMER}")
         if isinstance(error, FloatingPointError):
-            return self._failed(
-                f"{error} at step {self._counters.env_steps:,}; lower agent.learning_rate or set agent.max_grad_norm"
-            )
+            return self._failed(f"{error} at step {self._counters.env_steps:,}; {CALMER}")
         if isinstance(error, EnvFailed):
             keep_traceback(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
@@ -262,6 +258,7 @@ class Run:
                 invalid_rows=collected.invalid_rows,
             )
         self._window.add(event)
+        self._watch.read(event)
         for sentence in event.faults:
             self._reporter.note(sentence)
         self._theory.read(event)
@@ -329,6 +326,7 @@ class Run:
             self._used(),
             epsilon=self._parts.sampler.epsilon(),
             eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
+            stages=self._watch.stages(),
         )
         self._reporter.status(status)
         for name, sentence in tell.alarms(status.metrics):
@@ -338,6 +336,7 @@ class Run:
         if phase == "evaluating" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
             self._record.log("progress", **tell.progress_line(status))
+            log_stages(self._record, status.stages)
             self._record.log("theory", env_steps=status.env_steps, **self._theory.close())
         self._timer.lap("reporting")
 
@@ -345,12 +344,13 @@ class Run:
         score, steps = self._evaluator.last, self._counters.env_steps
         bill = self._bill()
         write_json(self._record.path / "bill.json", to_json(bill))
+        log_stages(self._record, self._watch.stages())
         self._record.log("end", env_steps=steps, reason=reason, completed=completed)
         return Outcome(reason, completed, score, steps, self._record.path, bill)
 
     def _bill(self) -> Bill:
-        scores = tell.score_rows(self._evaluator)
-        return make_bill(self._ledger, self._machine, self._tables, scores, about=tell.about(self._header(None)))
+        scores, about = tell.score_rows(self._evaluator), tell.about(self._header(None))
+        return make_bill(self._ledger, self._machine, self._tables, scores, about=about, stages=self._watch.stages())
 
     # -- saving and coming back -------------------------------------------------------------------------------------
 
