@@ -73,8 +73,8 @@ def check_sampler(config: RunConfig) -> None:
     if not isinstance(config.agent, SequenceConfig):
         raise UserError(
             f"sampler.workers={workers}: agent.kind={config.agent.kind} learns in lockstep with its environments, and "
-            f"those in worker processes are not brought back exactly; use {without}, or an agent that learns from sequences "
-            f"(--recipe seed-vtrace-small or seed-r2d2-small)"
+            f"those in worker processes are not brought back exactly; use {without}, or an agent that learns from "
+            f"sequences (--recipe seed-vtrace-small or seed-r2d2-small)"
         )
     raise UserError(
         f"sampler.workers={workers} with sampler.lockstep=true: environments in worker processes are not brought back "
