@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -66,8 +66,16 @@ def within(seconds: float, what: Callable[[], bool]) -> bool:
     return True
 
 
-def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+def named_memory_of(pids: list[int]) -> set[str]:
+    """What these processes hold or map of /dev/shm, where it would outlive them."""
+    found: set[str] = set()
+    for pid in pids:
+        words = Path(f"/proc/{pid}/maps").read_text().split()
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                words.append(os.readlink(fd))
+        found.update(word for word in words if word.startswith("/dev/shm/"))
+    return found
 
 
 class Started:
@@ -92,6 +100,7 @@ class Started:
         assert within(120, lambda: self.process.poll() is not None or self.step() >= step)
         assert self.process.poll() is None, self.process.communicate()
         self.workers = [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+        assert named_memory_of([self.process.pid, *self.workers]) == set()
 
     def wait_for_writer(self) -> None:
         """Until something half-written lies in its checkpoints."""

@@ -1,4 +1,7 @@
-"""Central runs that are asked to stop, interrupted at a terminal, or killed: what is left, and how they go on."""
+"""Central runs that are asked to stop, interrupted at a terminal, or killed: what is left, and how they go on.
+
+`Started` looks whether a run keeps memory in /dev/shm: what has no name there cannot be left behind.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from central_support import R2D2, VTRACE, is_alive, r2d2, send, shared_memory, started, within
+from central_support import R2D2, VTRACE, is_alive, r2d2, send, started, within, workers_here
 from kill_resume import differences, flat, newest_checkpoint
 from run_support import Watcher
 
@@ -60,19 +63,6 @@ def without_new_life(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if not name.startswith(NEW_LIFE)}
 
 
-def assert_it_is_over(code: int, out: str, err: str, folder: Path, name: str) -> int:
-    """One sentence, a checkpoint, an end in the record; returns the agent step."""
-    assert code == 1
-    last = RunFolder(folder).lines()[-1]
-    assert (last["kind"], last["completed"]) == ("end", False)
-    steps = int(last["env_steps"])
-    (sentence,) = err.splitlines()
-    assert sentence == f"frugal: interrupted by {name} at step {steps:,}; go on with: frugal resume {folder}"
-    assert "Traceback" not in out
-    assert newest_checkpoint(folder) == steps
-    return steps
-
-
 def assert_it_comes_back(folder: Path, steps: int) -> None:
     """What was saved is there again bit for bit, what cannot be is named, and the run goes on."""
     saved, back = saved_and_brought_back(folder)
@@ -93,39 +83,52 @@ def assert_it_comes_back(folder: Path, steps: int) -> None:
     assert (line["env_steps"], line["rows"]) == (steps, [0, 1, 2, 3])
 
 
-def test_sigterm_with_environments_in_threads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_ends_a_central_run_and_it_goes_on_from_where_it_was(workers: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    reporter = Watcher(at_step=300, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    stopped = train(r2d2("frugalrl/Recall-v0", steps=None), folder, reporter)
+    pids: list[int] = []
+
+    def stop() -> None:
+        pids.extend(workers_here())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = train(
+        r2d2("frugalrl/Recall-v0", f"sampler.workers={workers}", steps=None), folder, Watcher(at_step=300, act=stop)
+    )
     assert (stopped.reason, stopped.completed) == ("interrupted by SIGTERM", False)
     assert newest_checkpoint(folder) == stopped.env_steps >= 300
+    assert len(pids) == workers
+    assert not any(is_alive(pid) for pid in pids)
     assert not [t.name for t in threading.enumerate() if t.name.startswith(("engine", "environments"))]
     assert_it_comes_back(folder, stopped.env_steps)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "number", "group"), [("r2d2", signal.SIGTERM, False), ("vtrace", signal.SIGINT, True)]
+    ("number", "group"), [(signal.SIGINT, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow)]
 )
-def test_a_signal_ends_a_run_with_workers(recipe: str, number: signal.Signals, group: bool, tmp_path: Path) -> None:
-    """SIGTERM comes to the process alone, Ctrl-C to all of its group."""
-    folder, shm = tmp_path / "run", shared_memory()
-    words, settings = (RECALL, R2D2) if recipe == "r2d2" else (CARTPOLE, VTRACE)
-    with started(folder, *words, "--workers", "2", "--set", *settings) as run:
+def test_a_signal_ends_the_process_and_its_workers(number: signal.Signals, group: bool, tmp_path: Path) -> None:
+    """Ctrl-C comes to all of the process group, as a terminal sends it; SIGTERM to the process alone."""
+    folder = tmp_path / "run"
+    with started(folder, *CARTPOLE, "--workers", "2", "--set", *VTRACE) as run:
         run.wait_for_step(300)
         assert len(run.workers) == 2
-        ended = run.end(send(run, number, group=group))
-    print(f"{recipe}, {number.name}: it took {run.took_s:.2f} s to end")
-    steps = assert_it_is_over(*ended, folder, number.name)
-    assert steps >= 300
+        code, out, err = run.end(send(run, number, group=group))
+    print(f"{number.name}: it took {run.took_s:.2f} s to end")
     assert run.took_s < 30
+    assert code == 1
+    last = RunFolder(folder).lines()[-1]
+    assert (last["kind"], last["completed"]) == ("end", False)
+    steps = int(last["env_steps"])
+    assert steps >= 300
+    (sentence,) = err.splitlines()
+    assert sentence == f"frugal: interrupted by {number.name} at step {steps:,}; go on with: frugal resume {folder}"
+    assert "Traceback" not in out
+    assert newest_checkpoint(folder) == steps
     assert not any(is_alive(pid) for pid in run.workers), "a worker is left"
-    assert shared_memory() <= shm
-    if recipe == "r2d2":
-        assert_it_comes_back(folder, steps)
 
 
 def test_kill_9_while_a_checkpoint_is_written(tmp_path: Path) -> None:
-    folder, shm = tmp_path / "run", shared_memory()
+    folder = tmp_path / "run"
     often = "checkpoint.every_s=0.1"
     with started(folder, *RECALL, "--workers", "2", "--set", *R2D2, often) as run:
         run.wait_for_step(600)
@@ -134,7 +137,6 @@ def test_kill_9_while_a_checkpoint_is_written(tmp_path: Path) -> None:
         assert within(2.0, lambda: not any(is_alive(pid) for pid in run.workers)), "a worker outlived the run"
     assert code == -signal.SIGKILL
     assert len(run.workers) == 2
-    assert shared_memory() <= shm
     died, saved = run.step(), newest_checkpoint(folder)
     assert 0 < saved <= died
     reporter = Watcher()
