@@ -71,7 +71,7 @@ def assert_it_comes_back(folder: Path, steps: int) -> None:
     assert [name for name in differing if not name.startswith(of_rows)] == []
     assert {"learner/version", "counters/updates", "sampler/actor/chooser/draws/rows/3/state/state"} <= saved.keys()
     assert {"rows/frames", "replay/rng/state/state", "replay/priorities"} <= saved.keys()
-    assert saved["counters/env_steps"] == steps <= saved["sampler/env_steps"]
+    assert saved["counters/env_steps"] == steps == saved["sampler/taken_steps"] <= saved["sampler/env_steps"]
 
     reporter = Watcher()
     done = resume(folder, reporter, budget=BudgetConfig(env_steps=steps + 300))
