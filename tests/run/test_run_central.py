@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from central_support import R2D2, r2d2, vtrace, workers_here
-from run_support import cartpole
+from run_support import Watcher, cartpole
 
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.cli import main
@@ -67,17 +67,22 @@ def test_settings_that_do_not_fit_are_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "told"),
     [
-        cartpole("sampler.kind=central", "env.rows=3", steps=200),
-        vtrace("CartPole-v1", "env.rows=1", steps=200),
-        vtrace("CartPole-v1", "env.rows=3", "sampler.groups=5", steps=200),
+        (cartpole("sampler.kind=central", "env.rows=3", steps=200), "central, 3 environments in threads, lockstep"),
+        (vtrace("CartPole-v1", "env.rows=1", steps=200), "central, 1 environments in threads"),
+        (
+            vtrace("CartPole-v1", "env.rows=3", "sampler.groups=5", steps=200),
+            "central, 3 environments in threads",
+        ),
     ],
-    ids=["dqn in lockstep", "one environment", "more groups than environments, in threads"],
+    ids=["dqn goes in lockstep", "one environment", "more groups than environments, in threads"],
 )
-def test_settings_that_fit_run(config: RunConfig, tmp_path: Path) -> None:
-    done = train(config, tmp_path / "run", Silent())
+def test_settings_that_fit_run(config: RunConfig, told: str, tmp_path: Path) -> None:
+    reporter = Watcher()
+    done = train(config, tmp_path / "run", reporter)
     assert (done.completed, done.env_steps >= 200) == (True, True)
+    assert reporter.headers[0].sampler == told
 
 
 def test_an_assembly_that_fails_leaves_no_worker() -> None:
