@@ -185,6 +185,21 @@ def test_more_rows_at_once_than_a_file_or_the_ring_holds(tmp_path: Path, monkeyp
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 
+def test_large_rows_come_in_pieces_of_bounded_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = new_replay()
+    add(replay, 10)
+    row_bytes = sum(array.nbytes for array in replay.read_rows(0, 1).values())
+    asked: list[int] = []
+    read = replay.read_rows
+    monkeypatch.setattr(replay, "read_rows", lambda a, b: (asked.append(b - a), read(a, b))[1])
+    for least, size in ((4 * row_bytes, 4), (row_bytes // 2, 1)):  # a row that is larger stands alone
+        monkeypatch.setattr(checkpoint, "_BYTES_PER_FILE", least)
+        asked.clear()
+        save(Checkpoints(tmp_path / str(size)), 10, replay)
+        assert max(asked) == size
+        assert_same_rows(replay, load(tmp_path / str(size))[1])
+
+
 def cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)

@@ -12,19 +12,18 @@ from worker_help import act, drive, is_alive, open_fds, plan, shared_memory, wai
 
 from frugalrl.envs import make_env, named_protocol
 from frugalrl.sampling.slots import ANSWERED, Control
+from frugalrl.sampling.threads import EPISODES_PER_LIFE
 from frugalrl.sampling.transport import Message
 from frugalrl.sampling.worker_job import EnvPlan
-from frugalrl.sampling.worker_main import place_rows
-from frugalrl.types import Episode, Step, UserError
+from frugalrl.types import Step, UserError
 
 
 def oracle(of: EnvPlan, message: Message, steps: int, incarnation: int = 0) -> list[Step]:
     """The same rows, stepped in this process."""
     env = make_env(
         of.env_id, protocol=of.protocol, num_rows=len(message.step.last), seed=of.seed, training=True,
-        env_kwargs=of.env_kwargs,
+        env_kwargs=of.env_kwargs, first_row=message.first_row, first_episode=EPISODES_PER_LIFE * incarnation,
     )  # fmt: skip
-    place_rows(env, of, message.group, incarnation)
     told = [env.reset()]
     for seq in range(steps - 1):
         rows = np.arange(message.first_row, message.first_row + env.num_rows)
@@ -38,11 +37,7 @@ def agree(mine: list[Message], theirs: list[Step]) -> bool:
         np.array_equal(getattr(m.step, name), getattr(step, name))
         for m, step in zip(mine, theirs, strict=True)
         for name in ("obs", "reward", "discount", "last", "valid")
-    ) and all(m.step.episodes == shifted(step, m.first_row) for m, step in zip(mine, theirs, strict=True))
-
-
-def shifted(step: Step, first_row: int) -> tuple[Episode, ...]:
-    return tuple(Episode(first_row + e.row, e.seed, e.raw_return, e.length, e.truncated) for e in step.episodes)
+    ) and all(m.step.episodes == step.episodes for m, step in zip(mine, theirs, strict=True))
 
 
 def test_two_workers_with_two_groups_do_what_their_rows_do_here_and_leave_nothing() -> None:

@@ -15,7 +15,6 @@ from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.processes import ProcessTransport
 from frugalrl.sampling.slots import Control, new_file, slots
 from frugalrl.sampling.worker_job import EnvPlan, Job, enough_for_each_group
-from frugalrl.sampling.worker_main import group_seed
 from frugalrl.types import EnvSpec, Episode, Step, UserError
 
 SHAPES = {"float32": (5,), "uint8": (4, 7, 3), "int64": ()}
@@ -47,7 +46,7 @@ def test_what_one_side_writes_the_other_reads(rows: list[int], dtype: str, seed:
             valid=rng.random(size) < 0.5,
             episodes=episodes,
         )
-        slot.write(step, 0)
+        slot.write(step)
         slot.action[:] = rng.integers(0, 9, size)
         steps.append(step)
     for slot, other, step in zip(theirs, mine, steps, strict=True):  # all were written before the first is read
@@ -76,7 +75,7 @@ def test_a_text_is_left_and_cut_where_it_does_not_fit() -> None:
 def test_a_job_survives_its_way() -> None:
     job = Job(
         plan=EnvPlan(env_id="ALE/Pong-v5", protocol=named_protocol("atari100k"), seed=3, env_kwargs={"a": [1, "b"]}),
-        first_group=2, first_rows=(4, 6), group_rows=(2, 1), retry_s=0.5, path=("", "/x"), parent=1, memory_fd=4,
+        first_rows=(4, 6), group_rows=(2, 1), retry_s=0.5, path=("", "/x"), parent=1, memory_fd=4,
         report_fd=5, life_fd=6,
     )  # fmt: skip
     text = job.to_json()
@@ -105,8 +104,3 @@ def test_rows_are_split_as_equally_as_can_be() -> None:
 def test_numbers_of_workers_and_groups_that_cannot_be(workers: int, groups: int) -> None:
     with pytest.raises(UserError, match="sampler"):
         ProcessTransport(plan(), SamplerConfig(kind="central", workers=workers, groups=groups), num_rows=500)
-
-
-def test_no_two_incarnations_share_a_seed() -> None:
-    seeds = {group_seed(s, g, i) for s in range(5) for g in range(8) for i in range(5)}
-    assert len(seeds) == 200

@@ -17,6 +17,7 @@ from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
+from frugalrl.math.explore import Explorer
 from frugalrl.nets.actor_critic import build_actor_critic
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.nets.recurrent_q import build_sequence_q
@@ -74,13 +75,29 @@ def assemble(config: RunConfig, timer: LapTimer, inline: type[InlineSampler] = I
     elsewhere = config.schedule.lag_blocks > 0 or is_asynchronous(config)
     sampler_timer = LapTimer() if elsewhere else timer
     worlds = open_worlds(config, stream_seed(config.seed, _ENV))
+    try:
+        return _join(config, worlds, explorer, device, timer, sampler_timer, inline)
+    except BaseException:
+        worlds.close()
+        raise
+
+
+def _join(
+    config: RunConfig,
+    worlds: Worlds,
+    explorer: Explorer,
+    device: torch.device,
+    timer: LapTimer,
+    sampler_timer: LapTimer,
+    inline: type[InlineSampler],
+) -> Parts:
     spec = worlds.spec
     build = network_builder(config, spec)
     noise_seed = stream_seed(config.seed, _NOISE)
     make_learner = LEARNERS[type(config.agent)]
     learner = make_learner(config.agent, spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer)
     acting = Acting(
-        policy=acting_policy(config, build, device, noise_seed=noise_seed, share=not elsewhere),
+        policy=acting_policy(config, build, device, noise_seed=noise_seed, share=sampler_timer is timer),
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
         cost_of_forward=partial(forward_cost, build(), spec),

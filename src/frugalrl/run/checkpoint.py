@@ -28,6 +28,8 @@ from frugalrl.types import RunFailed, StateDict
 
 SCHEMA = "frugalrl.checkpoint/1"
 _ROWS_PER_FILE = 8192
+_BYTES_PER_FILE = 64 << 20
+"""What a piece of the replay may take, as it is copied before it is written; a row that is larger stands alone."""
 
 
 class DamagedCheckpoint(Exception):
@@ -140,8 +142,9 @@ class Checkpoints:
         """Write the rows that no file holds yet; returns the files that hold all live rows."""
         live = {n: h for n, h in self._written.items() if int(n[13:25]) > replay.oldest_row}
         start = max((int(n[13:25]) for n in live), default=replay.oldest_row)
+        size = _rows_per_file(replay) if start < replay.rows_written else 0
         while start < replay.rows_written:
-            stop = min(start + _ROWS_PER_FILE, replay.rows_written)
+            stop = min(start + size, replay.rows_written)
             name = f"{start:012d}-{stop:012d}.safetensors"
             part = self._rows / f".part-{name}"
             save_file({k: np.ascontiguousarray(v) for k, v in replay.read_rows(start, stop).items()}, part)
@@ -175,6 +178,13 @@ class Checkpoints:
             if file.name not in needed:
                 with suppress(OSError):
                     file.unlink()
+
+
+def _rows_per_file(replay: ReplayBuffer) -> int:
+    """Transitions are small and come thousands to a file; a sequence of images may take a megabyte."""
+    newest = replay.rows_written - 1
+    row_bytes = sum(array.nbytes for array in replay.read_rows(newest, newest + 1).values())
+    return max(1, min(_ROWS_PER_FILE, _BYTES_PER_FILE // max(row_bytes, 1)))
 
 
 def _number(folder: Path) -> int:

@@ -21,7 +21,7 @@ from frugalrl.sampling.processes import ProcessTransport
 from frugalrl.sampling.threads import EPISODES_PER_LIFE, ThreadTransport
 from frugalrl.sampling.transport import Transport
 from frugalrl.sampling.worker_job import EnvPlan
-from frugalrl.types import Cost
+from frugalrl.types import Cost, UserError
 
 AnySampler = InlineSampler | CentralSampler | BackgroundSampler
 Worlds = RowEnv | Transport
@@ -36,6 +36,7 @@ def is_asynchronous(config: RunConfig) -> bool:
 
 def open_worlds(config: RunConfig, seed: int) -> Worlds:
     """The environments, with their seeds derived from ``seed``. Raises UserError for what cannot be made."""
+    check_sampler(config)
     if config.sampler.kind == "inline":
         return make_rows(config, seed, 0, 0, config.env.rows, 0)
     env, sampler = config.env, config.sampler
@@ -52,6 +53,33 @@ def open_worlds(config: RunConfig, seed: int) -> Worlds:
     # a group that begins anew cannot be part of a lockstep: there the first failure ends the run, which can be resumed
     restarts = sampler.restarts if is_asynchronous(config) else 0
     return ThreadTransport(make, split_rows(env.rows, sampler.groups), restarts=restarts, hang_s=sampler.hang_s)
+
+
+def check_sampler(config: RunConfig) -> None:
+    """Raises UserError for settings of sampler, schedule and agent that do not fit together."""
+    workers, lag = config.sampler.workers, config.schedule.lag_blocks
+    if is_asynchronous(config) and lag:
+        raise UserError(
+            f"schedule.lag_blocks={lag}: an asynchronous central sampler never waits for a block; use "
+            f"schedule.lag_blocks=0, sampler.lockstep=true or --sampler inline"
+        )
+    if not workers or is_asynchronous(config):
+        return
+    if config.sampler.kind == "inline":
+        raise UserError(
+            f"sampler.workers={workers} needs the central sampler; use --sampler central, or sampler.workers=0"
+        )
+    without = "sampler.workers=0 (environments in threads)"
+    if not isinstance(config.agent, SequenceConfig):
+        raise UserError(
+            f"sampler.workers={workers}: agent.kind={config.agent.kind} learns in lockstep with its environments, and "
+            f"those in worker processes are not brought back exactly; use {without}, or an agent that learns from "
+            f"sequences (--recipe seed-vtrace-small or seed-r2d2-small)"
+        )
+    raise UserError(
+        f"sampler.workers={workers} with sampler.lockstep=true: environments in worker processes are not brought back "
+        f"exactly, which a lockstep promises; use {without} or sampler.lockstep=false"
+    )
 
 
 def make_rows(config: RunConfig, seed: int, group: int, first_row: int, rows: int, incarnation: int) -> RowEnv:

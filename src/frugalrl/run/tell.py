@@ -18,6 +18,7 @@ from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
 from frugalrl.run.evaluator import Evaluator, score_to_json
+from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.status import Header, Status
 from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
@@ -124,7 +125,7 @@ def sampler_in_words(config: RunConfig) -> str:
     if sampler.kind == "central":
         where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
         words.append(f"{config.env.rows} environments in {where}")
-        words += ["lockstep"] if sampler.lockstep else []
+        words += [] if is_asynchronous(config) else ["lockstep"]
     return ", ".join([*words, *(["pipelined"] if config.schedule.lag_blocks else [])])
 
 

@@ -261,6 +261,7 @@ class Run:
         self._watch.read(event)
         for sentence in event.faults:
             self._reporter.note(sentence)
+            self._record.log("fault", env_steps=self._counters.env_steps, sentence=sentence)
         self._theory.read(event)
         self._write_progress()
         self._timer.lap("reporting")

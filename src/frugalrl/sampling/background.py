@@ -179,6 +179,7 @@ class BackgroundSampler:
     def _state(self) -> StateDict:
         return {
             "env_steps": self._engine.env_steps,
+            "taken_steps": self._taken_steps,
             "actor": self._actor.state_dict(),
             "transport": self._transport.state_dict(),
         }
@@ -189,7 +190,9 @@ class BackgroundSampler:
         Raises ValueError when policy or explorer remember something else than was saved.
         """
         self._actor.load_state_dict(state["actor"])
-        self._engine.env_steps = self._taken_steps = state["env_steps"]
+        self._engine.env_steps = state["env_steps"]
+        # what was stepped while the run was saved is told by the next ``take``, so that every step is counted once
+        self._taken_steps = state["taken_steps"]
         self._transport.load_state_dict(state["transport"])
         rows = np.arange(self._transport.num_rows)
         self._actor.forget(rows)

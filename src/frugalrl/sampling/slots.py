@@ -99,8 +99,8 @@ class Slot:
         self._whole: NDArray[np.int64] = array["episode_row_seed_length"]
         self._return, self._truncated = array["episode_return"], array["episode_truncated"]
 
-    def write(self, step: Step, first_row: int) -> None:
-        """Put a step into the slot; ``first_row`` is added to the rows of its episodes."""
+    def write(self, step: Step) -> None:
+        """Put a step into the slot."""
         self.obs[...] = step.obs
         self._reward[...] = step.reward
         self._discount[...] = step.discount
@@ -108,7 +108,7 @@ class Slot:
         self._valid[...] = step.valid
         self._ended[0] = len(step.episodes)
         for i, episode in enumerate(step.episodes):
-            self._whole[i] = first_row + episode.row, episode.seed, episode.length
+            self._whole[i] = episode.row, episode.seed, episode.length
             self._return[i] = episode.raw_return
             self._truncated[i] = episode.truncated
 

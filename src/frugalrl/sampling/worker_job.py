@@ -47,7 +47,6 @@ class Job:
     """All that one worker process needs to know."""
 
     plan: EnvPlan
-    first_group: int
     first_rows: tuple[int, ...]
     """First row of each of its groups."""
     group_rows: tuple[int, ...]
@@ -84,6 +83,6 @@ def enough_for_each_group(num_rows: int, workers: int, groups: int) -> tuple[int
     if num_rows < parts:
         raise UserError(
             f"{num_rows} environments are too few for sampler.workers={workers} with sampler.groups={groups} each; "
-            f"use at least {parts} environments, or fewer workers."
+            f"use at least {parts} environments, or fewer workers or groups."
         )
     return tuple(num_rows // parts + (group < num_rows % parts) for group in range(parts))

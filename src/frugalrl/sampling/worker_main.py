@@ -18,8 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 
-import numpy as np
-
 from frugalrl.envs import RowEnv, make_env
 from frugalrl.envs.rows import say_error
 from frugalrl.sampling.slots import (
@@ -39,6 +37,7 @@ from frugalrl.sampling.slots import (
     Control,
     slots,
 )  # fmt: skip
+from frugalrl.sampling.threads import EPISODES_PER_LIFE
 from frugalrl.sampling.worker_job import EnvPlan, Job
 from frugalrl.types import EnvFailed, EnvSpec, Step, UserError
 
@@ -47,21 +46,8 @@ BEAT_EVERY_S = 0.2
 _READERS = ("frugalrl.envs.spaces", "frugalrl.envs.python_rows", "frugalrl.envs.vector_rows")
 
 
-def group_seed(seed: int, group: int, incarnation: int) -> int:
-    """Seed in [0, 2**31) of a group's rows, from ``numpy.random.SeedSequence([seed, group, incarnation])``.
-
-    ``incarnation`` counts how often the group was started, over all resumed parts of a run: no episode comes again.
-    """
-    return int(np.random.SeedSequence([seed, group, incarnation]).generate_state(1)[0]) & 0x7FFFFFFF
-
-
-def place_rows(env: RowEnv, plan: EnvPlan, group: int, incarnation: int) -> None:
-    """Say to rows that were made, before their reset, which episodes they play."""
-    env.seed = group_seed(plan.seed, group, incarnation)
-
-
-def open_rows(plan: EnvPlan, num_rows: int) -> RowEnv:
-    """Rows of one group. Raises UserError."""
+def open_rows(plan: EnvPlan, num_rows: int, first_row: int) -> RowEnv:
+    """Rows of one group, which begin at row ``first_row`` of the sampler. Raises UserError."""
     return make_env(
         plan.env_id,
         protocol=plan.protocol,
@@ -70,6 +56,7 @@ def open_rows(plan: EnvPlan, num_rows: int) -> RowEnv:
         training=plan.training,
         threads=plan.threads,
         env_kwargs=plan.env_kwargs,
+        first_row=first_row,
     )
 
 
@@ -95,8 +82,8 @@ class Worker:
         """From making the environments until the parent's pipe ends. Raises UserError, EnvFailed and what they do."""
         job, words = self._job, self._words
         words[DOING] = STARTING
-        for rows in job.group_rows:
-            self._envs.append(open_rows(job.plan, rows))
+        for first_row, rows in zip(job.first_rows, job.group_rows, strict=True):
+            self._envs.append(open_rows(job.plan, rows, first_row))
             words[BEAT] += 1
         spec = self._envs[0].spec
         self._slots = slots(job.memory_fd, job.group_rows, spec)
@@ -106,7 +93,7 @@ class Worker:
         if not self._go_on():
             return
         for group, env in enumerate(self._envs):
-            place_rows(env, job.plan, job.first_group + group, words[INCARNATION])
+            env.first_episode = EPISODES_PER_LIFE * words[INCARNATION]
             words[DOING] = 2 * group
             step = env.reset()
             self._charge(ENVIRONMENT_NS)
@@ -135,7 +122,7 @@ class Worker:
         self._publish(group, words[self._control.at(group) + SEQ] + 1, step)
 
     def _publish(self, group: int, seq: int, step: Step) -> None:
-        self._slots[group].write(step, self._job.first_rows[group])
+        self._slots[group].write(step)
         self._words[self._control.at(group) + SEQ] = seq
         self._words[BEAT] += 1
         self._words[DOING] = WAITING

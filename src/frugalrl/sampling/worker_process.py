@@ -74,7 +74,7 @@ class WorkerProcess:
         self.report_fd, report = os.pipe()
         life, self._life_fd = os.pipe()
         job = Job(
-            plan=plan, first_group=first_group, first_rows=first_rows, group_rows=group_rows, retry_s=retry_s,
+            plan=plan, first_rows=first_rows, group_rows=group_rows, retry_s=retry_s,
             path=tuple(sys.path), parent=os.getpid(), memory_fd=self._memory_fd, report_fd=report, life_fd=life,
         )  # fmt: skip
         try:
