@@ -19,6 +19,9 @@ SEED = 5
 class Linear:
     """Q = obs @ w in float64, nearly without ties; feed-forward."""
 
+    gpu_s = None
+    """It runs on no GPU."""
+
     def __init__(self, width: int = 3, actions: int = 3) -> None:
         self.weight = np.random.default_rng(0).normal(size=(width, actions))
         self.version = 0

@@ -191,8 +191,9 @@ class BackgroundSampler:
         """
         self._actor.load_state_dict(state["actor"])
         self._engine.env_steps = state["env_steps"]
-        # what was stepped while the run was saved is told by the next ``take``, so that every step is counted once
-        self._taken_steps = state["taken_steps"]
+        # what was stepped while the run was saved is told by the next ``take``, so that every step is counted once;
+        # checkpoints of earlier versions do not say
+        self._taken_steps = state["taken_steps" if "taken_steps" in state else "env_steps"]
         self._transport.load_state_dict(state["transport"])
         rows = np.arange(self._transport.num_rows)
         self._actor.forget(rows)
