@@ -18,8 +18,8 @@ from frugalrl.policies.handover import Handover
 from frugalrl.replay.unrolls import UnrollStore
 from frugalrl.sampling.background import BackgroundSampler
 from frugalrl.sampling.config import SamplerConfig
+from frugalrl.sampling.handoff import Handoff
 from frugalrl.sampling.threads import ThreadTransport
-from frugalrl.sampling.unroll_queue import UnrollQueue
 from frugalrl.types import EnvFailed, PolicySnapshot, Unroll
 
 CONFIG = SamplerConfig(kind="central", deadline_ms=5.0)
@@ -86,7 +86,7 @@ def an_unroll(rows: list[int], length: int = 2) -> tuple[Unroll, np.ndarray]:
 
 
 def test_unrolls_leave_the_queue_in_order_and_in_the_size_asked_for() -> None:
-    queue = UnrollQueue(8)
+    queue = Handoff(8)
     for rows in ([0, 1, 2], [3], [4, 5, 6, 7]):
         assert queue.put(*an_unroll(rows), timeout_s=0.0)
     for wanted in ([0, 1], [2, 3, 4, 5], [6, 7]):
@@ -101,7 +101,7 @@ def test_unrolls_leave_the_queue_in_order_and_in_the_size_asked_for() -> None:
 
 
 def test_a_full_queue_blocks_and_says_for_how_long() -> None:
-    queue = UnrollQueue(2)
+    queue = Handoff(2)
     assert queue.put(*an_unroll([0, 1, 2]), timeout_s=0.0)
     assert not queue.put(*an_unroll([3]), timeout_s=0.05)
     assert queue.blocked_s >= 0.05
@@ -109,7 +109,7 @@ def test_a_full_queue_blocks_and_says_for_how_long() -> None:
 
 
 def test_a_learner_that_wants_more_than_fits_is_served() -> None:
-    queue = UnrollQueue(1)
+    queue = Handoff(1)
     got: list[Any] = []
     learner = threading.Thread(target=lambda: got.append(queue.get(5, 10.0)))
     learner.start()
@@ -121,7 +121,7 @@ def test_a_learner_that_wants_more_than_fits_is_served() -> None:
 
 
 def test_whoever_waits_for_unrolls_hears_of_a_failure() -> None:
-    queue = UnrollQueue(1)
+    queue = Handoff(1)
     threading.Timer(0.05, lambda: queue.fail(EnvFailed("gone"))).start()
     with pytest.raises(EnvFailed, match="gone"):
         queue.get(1, 10.0)

@@ -23,9 +23,9 @@ from frugalrl.sampling.draws import Ints
 from frugalrl.sampling.engine import Engine
 from frugalrl.sampling.engine_meters import EngineStatistics
 from frugalrl.sampling.exploration import ExploreConfig
+from frugalrl.sampling.handoff import Handoff
 from frugalrl.sampling.row_actor import RowActor, grown
 from frugalrl.sampling.transport import Fault, Transport
-from frugalrl.sampling.unroll_queue import UnrollQueue
 from frugalrl.types import Cost, Costs, Episode, PolicySnapshot, StateDict, Unroll, merge_costs
 
 _WAIT_S = 0.05
@@ -88,7 +88,7 @@ class BackgroundSampler:
             transport.spec, rows, length=unroll_steps, overlap=overlap_steps, state=policy.initial_state(rows)
         )
         self._engine = Engine(transport, self._actor, store, config, timer=timer)
-        self._queue = UnrollQueue(config.queue_batches * batch_unrolls)
+        self._queue = Handoff(config.queue_batches * batch_unrolls)
         self._handover = Handover()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stop = threading.Event()

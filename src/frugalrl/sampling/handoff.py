@@ -15,7 +15,7 @@ from frugalrl.types import Unroll
 _LOOK_EVERY_S = 1.0
 
 
-class UnrollQueue:
+class Handoff:
     """First in, first out. One thread puts, another gets."""
 
     def __init__(self, capacity: int) -> None:
