@@ -80,7 +80,7 @@ def chain_value(config: RunConfig, folder: Path) -> float:
     return value
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[1:])])
 def test_cartpole_is_solved_at_the_last_evaluation(seed: int, tmp_path: Path) -> None:
     config = cartpole(seed)
     assert config.budget.env_steps is not None
@@ -190,6 +190,7 @@ def endless(a: dict[str, Any]) -> dict[str, Any]:
     return {**a, "discount_t": torch.where(a["discount_t"] == 0, goes_on, a["discount_t"])}
 
 
+@pytest.mark.slow
 def test_cartpole_with_a_target_that_ignores_the_end_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole budget of the passing test: after a quarter of it a correct target fails too, and shows nothing."""
     monkeypatch.setattr(dqn, "q_loss", broken(endless))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from frugalrl.algos.agents import explorers_of
 from frugalrl.envs import PROTOCOLS
-from frugalrl.math.explore import EXPLORERS
 from frugalrl.recipes import RECIPES, build_config, default_recipe
 from frugalrl.types import UserError
 
@@ -37,7 +37,7 @@ def test_a_recipe_names_what_exists_and_can_learn(name: str) -> None:
     assert (recipe.name, config.recipe, config.env.id) == (name, name, "Some-v0")
     assert recipe.doc
     assert config.env.protocol in PROTOCOLS
-    assert config.explore.name in EXPLORERS
+    assert config.explore.name in explorers_of(config.agent)
     steps = config.budget.env_steps
     assert steps is not None
     assert config.schedule.warmup_env_steps < steps

@@ -262,6 +262,6 @@ def test_a_configuration_that_cannot_learn_is_refused_before_anything_is_made(tm
     config = build_config("CartPole-v1")
     with pytest.raises(UserError, match="learning would never start"):
         override(config, ["agent.batch_size=60000"])
-    with pytest.raises(UserError, match="unknown explorer 'conteractive'; did you mean 'counteractive'"):
+    with pytest.raises(UserError, match="unknown explorer 'conteractive' for agent"):
         train(override(config, ["explore.name=conteractive"]), tmp_path / "run", Silent())
     assert not (tmp_path / "run").exists()

@@ -25,6 +25,7 @@ class Tape:
     size: int = 0
     version: int = 0
     extra_invalid: int = 0
+    once: bool = False
 
     # sampler
     def load(self, snapshot: PolicySnapshot) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from kill_resume import differences, flat
-from run_support import breakout, cartpole
+from run_support import breakout, cartpole, vtrace
 from test_run_loop import Tape
 
 from frugalrl.cost.ledger import Ledger
@@ -209,6 +209,7 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
         [*SOON, "env.rows=2", "replay.kind=prioritized", "agent.precision=bf16", "schedule.steps_per_round=2"],
         15,
     ),
+    "vtrace-lockstep": (vtrace, ["sampler.kind=central", "sampler.lockstep=true", "agent.learning_rate=1e-2"], 20),
 }  # fmt: skip
 """Configuration, settings, rounds."""
 
@@ -302,8 +303,8 @@ def test_a_checkpoint_of_older_code_is_read() -> None:
     parts = [assemble(config, started()) for _ in range(2)]
 
     def state_of(p: Parts) -> RunState:
-        evaluator = Evaluator(config, p.env.spec, network_builder(config, p.env.spec), p.device)
-        return RunState(p, Counters(), evaluator, Ledger(), theory_meters(config, p.env.spec))
+        evaluator = Evaluator(config, p.spec, network_builder(config, p.spec), p.device)
+        return RunState(p, Counters(), evaluator, Ledger(), theory_meters(config, p.spec))
 
     old, new = (state_of(p) for p in parts)
     state = old.state_dict()

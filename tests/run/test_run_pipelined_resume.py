@@ -18,7 +18,7 @@ import pytest
 import test_run_faults
 import torch
 from kill_resume import bill_counts, compare, differences, exact_state, in_words, killed_run, scores
-from run_support import Killed, Watcher, add_short_protocol, breakout, cartpole, die
+from run_support import Killed, Watcher, add_short_protocol, breakout, cartpole, die, vtrace
 from safetensors.numpy import load_file
 from test_run_faults import Wild, wild
 from test_run_resume import Whole, assert_same_run
@@ -45,6 +45,11 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
         400,
     ),
     "breakout-2-updates": (breakout, ["schedule.updates_per_round=2", "replay.capacity_transitions=100"], 160),
+    "vtrace-lockstep": (
+        vtrace,
+        ["sampler.kind=central", "sampler.lockstep=true", "agent.unroll_steps=2", "schedule.steps_per_round=2"],
+        400,
+    ),
 }
 _wild = test_run_faults._wild
 
