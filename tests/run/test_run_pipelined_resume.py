@@ -47,7 +47,13 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
     "breakout-2-updates": (breakout, ["schedule.updates_per_round=2", "replay.capacity_transitions=100"], 160),
     "vtrace-lockstep": (
         vtrace,
-        ["sampler.kind=central", "sampler.lockstep=true", "agent.unroll_steps=2", "schedule.steps_per_round=2"],
+        [
+            "sampler.kind=central",
+            "sampler.lockstep=true",
+            "agent.unroll_steps=2",
+            "schedule.steps_per_round=2",
+            "env.rows=2",
+        ],
         400,
     ),
 }
