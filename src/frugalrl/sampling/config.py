@@ -23,8 +23,8 @@ class SamplerConfig:
     max_batch_rows: int | None = None
     """``central``: rows of one forward pass; None: as many as wait."""
     lockstep: bool = False
-    """``central``: all rows step together and each block is acted by the snapshot of one update ago, so that a run is
-    the same bit for bit whatever the timing."""
+    """``central``: all rows step together, so that a run is the same bit for bit whatever the timing; with
+    ``schedule.lag_blocks=1`` while the learner works, and acted by the snapshot of one round ago."""
     queue_batches: int = 1
     """``central``: batches of complete unrolls that wait for the learner; the engine stops when they are there."""
     hang_s: float = 60.0
