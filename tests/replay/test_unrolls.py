@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugalrl.replay.unroll_arrays import FIELDS, as_arrays, from_arrays, join, split
+from frugalrl.replay.ring import SCALARS
+from frugalrl.replay.unroll_arrays import as_arrays, from_arrays, join, split
 from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.replay.unrolls import UnrollStore
 from frugalrl.types import EnvSpec, Rows, Unroll
@@ -35,7 +36,7 @@ def one(number: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def feed(store: UnrollStore, rows: list[int], steps: list[dict[str, Any]]) -> Any:
-    fields = {name: np.array([s[name] for s in steps], dtype) for name, dtype in FIELDS}
+    fields = {name: np.array([s[name] for s in steps], dtype) for name, dtype in SCALARS.items()}
     return store.append(
         np.array(rows), np.array([s["obs"] for s in steps]), fields, {"h": np.array([s["state"] for s in steps])}
     )
@@ -43,7 +44,7 @@ def feed(store: UnrollStore, rows: list[int], steps: list[dict[str, Any]]) -> An
 
 def check(unroll: Unroll, b: int, window: list[dict[str, Any]], state_row: int = 0) -> None:
     np.testing.assert_array_equal(unroll.obs[:, b], [s["obs"] for s in window])
-    for name, dtype in FIELDS:
+    for name, dtype in SCALARS.items():
         np.testing.assert_array_equal(getattr(unroll, name)[:, b], np.array([s[name] for s in window[1:]], dtype))
     np.testing.assert_array_equal(unroll.state_at_start["h"][b], window[state_row]["state"])
 
@@ -108,7 +109,7 @@ def block(start: int, steps: int, rows: int, rng: np.random.Generator) -> Rows:
     made = [[one(start + t, rng) for _ in range(rows)] for t in range(steps)]
     return Rows(
         obs=np.array([[s["obs"] for s in row] for row in made]),
-        **{name: np.array([[s[name] for s in row] for row in made], dtype) for name, dtype in FIELDS},
+        **{name: np.array([[s[name] for s in row] for row in made], dtype) for name, dtype in SCALARS.items()},
         state={"h": np.array([[s["state"] for s in row] for row in made])},
     )
 

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from frugalrl.replay.config import ReplayConfig
 from frugalrl.replay.prioritized import Priorities
+from frugalrl.replay.ring import SCALARS
 from frugalrl.replay.sequence_ring import SequenceRing
 from frugalrl.replay.unrolls import Ints, UnrollStore
 from frugalrl.types import EnvSpec, ReplayedUnrolls, Rows, StateDict, Unroll, UserError
-
-_STEP_FIELDS = ("action", "reward", "discount", "last", "valid", "log_mu", "version", "explored")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +128,7 @@ class SequenceReplay:
         """Appends a block of rows, with ``rows.state`` where the policy is recurrent. Nothing of it is kept."""
         every = np.arange(self._open.num_rows)
         for t in range(len(rows.action)):
-            fields = {name: getattr(rows, name)[t] for name in _STEP_FIELDS}
+            fields = {name: getattr(rows, name)[t] for name in SCALARS}
             state = {name: array[t] for name, array in rows.state.items()}
             done = self._open.append(every, rows.obs[t], fields, state)
             if done is not None:

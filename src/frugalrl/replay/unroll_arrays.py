@@ -8,19 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.replay.ring import SCALARS
 from frugalrl.types import Unroll
-
-FIELDS: tuple[tuple[str, Any], ...] = (
-    ("action", np.int64),
-    ("reward", np.float32),
-    ("discount", np.float32),
-    ("last", np.bool_),
-    ("valid", np.bool_),
-    ("log_mu", np.float32),
-    ("version", np.int64),
-    ("explored", np.bool_),
-)
-"""What `Unroll` and `Rows` hold of each step besides the observation."""
 
 
 def split(unroll: Unroll) -> list[Unroll]:
@@ -32,7 +21,7 @@ def rows_of(unroll: Unroll, rows: slice) -> Unroll:
     """Some of the unrolls of a batch."""
     return Unroll(
         obs=unroll.obs[:, rows],
-        **{name: getattr(unroll, name)[:, rows] for name, _ in FIELDS},
+        **{name: getattr(unroll, name)[:, rows] for name in SCALARS},
         state_at_start={name: x[rows] for name, x in unroll.state_at_start.items()},
     )
 
@@ -44,7 +33,7 @@ def join(unrolls: Sequence[Unroll]) -> Unroll:
     first = unrolls[0]
     return Unroll(
         obs=np.concatenate([u.obs for u in unrolls], 1),
-        **{name: np.concatenate([getattr(u, name) for u in unrolls], 1) for name, _ in FIELDS},
+        **{name: np.concatenate([getattr(u, name) for u in unrolls], 1) for name in SCALARS},
         state_at_start={k: np.concatenate([u.state_at_start[k] for u in unrolls]) for k in first.state_at_start},
     )
 
@@ -52,7 +41,7 @@ def join(unrolls: Sequence[Unroll]) -> Unroll:
 def as_arrays(unroll: Unroll) -> dict[str, NDArray[Any]]:
     """All arrays by name; the inverse of ``from_arrays``."""
     state = {f"state/{name}": x for name, x in unroll.state_at_start.items()}
-    return {"obs": unroll.obs, **{name: getattr(unroll, name) for name, _ in FIELDS}, **state}
+    return {"obs": unroll.obs, **{name: getattr(unroll, name) for name in SCALARS}, **state}
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Unroll:
@@ -60,7 +49,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Unroll:
     prefix = "state/"
     return Unroll(
         obs=arrays["obs"],
-        **{name: arrays[name] for name, _ in FIELDS},
+        **{name: arrays[name] for name in SCALARS},
         state_at_start={k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
     )
 

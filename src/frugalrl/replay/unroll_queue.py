@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frugalrl.replay.unroll_arrays import FIELDS, as_arrays, from_arrays, join, split, unroll_bytes
+from frugalrl.replay.ring import SCALARS
+from frugalrl.replay.unroll_arrays import as_arrays, from_arrays, join, split, unroll_bytes
 from frugalrl.replay.unrolls import Ints, UnrollStore
 from frugalrl.types import EnvSpec, ReplayedUnrolls, Rows, StateDict, Unroll
 
@@ -59,7 +60,7 @@ class UnrollQueue:
         if self._store is None:
             self._store = self._new_store(rows.state)
         for t in range(len(rows.action)):
-            fields = {name: getattr(rows, name)[t] for name, _ in FIELDS}
+            fields = {name: getattr(rows, name)[t] for name in SCALARS}
             done = self._store.append(self._all, rows.obs[t], fields, {k: v[t] for k, v in rows.state.items()})
             if done is not None:
                 self._complete.extend(split(done[0]))

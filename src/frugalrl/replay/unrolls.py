@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frugalrl.replay.unroll_arrays import FIELDS
+from frugalrl.replay.ring import SCALARS
 from frugalrl.types import EnvSpec, StateDict, Unroll
 
 Ints = NDArray[np.int64]
@@ -45,7 +45,7 @@ class UnrollStore:
         size = (length + 1, num_rows)
         self._obs = np.zeros((*size, *spec.obs_shape), spec.obs_dtype)
         # what led to obs[t] lies at t, as in `Rows`: place 0 belongs to the step before the unroll
-        self._fields = {name: np.zeros(size, dtype) for name, dtype in FIELDS}
+        self._fields = {name: np.zeros(size, dtype) for name, dtype in SCALARS.items()}
         self._state = {k: np.zeros((length + 1, *v.shape), v.dtype) for k, v in (state or {}).items()}
         self._filled = np.zeros(num_rows, np.int64)
 

@@ -8,19 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.replay.ring import SCALARS
 from frugalrl.sampling.draws import Ints
 from frugalrl.types import EnvSpec, Episode, Rows, Step
-
-_DTYPES: dict[str, Any] = {
-    "action": np.int64,
-    "reward": np.float32,
-    "discount": np.float32,
-    "last": np.bool_,
-    "valid": np.bool_,
-    "log_mu": np.float32,
-    "version": np.int64,
-    "explored": np.bool_,
-}
 
 
 class Block:
@@ -32,7 +22,7 @@ class Block:
         self._num_actions = spec.num_actions
         self.data = Rows(
             obs=np.empty((*size, *spec.obs_shape), spec.obs_dtype),
-            **{name: np.empty(size, dtype) for name, dtype in _DTYPES.items()},
+            **{name: np.empty(size, dtype) for name, dtype in SCALARS.items()},
             state={name: np.empty((steps, *array.shape), array.dtype) for name, array in state.items()},
         )
         self.episodes: list[Episode] = []
@@ -44,7 +34,7 @@ class Block:
     ) -> None:
         """One step of some rows, with what led to it and what the policy remembered before it."""
         self.data.obs[at, rows] = step.obs
-        for name in _DTYPES:
+        for name in SCALARS:
             getattr(self.data, name)[at, rows] = fields[name]
         for name, array in self.data.state.items():
             array[at, rows] = state[name]
