@@ -126,7 +126,7 @@ class Stuck:
     """A lock that the test holds while an environment is to hang."""
 
     def __init__(self) -> None:
-        self.go = threading.Event()
+        self.go, self.hanging = threading.Event(), threading.Event()
 
     def rows(self, group: int, first_row: int, num_rows: int, incarnation: int) -> RowEnv:
         env = make_rows()(group, first_row, num_rows, incarnation)
@@ -136,6 +136,7 @@ class Stuck:
             def hang(action: Any) -> Any:
                 calls[0] += 1
                 if calls[0] == 3:
+                    self.hanging.set()
                     self.go.wait(30)
                 return step(action)
 
@@ -145,19 +146,36 @@ class Stuck:
 
 def test_an_environment_that_hangs_is_left_behind() -> None:
     stuck = Stuck()
-    transport = ThreadTransport(stuck.rows, (1, 1), restarts=1, hang_s=0.3)
+    transport = ThreadTransport(stuck.rows, (1, 1), restarts=1, hang_s=1.5)
     transport.start()
     found: list[Message] = []
     while len({m.run_id for m in found}) < 3:
         found += drive(transport, 5)
     (fault,) = transport.take_faults()
     assert (fault.group, fault.kind) == (0, "hung")
-    assert "took longer than 0.3 s" in fault.sentence
+    assert "took longer than 1.5 s" in fault.sentence
     drive(transport, 10)
     stuck.go.set()
     assert {m.run_id for m in drive(transport, 20)} <= {m.run_id for m in found[-3:]} | {
         life.run_id for life in transport._lives
     }
+    transport.close()
+
+
+def test_a_process_that_was_stopped_finds_no_hung_environment() -> None:
+    """As after Ctrl-Z and fg: the clock ran on, and nobody looked."""
+    stuck = Stuck()
+    transport = ThreadTransport(stuck.rows, (1, 1), restarts=1, hang_s=1.0)
+    transport.start()
+    while not stuck.hanging.is_set():
+        drive(transport, 1)
+    time.sleep(1.2)
+    for message in transport.poll(0):
+        transport.reply(message, np.ones(1, np.int64))
+    assert transport.take_faults() == ()
+    stuck.go.set()
+    drive(transport, 8)
+    assert transport.take_faults() == ()
     transport.close()
 
 

@@ -45,6 +45,9 @@ class _Life:
     actions: SimpleQueue[NDArray[np.int64] | None] = field(default_factory=SimpleQueue)
     busy_since: float | None = None
     """When it began what it does now; None while it waits for actions."""
+    seen_since: float | None = None
+    seen_s: float = 0.0
+    """How long we have watched it do what it began at ``seen_since``."""
     thread: threading.Thread | None = None
     thread_ids: tuple[int, ...] = ()
 
@@ -78,6 +81,7 @@ class ThreadTransport:
         self._first = [sum(group_rows[:group]) for group in range(len(group_rows))]
         self._incarnation = [0] * len(group_rows)
         self._restarted = 0
+        self._looked_at = 0.0
         self._births = threading.Lock()  # threads that an environment makes are found by what is new in the process
         self._came: SimpleQueue[Message | _Failure] = SimpleQueue()
         self._faults: list[Fault] = []
@@ -178,9 +182,16 @@ class ThreadTransport:
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()
+        # at most a quarter is counted at once: the whole process may have been stopped, or we did not look
+        looked_for_s = min(now - self._looked_at, self._hang_s / 4)
+        self._looked_at = now
         for life in self._lives:
             since = life.busy_since
-            if since is not None and now - since > self._hang_s:
+            if since != life.seen_since:
+                life.seen_since, life.seen_s = since, 0.0
+            elif since is not None:
+                life.seen_s += looked_for_s
+            if life.seen_s > self._hang_s:
                 first, rows = self._first[life.group], self.group_rows[life.group]
                 self._again(
                     life,
