@@ -1,0 +1,123 @@
+"""Which correction: level, mode and bounds, and the short names by which users ask for one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+Level = Literal["token", "sequence", "geometric"]
+Mode = Literal["truncate", "mask", "clamp", "vanilla"]
+Denominator = Literal["old", "mu"]
+
+_SHORT: dict[str, tuple[Level, Mode]] = {
+    "token-tis": ("token", "truncate"),
+    "sequence-tis": ("sequence", "truncate"),
+    "geometric-tis": ("geometric", "truncate"),
+    "token-mask": ("token", "mask"),
+    "sequence-mask": ("sequence", "mask"),
+    "geometric-mask": ("geometric", "mask"),
+    "token-clamp": ("token", "clamp"),
+    "sequence-clamp": ("sequence", "clamp"),
+    "geometric-clamp": ("geometric", "clamp"),
+    "vanilla": ("token", "vanilla"),
+    "sequence-vanilla": ("sequence", "vanilla"),
+}
+NAMES = ("none", "ppo-denominator", *_SHORT)
+"""What may stand before the colon of a correction's short name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Correction:
+    """How data of a sampler mu is corrected for a learner whose policy was pi when the batch came in.
+
+    The weight is a function of the ratio pi/mu; bounds are bounds of pi/mu, whatever the level. Loss = weight * what an
+    uncorrected learner minimises, with the denominators of the uncorrected loss.
+    """
+
+    level: Level | None = "token"
+    """``token``: the ratio of each action. ``sequence``: the product over a sequence. ``geometric``: the mean of the
+    log-ratios over a sequence, then exp. None: no weight at all."""
+    mode: Mode = "truncate"
+    """``truncate``: min(ratio, high). ``mask``: the ratio inside of [low, high], 0 outside. ``clamp``: the ratio
+    clamped to [low, high]. ``vanilla``: the ratio as it is (a control)."""
+    low: float | None = None
+    """Smallest ratio; None: no bound."""
+    high: float | None = None
+    """Largest ratio; None: no bound."""
+    normalize: bool = False
+    """Divide weights by their mean over the batch: the step size stays, at a bias of one over the batch's size."""
+    denominator: Denominator = "old"
+    """Whose log-probability stands below the line in PPO's own ratio: that of the learner when the batch came in, or
+    that of the sampler (``ppo-denominator``, a control, which has no weight)."""
+
+    def __post_init__(self) -> None:
+        low, high = self.low, self.high
+        for name, bound in (("low", low), ("high", high)):
+            if bound is not None and not (math.isfinite(bound) and bound >= 0):
+                raise ValueError(f"{name}={bound}: a bound of the ratio pi/mu must be at least 0 and finite, or None")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"low={low:g} > high={high:g}: bounds of the ratio pi/mu, the smaller one first")
+        if self.level is None:
+            return
+        if self.mode == "truncate" and (high is None or low is not None):
+            raise ValueError(f"mode='truncate' needs high and no low, but got low={low}, high={high}; see mode='clamp'")
+        if self.mode in ("mask", "clamp") and low is None and high is None:
+            raise ValueError(f"mode={self.mode!r} needs low, high or both")
+        if self.mode == "vanilla" and (low is not None or high is not None):
+            raise ValueError(f"mode='vanilla' has no bounds, but got low={low}, high={high}; see mode='truncate'")
+        if high == 0:
+            raise ValueError("high=0: every weight would be 0")
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it gives weights other than 1."""
+        return self.level is not None
+
+    @classmethod
+    def parse(cls, text: str) -> Correction:
+        """From a short name: ``none``, ``token-tis:2``, ``sequence-mask:0.5,2``, ``vanilla``, ``ppo-denominator``.
+
+        One bound is the upper one. ``+normalize`` at the end divides weights by their mean. Raises ValueError, one
+        sentence that says what to write instead.
+        """
+        body, plus, rest = text.strip().partition("+")
+        name, colon, bounds = body.partition(":")
+        if plus and rest != "normalize":
+            raise ValueError(f"correction {text!r}: after '+' only 'normalize' may stand")
+        if name in ("none", "ppo-denominator"):
+            if colon or plus:
+                raise ValueError(f"correction {text!r}: {name} takes neither bounds nor '+normalize'")
+            return cls(level=None, denominator="mu" if name == "ppo-denominator" else "old")
+        if name not in _SHORT:
+            near = get_close_matches(name, NAMES, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMES)}"
+            raise ValueError(f"unknown correction {text!r}; {hint}")
+        level, mode = _SHORT[name]
+        low, high = _bounds(text, bounds) if colon else (None, None)
+        try:
+            return cls(level=level, mode=mode, low=low, high=high, normalize=bool(plus))
+        except ValueError as error:
+            raise ValueError(f"correction {text!r}: {error}") from None
+
+    def name(self) -> str:
+        """The short name; ``parse`` gives the same correction back."""
+        if self.level is None:
+            return "ppo-denominator" if self.denominator == "mu" else "none"
+        name = next(n for n, meaning in _SHORT.items() if meaning == (self.level, self.mode))
+        bounds = [f"{b:g}" for b in (self.low, self.high) if b is not None]
+        if self.low is not None and self.high is None:
+            bounds.append("")
+        return name + (":" + ",".join(bounds) if bounds else "") + ("+normalize" if self.normalize else "")
+
+
+def _bounds(text: str, bounds: str) -> tuple[float | None, float | None]:
+    parts = [part.strip() for part in bounds.split(",")]
+    try:
+        numbers = [float(part) if part else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 2 or not any(part for part in parts):
+        raise ValueError(f"correction {text!r}: after ':' stands the largest ratio, or the smallest and the largest")
+    return (None, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
