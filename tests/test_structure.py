@@ -17,9 +17,9 @@ import frugalrl
 ROOT = Path(frugalrl.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYER = {
-    "types": 0, "math": 1, "importance": 2, "stats": 1, "cost": 1, "nets": 2, "replay": 2, "envs": 2, "policies": 3, "algos": 4,
-    "sampling": 4, "run": 5, "recipes": 6, "report": 6, "study": 7, "plan": 7, "cluster": 7, "integrations": 7,
-    "watch": 7, "export": 7, "cli": 8,
+    "types": 0, "math": 1, "stats": 1, "cost": 1, "importance": 2, "nets": 2, "replay": 2, "envs": 2, "policies": 3,
+    "algos": 4, "sampling": 4, "run": 5, "recipes": 6, "report": 6, "study": 7, "plan": 7, "cluster": 7,
+    "integrations": 7, "watch": 7, "export": 7, "cli": 8,
 }  # fmt: skip
 
 
