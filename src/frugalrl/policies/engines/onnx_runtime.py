@@ -86,7 +86,7 @@ class OnnxRuntime:
     @property
     def nbytes(self) -> int:
         """Of the weights that a sync writes."""
-        return sum(len(initial.raw_data) for initial in self._at.values())
+        return sum(int(initial.ByteSize()) for initial in self._at.values())
 
 
 def rounded(weight: Array) -> tuple[NDArray[np.int8], Array]:

@@ -29,7 +29,7 @@ class EnginePolicy:
         """Write these weights into the engine; returns the bytes moved."""
         self._engine.load(snapshot.parameters)
         self._parameters, self.version = snapshot.parameters, snapshot.version
-        return sum(p.nbytes for p in snapshot.parameters.values()) + self._engine.nbytes
+        return self._engine.nbytes + sum(int(p.nbytes) for p in snapshot.parameters.values())
 
     def snapshot(self) -> PolicySnapshot:
         """What was loaded."""
