@@ -345,6 +345,20 @@ class Reprice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MismatchOf:
+    """Say how far a sampler is from its learner, and name what is probably wrong."""
+
+    place: Annotated[Positional[Path], arg(metavar="RUN|FILE.npz", help_behavior_hint="")]
+    """Folder of a run, or a file with log_pi and log_mu, perhaps mask and advantage: [B, T] or [N]."""
+    correction: Name = None
+    """What is done with the ratios, e.g. sequence-mask:0.5,2 (default: the run's own; token-tis:2 for a file)."""
+    strict: Flag = False
+    """Exit with 1 when there is a warning."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class List:
     """List what can be named: recipes, envs, explorers, transforms, machines or prices."""
 
