@@ -74,12 +74,16 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
-class NonFiniteLoss(RunFailed):
-    """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
+class BadBatch(RunFailed):
+    """What the sampler recorded in the batch ``replayed`` cannot be used. The weights were not changed."""
 
     def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls) -> None:
         super().__init__(message)
         self.replayed = replayed
+
+
+class NonFiniteLoss(BadBatch):
+    """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -357,3 +361,9 @@ class Updated:
     """[B] float64 for the keys of the batch, or None when the learner has no priorities."""
     costs: Costs
     seen: Seen | None = None
+
+    @property
+    def gradient_steps(self) -> int:
+        """Of this update: what its costs count for the learner; 1 where they count none."""
+        steps = self.costs["learner"].updates if "learner" in self.costs else None
+        return 1 if steps is None else steps

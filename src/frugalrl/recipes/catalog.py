@@ -11,6 +11,7 @@ from frugalrl.envs import default_protocol
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
 from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq_eps, otr
+from frugalrl.recipes.ppo import ppo, ppo_atari, ppo_lstm, ppo_minatar
 from frugalrl.recipes.seed import (
     impala_deep,
     inline_vtrace,
@@ -152,6 +153,10 @@ RECIPES: dict[str, Recipe] = {
         ("impala-deep", impala_deep),
         ("seed-r2d2", seed_r2d2),
         ("seed-r2d2-small", seed_r2d2_small),
+        ("ppo", ppo),
+        ("ppo-lstm", ppo_lstm),
+        ("ppo-minatar", ppo_minatar),
+        ("ppo-atari", ppo_atari),
     )
 }
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
-from frugalrl.algos.impala import ImpalaConfig
+from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, explorer_of
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
@@ -101,7 +100,7 @@ def _join(
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
         cost_of_forward=partial(forward_cost, build(), spec),
-        needs_log_mu=isinstance(config.agent, ImpalaConfig),
+        needs_log_mu=isinstance(config.agent, PolicyConfig),
         timer=sampler_timer,
     )
     sampler = make_sampler(config, worlds, acting, inline)
@@ -118,7 +117,7 @@ def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
 def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffer:
     """What the loop puts experience into, and the learner's batches come from."""
     agent, rows = config.agent, config.env.rows
-    if isinstance(agent, ImpalaConfig):
+    if isinstance(agent, PolicyConfig):
         return UnrollQueue(spec, rows, length=agent.length)
     rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
     if isinstance(agent, R2D2Config):
@@ -130,7 +129,7 @@ def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffe
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
-    if isinstance(config.agent, ImpalaConfig):
+    if isinstance(config.agent, PolicyConfig):
         return lambda: build_actor_critic(spec, config.net)
     if isinstance(config.agent, R2D2Config):
         return lambda: build_sequence_q(spec, config.net, config.net.lstm_units)
