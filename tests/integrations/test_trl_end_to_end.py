@@ -14,7 +14,7 @@ import torch
 import trl_tiny as tiny
 from trl import GRPOTrainer
 
-from frugalrl.integrations.trl import CorrectedGRPOTrainer, SamplerCopy
+from frugalrl.integrations.trl import CorrectedGRPOTrainer, MismatchCallback, SamplerCopy
 from frugalrl.integrations.trl_batch import OLD, WEIGHT
 from oracles import importance_trl as oracle
 
@@ -183,3 +183,101 @@ def test_old_log_probs_are_made_where_trl_leaves_them_out(tmp_path: Path) -> Non
     )
     assert np.allclose(np.asarray(batch[WEIGHT]), expected, atol=1e-4)
     assert float((batch[WEIGHT][mask] - 1).abs().max()) > 0.05
+
+
+def trained(kind: Any, folder: Path, callback: Any, **given: Any) -> Any:
+    trainer = made(kind, folder, callbacks=[callback], **given)
+    if kind is GRPOTrainer:
+        callback.watch(trainer)
+    torch.manual_seed(3)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("kind", [GRPOTrainer, CorrectedGRPOTrainer])
+def test_diagnostics_are_of_sums_over_all_batches_of_a_log_line(tmp_path: Path, kind: Any) -> None:
+    settings = {"max_steps": 4, "logging_steps": 2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    settings |= {"steps_per_generation": 1}
+    seen: list[Any] = []
+
+    class Spy(MismatchCallback):
+        def _record(self, batch: dict[str, Any]) -> None:
+            log_pi = oracle.log_probs(self._trainer.model, batch, self._trainer.temperature).detach()
+            seen.append([np.asarray(x) for x in (log_pi, batch["sampling_per_token_logps"], batch["completion_mask"])])
+            super()._record(batch)
+
+    callback = Spy(metrics=None)
+    trainer = trained(kind, tmp_path, callback, settings=settings, rollout_func=SamplerCopy("int3"))
+    lines = [e for e in trainer.state.log_history if "loss" in e]
+    assert len(lines) == 2
+    assert len(seen) == 8, "a log line covers two optimizer steps of two generations"
+    for line, batches in zip(lines, (seen[:4], seen[4:]), strict=True):
+        expected = oracle.diagnostics(batches)
+        for name, value in expected.items():
+            assert line[f"mismatch/{name}"] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+        mean_of_means = np.mean([oracle.diagnostics([each])["ess_sequence"] for each in batches])
+        assert abs(mean_of_means - expected["ess_sequence"]) > 1e-3, "the mean over batches would be another number"
+    assert callback.findings == {}, "three bits are no mistake"
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    plain = made(GRPOTrainer, tmp_path, rollout_func=SamplerCopy("bf16"))
+    torch.manual_seed(3)
+    plain.train()
+    watched = trained(GRPOTrainer, tmp_path, MismatchCallback(), rollout_func=SamplerCopy("bf16"))
+    assert same(weights_of(plain), weights_of(watched))
+
+
+def hot(prompts: Any, trainer: Any) -> dict[str, Any]:
+    """Samples at temperature 1, and reports the log-probabilities of temperature 0.6: divided after the softmax."""
+    out = SamplerCopy("fp32")(prompts, trainer)
+    return {**out, "logprobs": [[x / 0.6 for x in row] for row in out["logprobs"]]}
+
+
+def cold(prompts: Any, trainer: Any) -> dict[str, Any]:
+    """Samples at 0.6, where the learner's log-probabilities are those of temperature 1: a setting that got lost."""
+    before = trainer.generation_config.temperature
+    trainer.generation_config.temperature = 0.6
+    try:
+        return SamplerCopy("fp32")(prompts, trainer)
+    finally:
+        trainer.generation_config.temperature = before
+
+
+def top_k(prompts: Any, trainer: Any) -> dict[str, Any]:
+    """Samples from the 4 likeliest of 16 tokens."""
+    trainer.generation_config.top_k = 4
+    return SamplerCopy("fp32")(prompts, trainer)
+
+
+def shifted(prompts: Any, trainer: Any) -> dict[str, Any]:
+    """Off by one: the log-probability of the token before."""
+    out = SamplerCopy("fp32")(prompts, trainer)
+    return {**out, "logprobs": [[-1.0, *row[:-1]] for row in out["logprobs"]]}
+
+
+def missing(prompts: Any, trainer: Any) -> dict[str, Any]:
+    """Here and there the engine gave none."""
+    out = SamplerCopy("fp32")(prompts, trainer)
+    return {**out, "logprobs": [[None, *row[1:]] for row in out["logprobs"]]}
+
+
+BUGS = [
+    (hot, "temperature mismatch"), (cold, "temperature mismatch"), (top_k, "truncated support"),
+    (shifted, "shifted tokens"), (missing, "missing log-probs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rollout", "name"), BUGS)
+@pytest.mark.parametrize("kind", [GRPOTrainer, CorrectedGRPOTrainer])
+def test_a_planted_bug_is_named_once(tmp_path: Path, kind: Any, rollout: Any, name: str) -> None:
+    said: list[str] = []
+    settings = {"per_device_train_batch_size": 64, "max_steps": 3, "learning_rate": 1e-4}
+    callback = MismatchCallback(warn=said.append)
+    trainer = trained(kind, tmp_path, callback, settings=settings, rollout_func=rollout)
+    print(*said, sep="\n")
+    assert name in callback.findings
+    assert sum(name in s for s in said) == 1
+    causes = {"temperature mismatch", "truncated support", "shifted tokens", "missing log-probs"}
+    assert not (causes - {name}) & callback.findings.keys()
+    assert all(np.isfinite(e["loss"]) for e in trainer.state.log_history if "loss" in e)

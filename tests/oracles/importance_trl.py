@@ -59,3 +59,27 @@ def grpo_loss(
                 terms.append(-w * torch.min(r * a, torch.clamp(r, 1 - clip, 1 + clip) * a))
         rows.append(sum(terms) / len(terms))
     return sum(rows) / len(rows)
+
+
+def diagnostics(batches: list[list[np.ndarray]]) -> dict[str, float]:
+    """Of (log pi, log mu, mask) of several batches, as if they were one: lists of all tokens, then means."""
+    gaps, changes, sums = [], [], []
+    for log_pi, log_mu, mask in batches:
+        for b in range(log_pi.shape[0]):
+            row = [t for t in range(log_pi.shape[1]) if mask[b, t]]
+            own = [float(log_pi[b, t]) - float(log_mu[b, t]) for t in row]
+            gaps += own
+            changes += [abs(math.exp(log_pi[b, t]) - math.exp(log_mu[b, t])) for t in row]
+            sums.append(sum(own))
+    ratios, products = np.exp(gaps), np.exp(sums)
+    return {
+        "k1": -float(np.mean(gaps)),
+        "k3": float(np.mean(ratios - 1 - np.array(gaps))),
+        "chi2": float(np.mean(ratios**2)) - 1,
+        "ess": float(ratios.sum() ** 2 / (len(ratios) * (ratios**2).sum())),
+        "ess_sequence": float(products.sum() ** 2 / (len(products) * (products**2).sum())),
+        "ratio_mean": float(ratios.mean()),
+        "ratio_max": float(ratios.max()),
+        "prob_diff": float(np.mean(changes)),
+        "prob_diff_max": max(changes),
+    }

@@ -19,46 +19,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.importance import Correction
-from frugalrl.integrations.trl_batch import OLD, as_correction, check_config, checked_rollout, corrected
+from frugalrl.integrations.trl_batch import as_correction, check_config, checked_rollout, corrected
+from frugalrl.integrations.trl_callback import Watches, old_log_probs
+from frugalrl.integrations.trl_sampler import SamplerCopy as SamplerCopy
 from frugalrl.types import RunFailed, UserError
 
 if TYPE_CHECKING:
     CorrectedGRPOTrainer: Any
     MismatchCallback: Any
-    SamplerCopy: Any
 
 TESTED = ("1.16.0",)
 """Versions of TRL with which the end-to-end tests ran."""
-_FORWARD = (
-    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
-    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-)  # fmt: skip
-"""What TRL passes from a batch to the model's forward pass besides tokens and masks."""
-
-
-def old_log_probs(trainer: Any, batch: dict[str, Any]) -> Any:
-    """[B, T] log-probabilities of the batch under the learner as it is now.
-
-    TRL leaves them out when generation and update are aligned, where its own ratio is 1. A pass without a gradient,
-    in the mode the model is in and at TRL's temperature, as TRL makes it for vLLM; no random number of the run is used.
-    """
-    if OLD in batch:
-        return batch[OLD]
-    if batch.get("old_per_token_logps") is not None:
-        return batch["old_per_token_logps"]
-    torch = importlib.import_module("torch")
-    args, device = trainer.args, trainer.accelerator.device
-    size = args.per_device_train_batch_size if trainer.model.training else args.per_device_eval_batch_size
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        log_probs, *_ = trainer._get_per_token_logps_and_entropies(
-            trainer.model,
-            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
-            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
-            batch["completion_ids"].shape[1],
-            batch_size=size,
-            **{key: batch[key] for key in _FORWARD if key in batch},
-        )
-    return log_probs
 
 
 class Corrects:
@@ -84,8 +55,12 @@ class Corrects:
         super().__init__(*args, **kwargs)
         if not none and self.rollout_func is not None:
             self.rollout_func = checked_rollout(self.rollout_func)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, Watches):
+                callback.watch(self)
 
     rollout_func: Any
+    callback_handler: Any
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
@@ -120,13 +95,12 @@ def _needs(package: str) -> Any:
 
 @cache
 def _made(name: str) -> Any:
-    if name == "SamplerCopy":
-        return importlib.import_module("frugalrl.integrations.trl_sampler").SamplerCopy
-    base = _needs("trl").GRPOTrainer
-    return type(name, (Corrects, base), {"__doc__": Corrects.__doc__, "__module__": __name__})
+    mixin: type = Corrects if name == "CorrectedGRPOTrainer" else Watches
+    base = _needs("trl").GRPOTrainer if mixin is Corrects else _needs("transformers").TrainerCallback
+    return type(name, (mixin, base), {"__doc__": mixin.__doc__, "__module__": __name__})
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("CorrectedGRPOTrainer", "SamplerCopy"):
+    if name in ("CorrectedGRPOTrainer", "MismatchCallback"):
         return _made(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,28 +9,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from frugalrl.types import UserError
-
-_NAMED: dict[str, Callable[[nn.Module], nn.Module]] = {"fp32": nn.Module.float, "bf16": nn.Module.bfloat16}
+from frugalrl.policies.transforms import Transformer, parse
+from frugalrl.types import PolicySnapshot, UserError
 
 
 class SamplerCopy:
     """A ``rollout_func`` for GRPOTrainer: a changed copy of the learner generates, with transformers.
 
-    The copy is made anew from the learner's weights at each generation. TRL asks for one completion per prompt it
-    hands over, and repeats a prompt ``num_generations`` times. Text only. Memory: two copies of the model, and the
-    scores of all new tokens, batch x new tokens x vocabulary in float32.
+    TRL asks for one completion per prompt it hands over, and repeats a prompt ``num_generations`` times. Text only, no
+    adapters (PEFT). Memory: two or three copies of the model, and the scores of all new tokens, batch x new tokens x
+    vocabulary in float32.
     """
 
-    def __init__(self, change: str | Callable[[nn.Module], nn.Module]) -> None:
-        """``change`` is ``bf16``, ``fp32`` or a function from a model, which it may change in place, to a module.
+    def __init__(self, change: str | Callable[[nn.Module], nn.Module], *, seed: int = 0) -> None:
+        """``change`` is a transform's name (``frugal list transforms``: bf16, int8, int4, stale:8, ...), or a function
+        from a model, which it may change in place, to a module, called at each generation. ``seed``: of ``noise``.
 
-        Raises UserError for another name.
+        Raises UserError for a name that is not known.
         """
-        if isinstance(change, str) and change not in _NAMED:
-            raise UserError(f"SamplerCopy({change!r}): known are {', '.join(_NAMED)}, or pass a function of a model")
-        self._change = _NAMED[change] if isinstance(change, str) else change
+        if isinstance(change, str):
+            parse(change, "SamplerCopy")
+        self._change, self._seed = change, seed
         self._twin: nn.Module | None = None
+        self._transformer: Transformer | None = None
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
         """TRL's protocol: token ids of prompts and completions, and the log-probabilities of the latter."""
@@ -47,15 +48,32 @@ class SamplerCopy:
     def _sampler(self, trainer: Any) -> Any:
         learner = trainer.accelerator.unwrap_model(trainer.model)
         if self._twin is None:
-            # not a deep copy: TRL replaces forward by a closure, which would go on calling the learner
-            with torch.random.fork_rng([]):
-                self._twin = type(learner)(learner.config)
-            self._twin.to(trainer.accelerator.device)
-        self._twin.load_state_dict(learner.state_dict())
-        changed = self._change(copy.deepcopy(self._twin).eval())
+            self._twin = twin_of(learner).to(trainer.accelerator.device)
+        if isinstance(self._change, str):
+            if self._transformer is None:
+                self._transformer = Transformer(self._twin, self._change, seed=self._seed)
+            parameters = dict(learner.named_parameters())
+            self._transformer.load(PolicySnapshot(version=trainer.state.global_step, parameters=parameters))
+            sampler: Any = self._transformer.module
+        else:
+            self._twin.load_state_dict(learner.state_dict())
+            sampler = self._change(copy.deepcopy(self._twin)).eval()
         # else generate mixes the trainer's settings with the defaults of the model
-        changed.generation_config = trainer.generation_config
-        return changed
+        sampler.generation_config = trainer.generation_config
+        return sampler
+
+
+def twin_of(learner: Any) -> Any:
+    """A model of the same architecture with other weights. Raises UserError for a model with adapters.
+
+    Not a deep copy: TRL replaces ``forward`` by a closure, which would go on calling the learner.
+    """
+    if hasattr(learner, "peft_config"):
+        raise UserError(
+            "SamplerCopy copies whole models, and this one has adapters (PEFT); write a rollout_func for it"
+        )
+    with torch.random.fork_rng([]):
+        return type(learner)(learner.config).eval()
 
 
 @torch.no_grad()
