@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,14 @@ from trl import GRPOTrainer
 
 from frugalrl.integrations.trl import CorrectedGRPOTrainer, MismatchCallback, SamplerCopy
 from frugalrl.integrations.trl_batch import OLD, WEIGHT
+from frugalrl.types import RunFailed, UserError
 from oracles import importance_trl as oracle
 
-pytestmark = [pytest.mark.trl, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.trl,
+    # renamed options of transformers that TRL 1.16 still uses, and what TRL says of every rollout_func
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:You are using 'rollout_func'"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -281,3 +289,132 @@ def test_a_planted_bug_is_named_once(tmp_path: Path, kind: Any, rollout: Any, na
     causes = {"temperature mismatch", "truncated support", "shifted tokens", "missing log-probs"}
     assert not (causes - {name}) & callback.findings.keys()
     assert all(np.isfinite(e["loss"]) for e in trainer.state.log_history if "loss" in e)
+
+
+def test_a_rollout_that_trl_leaves_alone_is_corrected(tmp_path: Path) -> None:
+    def garbled(prompts: Any, trainer: Any) -> dict[str, Any]:
+        out = noisy(0.1)(prompts, trainer)
+        return {**out, "logprobs": [[x - 0.7 for x in row] for row in out["logprobs"]]}
+
+    after = {}
+    for kind in (GRPOTrainer, CorrectedGRPOTrainer):
+        for name, rollout in (("as sampled", noisy(0.1)), ("garbled", garbled)):
+            trainer = made(kind, tmp_path, rollout_func=rollout)
+            torch.manual_seed(3)
+            trainer.train()
+            after[kind, name] = weights_of(trainer)
+    assert same(after[GRPOTrainer, "as sampled"], after[GRPOTrainer, "garbled"]), "TRL reads no log-probability"
+    assert not same(after[CorrectedGRPOTrainer, "as sampled"], after[CorrectedGRPOTrainer, "garbled"])
+    assert not same(after[CorrectedGRPOTrainer, "as sampled"], after[GRPOTrainer, "as sampled"])
+
+
+def test_a_batch_that_is_reused_keeps_its_weights(tmp_path: Path) -> None:
+    settings = {"num_iterations": 3, "max_steps": 3}
+    trainer = made(CorrectedGRPOTrainer, tmp_path, settings=settings, rollout_func=noisy(0.1))
+    used: list[torch.Tensor] = []
+    inner = trainer.compute_loss
+
+    def spy(model: Any, inputs: Any, **rest: Any) -> Any:
+        used.append(inputs[WEIGHT].clone())
+        return inner(model, inputs, **rest)
+
+    trainer.compute_loss = spy
+    trainer.train()
+    assert len(used) == 3
+    assert torch.equal(used[0], used[1])
+    assert torch.equal(used[0], used[2])
+
+
+@pytest.mark.parametrize("correction", ["token-tis:1.2", "sequence-tis:1.5"])
+def test_tools_and_truncated_completions_take_no_part(tmp_path: Path, correction: str) -> None:
+    def with_tools(prompts: Any, trainer: Any) -> dict[str, Any]:
+        out = noisy(0.1)(prompts, trainer)
+        mask = [[int(t != 1) for t in range(len(row))] for row in out["completion_ids"]]
+        # an engine has nothing to say about a tool's tokens
+        log_mu = [
+            [x if m else None for x, m in zip(*both, strict=True)] for both in zip(out["logprobs"], mask, strict=True)
+        ]
+        return {**out, "env_mask": mask, "logprobs": log_mu}
+
+    trainer = made(
+        CorrectedGRPOTrainer, tmp_path, settings={"mask_truncated_completions": True}, correction=correction,
+        rollout_func=with_tools,
+    )  # fmt: skip
+    batch = batch_of(trainer)
+    cut = ~(batch["completion_ids"] == 1).any(1)
+    assert 0 < int(cut.sum()) < 16
+    mask = np.asarray(batch["completion_mask"] * batch["tool_mask"])
+    assert not mask[np.asarray(cut)].any()
+    expected = oracle.weights(correction, np.asarray(batch[OLD]), np.asarray(batch["sampling_per_token_logps"]), mask)
+    assert np.allclose(np.asarray(batch[WEIGHT]), expected, atol=1e-5)
+    assert np.isfinite(np.asarray(gradient(trainer, batch))).all()
+
+
+def test_when_generation_and_updates_are_not_aligned_trls_own_pass_is_used(tmp_path: Path) -> None:
+    settings = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "gradient_accumulation_steps": 1}
+    trainer = made(CorrectedGRPOTrainer, tmp_path, settings=settings, rollout_func=SamplerCopy("stale:1"))
+    passes: list[int] = []
+    inner = trainer._get_per_token_logps_and_entropies
+    trainer._get_per_token_logps_and_entropies = lambda *a, **k: (passes.append(1), inner(*a, **k))[1]
+    batch = batch_of(trainer)
+    assert len(passes) == 1
+    assert batch[OLD] is batch["old_per_token_logps"]
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_evaluation_is_diagnosed_apart(tmp_path: Path) -> None:
+    callback = MismatchCallback()
+    trainer = made(
+        CorrectedGRPOTrainer, tmp_path, settings={"eval_strategy": "steps", "eval_steps": 1, "max_steps": 1,
+        "per_device_eval_batch_size": 16}, eval_dataset=tiny.prompts(8), callbacks=[callback],
+        rollout_func=SamplerCopy("int3"),
+    )  # fmt: skip
+    trainer.train()
+    merged = {k: v for e in trainer.state.log_history for k, v in e.items()}
+    assert merged["eval_mismatch/k3"] > 0
+    assert merged["mismatch/k3"] > 0
+    assert merged["eval_mismatch/k3"] != merged["mismatch/k3"]
+
+
+def test_what_cannot_work_is_said_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing to correct.*SamplerCopy\('bf16'\)"):
+        made(CorrectedGRPOTrainer, tmp_path)
+    with pytest.raises(UserError, match="vllm_importance_sampling_correction=False"):
+        made(CorrectedGRPOTrainer, tmp_path, settings={"use_vllm": True})
+    with pytest.raises(UserError, match="off_policy_mask_threshold=None"):
+        made(
+            CorrectedGRPOTrainer,
+            tmp_path,
+            settings={"off_policy_mask_threshold": 0.5},
+            rollout_func=SamplerCopy("bf16"),
+        )
+    trainer = made(GRPOTrainer, tmp_path, callbacks=[MismatchCallback()])
+    with pytest.raises(UserError, match=r"callback.watch\(trainer\) before train"):
+        trainer.train()
+    said: list[str] = []
+    trained(GRPOTrainer, tmp_path, MismatchCallback(warn=said.append))
+    assert said == ["the batch has no log-probabilities of the sampler, so there is nothing to compare"]
+
+    def short(prompts: Any, trainer: Any) -> dict[str, Any]:
+        out = SamplerCopy("fp32")(prompts, trainer)
+        return {**out, "logprobs": [row[:-1] for row in out["logprobs"]]}
+
+    with pytest.raises(RunFailed, match="the end token"):
+        made(CorrectedGRPOTrainer, tmp_path, rollout_func=short).train()
+
+
+def test_two_processes_log_the_diagnostics_of_both(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("trl_process.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ranks = [json.loads((tmp_path / f"rank{i}.json").read_text()) for i in range(2)]
+    assert ranks[0]["processes"] == 2
+    batches = [[np.asarray(x) for x in rank["seen"]] for rank in ranks]
+    assert ranks[0]["seen"] != ranks[1]["seen"]
+    expected = oracle.diagnostics(batches)
+    for rank in ranks:
+        for name, value in expected.items():
+            assert rank["logged"][f"mismatch/{name}"] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    assert ranks[0]["logged"]["mismatch/tokens"] == sum(int(b[2].sum()) for b in batches)
