@@ -228,7 +228,7 @@ def test_metrics_are_those_of_their_names() -> None:
     assert metrics["approx_kl"] == pytest.approx(0, abs=1e-12)
     assert metrics["clipped_share"] == 0
     ratio = np.exp(log_old - batch.log_mu)[valid]
-    assert metrics["ratio_mean"] == pytest.approx(ratio.mean(), rel=1e-5)
+    assert metrics["mismatch_ratio_mean"] == pytest.approx(ratio.mean(), rel=1e-5)
     assert metrics["lag_mean"] == pytest.approx(-batch.version[valid].mean())
 
 
