@@ -134,6 +134,8 @@ class Train:
     """Exploration rule (default: the recipe's, epsilon-greedy; see 'frugal list explorers')."""
     sampler: Sampler = None
     """Who acts: the thread that steps the environments, or one engine for all of them (default: the recipe's)."""
+    correction: Name = None
+    """For a sampler that differs from the learner of a policy, e.g. token-tis:2 (default: the recipe's)."""
     envs: Count = None
     """Environments side by side (default: the recipe's)."""
     workers: Workers = None
@@ -212,7 +214,7 @@ class Compare:
     env: Annotated[Words, arg(metavar="ENV", help_behavior_hint="")] = ()
     """Environments (default: CartPole-v1)."""
     methods: Annotated[Words, arg(metavar="METHOD", help_behavior_hint="")] = ()
-    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe or a.b=c
+    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe, a sampler such as int4-tis2, or a.b=c
     (default: epsilon-greedy counteractive counteractive-mixed)."""
     baseline: Name = None
     """The method that the others are compared with (default: the first)."""

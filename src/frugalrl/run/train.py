@@ -331,7 +331,7 @@ class Run:
             stages=self._watch.stages(),
         )
         self._reporter.status(status)
-        for name, sentence in tell.alarms(status.metrics):
+        for name, sentence in tell.alarms(status.metrics, self._config.agent):
             if name not in self._told:
                 self._told.add(name)
                 self._reporter.note(sentence)
