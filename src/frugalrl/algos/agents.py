@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
+from frugalrl.algos.grpo import GRPOLearner
+from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
 from frugalrl.algos.qrdqn import QRDQNConfig, QRDQNLearner
 from frugalrl.algos.r2d2 import R2D2Config, R2D2Learner
@@ -15,17 +17,22 @@ from frugalrl.algos.tabular import TabularConfig, TabularLearner
 from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS, Explorer
 from frugalrl.types import UserError
 
-AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config
+AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config | GRPOConfig
 """``kind`` says which; without it, the first."""
 
 SequenceConfig = ImpalaConfig | R2D2Config
 """Agents that learn from unrolls of consecutive steps instead of transitions."""
 
-Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner
+TokenConfig = GRPOConfig
+"""Agents that are language models and learn from completions."""
+
+Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner | GRPOLearner
 
 
 def explorers_of(agent: AgentConfig) -> dict[str, Explorer]:
-    """The exploration rules for what this agent's network answers: Q-values, or the logits of an actor-critic."""
+    """The exploration rules for what this agent's network answers: Q-values, or the logits of a policy."""
+    if isinstance(agent, TokenConfig):
+        return {"policy": POLICY_EXPLORERS["policy"]}
     return POLICY_EXPLORERS if isinstance(agent, ImpalaConfig) else EXPLORERS
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from frugalrl.cost.flops import FlopCount, bytes_min_update, count_flops, weight_bytes
+from frugalrl.cost.flops import FlopCount, bytes_min_update, count_flops, count_flops_of, weight_bytes
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.types import Cost
 
@@ -44,9 +45,7 @@ def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int)
     flop = [0.0]
     with torch.no_grad():
         for _ in range(response_tokens):
-            with FlopCounterMode(display=False) as counter:
-                twin.extend(ids, cache)
-            flop.append(flop[-1] + float(counter.get_total_flops()))
+            flop.append(flop[-1] + count_flops_of(partial(twin.extend, ids, cache)))
             ids = ids[:, :1]
     config = model.lm.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -56,15 +55,28 @@ def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int)
     return GenerationCost(tuple(flop), cache_bytes, weight_bytes(model, 1), prompt_tokens)
 
 
-def sequence_flops(model: TokenModel, tokens: int) -> FlopCount:
-    """Forward and backward of one row of ``tokens`` tokens. Work is in proportion to rows."""
-    return count_flops(_countable(model), torch.zeros((1, tokens), dtype=torch.int64), backward=True)
+def sequence_flops(model: TokenModel, tokens: int, keep: int) -> FlopCount:
+    """Forward and backward of one row of ``tokens`` tokens with logits for the last ``keep``; in proportion to rows."""
+    ids = torch.zeros((1, tokens), dtype=torch.int64)
+    return count_flops(_Kept(_countable(model), keep), ids, backward=True)
 
 
-def update_bytes(model: TokenModel, rows: int, tokens: int) -> float:
-    """Lower bound of what one gradient step moves."""
+class _Kept(nn.Module):
+    """Logits of the last places as a function of tokens alone."""
+
+    def __init__(self, model: TokenModel, keep: int) -> None:
+        super().__init__()
+        self.model, self.keep = model, keep
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(ids, self.keep)
+        return logits
+
+
+def update_bytes(model: TokenModel, rows: int, tokens: int, keep: int) -> float:
+    """Lower bound of what one gradient step on ``rows`` rows moves."""
     ids = torch.empty((rows, tokens), dtype=torch.int64, device="meta")
-    logits = torch.empty((rows, tokens, model.vocabulary), device="meta")
+    logits = torch.empty((rows, keep, model.vocabulary), device="meta")
     return float(bytes_min_update(model, (ids,), logits))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
+from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, TokenConfig, explorer_of
 from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
@@ -130,6 +130,8 @@ def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffe
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
+    if isinstance(config.agent, TokenConfig):
+        raise TypeError("language models are built by run/language/assemble.py")
     if isinstance(config.agent, ImpalaConfig):
         return lambda: build_actor_critic(spec, config.net)
     if isinstance(config.agent, R2D2Config):

@@ -11,6 +11,10 @@ class SamplerConfig:
     """Who acts: the thread that steps the environments (``inline``) or one engine for all of them (``central``)."""
 
     kind: Literal["inline", "central"] = "inline"
+    transform: str = "none"
+    """What is done to the learner's weights before they act, see 'frugal list transforms'."""
+    sync_every_updates: int = 1
+    """Updates of the learner between two loads of its weights."""
     workers: int = 0
     """``central``: worker processes that hold the environments; 0 keeps them in threads of this process."""
     groups: int = 2

@@ -16,8 +16,10 @@ from frugalrl.types import CollectedTokens, Cost, Episode, PolicySnapshot, State
 class TokenEngine(Protocol):
     """What generates: `frugalrl.policies.tokens.TokenPolicy`, or an inference server behind the same calls."""
 
-    version: int
-    """Of the weights that act."""
+    @property
+    def version(self) -> int:
+        """Of the weights that act."""
+        ...
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Act with these parameters from now on; returns the bytes that were moved."""
@@ -25,6 +27,12 @@ class TokenEngine(Protocol):
     def generate(self, prompt: NDArray[np.int64], first: int) -> Generated:
         """Responses to [N, P] prompts. Row i is completion ``first + i`` of the run: what is random in it depends on
         that number and the seed alone."""
+
+    def state_dict(self) -> StateDict:
+        """What a resumed run could not have from the learner's weights."""
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """The inverse."""
 
 
 class TokenSampler:
@@ -34,16 +42,17 @@ class TokenSampler:
         """``samples``: completions of each prompt. ``timer``: of the thread that calls ``collect``."""
         self._engine, self._task, self._samples, self._seed, self._timer = engine, task, samples, seed, timer
         self._loads = self._moved = 0
+        self._loaded = -1
         self.prompts = 0
         """How many were drawn: the number of the next one."""
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
-        new = snapshot.version != self._engine.version
         moved = self._engine.load(snapshot)
-        if new:  # a resumed process loads what was published before once more
+        if snapshot.version != self._loaded:  # a resumed process loads what was published before once more
             self._loads += 1
             self._moved += moved
+        self._loaded = snapshot.version
 
     def collect(self, n: int) -> CollectedTokens:
         """Complete the next ``n`` prompts, ``samples`` times each."""
@@ -86,11 +95,19 @@ class TokenSampler:
 
     def state_dict(self) -> StateDict:
         """Both streams are counted, so one number brings them back."""
-        return {"prompts": self.prompts}
+        return {
+            "prompts": self.prompts,
+            "loaded": self._loaded,
+            "loads": self._loads,
+            "moved": self._moved,
+            "engine": self._engine.state_dict(),
+        }
 
     def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
         """No row is ever lost: there are no environments to bring back."""
-        self.prompts = state["prompts"]
+        self.prompts, self._loaded = state["prompts"], state["loaded"]
+        self._loads, self._moved = state["loads"], state["moved"]
+        self._engine.load_state_dict(state["engine"])
         return ()
 
     def close(self) -> None:
