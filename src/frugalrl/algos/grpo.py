@@ -151,7 +151,7 @@ class GRPOLearner:
         size = self.config.batch_size
         pieces = [
             log_probs(log_policy(model, p, r, self.config.temperature), r)
-            for p, r in zip(prompt.split(size), response.split(size), strict=True)
+            for p, r in zip(torch.split(prompt, size), torch.split(response, size), strict=True)
         ]
         return torch.cat(pieces)
 

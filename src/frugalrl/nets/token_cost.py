@@ -17,6 +17,9 @@ from frugalrl.cost.flops import FlopCount, bytes_min_update, count_flops, count_
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.types import Cost
 
+_GENERATION: dict[tuple[str, int, int], tuple[float, ...]] = {}
+_SEQUENCE: dict[tuple[str, int, int], FlopCount] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationCost:
@@ -39,7 +42,18 @@ class GenerationCost:
 
 def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int) -> GenerationCost:
     """Counted by generating once for one row; what is generated does not matter."""
-    twin = _countable(model)
+    key = (_shape(model), prompt_tokens, response_tokens)
+    if key not in _GENERATION:
+        _GENERATION[key] = _generation_flops(_countable(model), prompt_tokens, response_tokens)
+    config = model.lm.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    itemsize = next(model.parameters()).element_size()
+    cache_bytes = 2 * config.num_hidden_layers * heads * width * itemsize
+    return GenerationCost(_GENERATION[key], cache_bytes, weight_bytes(model, 1), prompt_tokens)
+
+
+def _generation_flops(twin: TokenModel, prompt_tokens: int, response_tokens: int) -> tuple[float, ...]:
     cache = twin.empty_cache()
     ids = torch.zeros((1, prompt_tokens), dtype=torch.int64)
     flop = [0.0]
@@ -47,18 +61,22 @@ def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int)
         for _ in range(response_tokens):
             flop.append(flop[-1] + count_flops_of(partial(twin.extend, ids, cache)))
             ids = ids[:, :1]
-    config = model.lm.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    itemsize = next(model.parameters()).element_size()
-    cache_bytes = 2 * config.num_hidden_layers * heads * width * itemsize
-    return GenerationCost(tuple(flop), cache_bytes, weight_bytes(model, 1), prompt_tokens)
+    return tuple(flop)
 
 
 def sequence_flops(model: TokenModel, tokens: int, keep: int) -> FlopCount:
     """Forward and backward of one row of ``tokens`` tokens with logits for the last ``keep``; in proportion to rows."""
-    ids = torch.zeros((1, tokens), dtype=torch.int64)
-    return count_flops(_Kept(_countable(model), keep), ids, backward=True)
+    key = (_shape(model), tokens, keep)
+    if key not in _SEQUENCE:
+        ids = torch.zeros((1, tokens), dtype=torch.int64)
+        _SEQUENCE[key] = count_flops(_Kept(_countable(model), keep), ids, backward=True)
+    return _SEQUENCE[key]
+
+
+def _shape(model: TokenModel) -> str:
+    """All that FLOPs depend on; a run counts each only once, although several of its parts have a copy of the model."""
+    shape: str = model.lm.config.to_json_string()
+    return shape
 
 
 class _Kept(nn.Module):
