@@ -17,7 +17,7 @@ from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.token_model import TokenModel, build_token_model
 from frugalrl.policies.tokens import TokenPolicy
 from frugalrl.sampling.tokens import TokenSampler
-from frugalrl.types import NonFiniteLoss, Tokens
+from frugalrl.types import BadBatch, Tokens
 from oracles import tokens as oracle
 
 V, P, R, END = 5, 2, 3, 4
@@ -153,7 +153,7 @@ def test_log_probabilities_that_no_sampler_can_mean_end_the_round(value: float, 
     tokens = sample(mine)
     before = {k: v.clone() for k, v in mine.model.state_dict().items()}
     tokens.log_mu[0, 0] = value
-    with pytest.raises(NonFiniteLoss, match=sentence) as caught:
+    with pytest.raises(BadBatch, match=sentence) as caught:
         next(mine.updates(tokens))
     assert caught.value.replayed.batch is tokens
     assert all(torch.equal(before[k], v) for k, v in mine.model.state_dict().items())

@@ -31,7 +31,7 @@ from frugalrl.math.surrogate import (
 )
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.policies.tokens import log_policy, log_probs
-from frugalrl.types import Cost, NonFiniteLoss, PolicySnapshot, ReplayedTokens, StateDict, Tokens, Updated
+from frugalrl.types import BadBatch, Cost, NonFiniteLoss, PolicySnapshot, ReplayedTokens, StateDict, Tokens, Updated
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,13 @@ class GRPOLearner:
     def updates(self, tokens: Tokens) -> Iterator[Updated]:
         """The gradient steps on one round, one after the other.
 
-        Raises NonFiniteLoss, with the whole round, for a loss that is not finite and for log-probabilities that no
-        sampler can have meant; the weights are then those of the step before.
+        Raises BadBatch, with the whole round, for log-probabilities that no sampler can have meant, and NonFiniteLoss
+        for a loss that is not finite; the weights are then those of the step before.
         """
         try:
             batch = self._round(tokens)
         except ValueError as error:
-            raise self._bad(tokens, str(error)) from error
+            raise BadBatch(str(error), _whole(tokens)) from error
         rows, config = len(tokens.reward), self.config
         for epoch in range(config.epochs):
             shuffled = np.random.default_rng((self._seed, self.version)).permutation(rows)
@@ -181,10 +181,11 @@ class GRPOLearner:
             loss = loss + config.kl_cost * mean_kl
         metrics["loss"] = loss.item()
         if not math.isfinite(metrics["loss"]):
-            raise self._bad(batch.tokens, f"the loss of update {self.version + 1} is {metrics['loss']}")
+            sentence = f"the loss of update {self.version + 1} is {metrics['loss']}"
+            raise NonFiniteLoss(sentence, _whole(batch.tokens))
         metrics["grad_norm"] = self._descend(loss, batch.tokens)
         if first:
-            batch.metrics.update(mismatch_metrics(weighed))
+            batch.metrics.update(weighed.metrics)
         metrics |= batch.metrics  # the same for all steps of a round, so that means over steps are means over rounds
         self.version += 1
         self._timer.lap("learner")
@@ -197,7 +198,7 @@ class GRPOLearner:
         most = self.config.max_grad_norm
         norm = self._optimizer.clip(math.inf if most is None else most)
         if not math.isfinite(norm):
-            raise self._bad(tokens, f"the gradient norm of update {self.version + 1} is {norm}")
+            raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", _whole(tokens))
         self._optimizer.step()
         return norm
 
@@ -247,10 +248,6 @@ class GRPOLearner:
             "lag_max": float(lag.max()),
         }
 
-    def _bad(self, tokens: Tokens, sentence: str) -> NonFiniteLoss:
-        rows = len(tokens.reward)
-        return NonFiniteLoss(sentence, ReplayedTokens(tokens, np.arange(rows), np.ones(rows, np.float32)))
-
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, always in the same mapping: the next update changes them in place."""
         return PolicySnapshot(version=self.version, parameters=self._parameters)
@@ -286,15 +283,9 @@ class GRPOLearner:
         return torch.as_tensor(x).to(self._device)
 
 
-def mismatch_metrics(weighed: Corrected) -> dict[str, float]:
-    """How far the sampler is from the learner, over the tokens of ``weighed``; of raw ratios, never truncated."""
-    d = weighed.log_ratio[weighed.mask]
-    ratio = d.exp()
-    values = (
-        (ratio - 1.0 - d).mean(), -d.mean(), ratio.sum() ** 2 / (len(ratio) * (ratio * ratio).sum()), ratio.max(),
-    )  # fmt: skip
-    names = ("mismatch_k3", "mismatch_k1", "mismatch_ess", "mismatch_ratio_max")
-    return dict(zip(names, torch.stack(values).tolist(), strict=True))
+def _whole(tokens: Tokens) -> ReplayedTokens:
+    rows = len(tokens.reward)
+    return ReplayedTokens(tokens, np.arange(rows), np.ones(rows, np.float32))
 
 
 def _k3(log_reference: Tensor, log_pi: Tensor, mask: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
 from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq_eps, otr
 from frugalrl.recipes.language import grpo_tiny, rloo_tiny
+from frugalrl.recipes.ppo import ppo, ppo_atari, ppo_lstm, ppo_minatar
 from frugalrl.recipes.seed import (
     impala_deep,
     inline_vtrace,
@@ -155,6 +156,10 @@ RECIPES: dict[str, Recipe] = {
         ("seed-r2d2-small", seed_r2d2_small),
         ("grpo-tiny", grpo_tiny),
         ("rloo-tiny", rloo_tiny),
+        ("ppo", ppo),
+        ("ppo-lstm", ppo_lstm),
+        ("ppo-minatar", ppo_minatar),
+        ("ppo-atari", ppo_atari),
     )
 }
 

@@ -11,13 +11,13 @@ from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.sampling.engine_meters import EngineStatistics
 from frugalrl.types import (
+    BadBatch,
     Collected,
     CollectedTokens,
     Cost,
     Costs,
     EnvFailed,
     Gathered,
-    NonFiniteLoss,
     PolicySnapshot,
     Updated,
 )
@@ -58,7 +58,7 @@ class Event:
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the timers of the threads."""
-    failure: NonFiniteLoss | EnvFailed | FloatingPointError | None = None
+    failure: BadBatch | EnvFailed | FloatingPointError | None = None
     """Why this round could not be finished; the reader raises it once the round is booked."""
     engine: EngineStatistics | None = None
     """What the inference engine tells about itself, where there is one."""
@@ -106,7 +106,7 @@ def make_updates(
     batch_size: int,
     timer: LapTimer,
     most: int | None = None,
-) -> tuple[list[Updated], NonFiniteLoss | None]:
+) -> tuple[list[Updated], BadBatch | None]:
     """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short.
 
     ``most``: updates; None for those of a round, or for experience that is used once as many as there are batches, as
@@ -121,12 +121,12 @@ def make_updates(
         timer.lap("replay")
         try:
             update = learner.update(replayed)
-        except NonFiniteLoss as error:
+        except BadBatch as error:
             return updated, error
         if update.priorities is not None:
             replay.set_priorities(replayed.keys, update.priorities)
         updated.append(update)
-        counters.updates += 1
+        counters.updates += update.gradient_steps
     timer.lap("replay")
     return updated, None
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from frugalrl.algos.agents import SequenceConfig
+from frugalrl.algos.ppo import PPOConfig
 from frugalrl.cost.meters import LapTimer, LiveThreads, NativeThreads
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import Explorer
@@ -142,8 +143,10 @@ def make_sampler(config: RunConfig, worlds: Worlds, acting: Acting, inline: type
             inference_cost=acting.cost_of_forward(config.env.rows),
             explorer=acting.explorer,
             needs_log_mu=acting.needs_log_mu,
+            whole_unrolls=isinstance(config.agent, PPOConfig),
             **common,
         )
+    assert not isinstance(worlds, PromptWorld)
     agent = config.agent
     if is_asynchronous(config):
         assert isinstance(agent, SequenceConfig)

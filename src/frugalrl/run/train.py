@@ -35,7 +35,7 @@ from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
-from frugalrl.types import EnvFailed, NonFiniteLoss, RunFailed, StateDict
+from frugalrl.types import BadBatch, EnvFailed, NonFiniteLoss, RunFailed, StateDict
 
 _EVALUATION_SHARE = 0.2
 _LOG_EVERY_S = 10.0  # between two progress lines, however often a screen is drawn
@@ -194,12 +194,13 @@ class Run:
 
     def _failure(self, error: RunFailed | FloatingPointError) -> RunFailed:
         """Keep what a run that cannot go on leaves behind; returns what to tell the user."""
-        if isinstance(error, NonFiniteLoss):
+        if isinstance(error, BadBatch):
             path = save_batch(self._record.path, error.replayed)
             self._save()
             self._finish(str(error), completed=False)
             kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
-            return RunFailed(f"{error}{kept}; {CALMER}")
+            advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
+            return RunFailed(f"{error}{kept}{advice}")
         if isinstance(error, FloatingPointError):
             return self._failed(f"{error} at step {self._counters.env_steps:,}; {CALMER}")
         if isinstance(error, EnvFailed):
@@ -249,7 +250,7 @@ class Run:
         ledger, collected = self._ledger, event.collected
         for costs in event.costs:
             ledger.charge_all(costs)
-        ledger.count(updates=len(event.updated))
+        ledger.count(updates=sum(updated.gradient_steps for updated in event.updated))
         if collected is not None:
             ledger.count(
                 agent_steps=collected.env_steps,

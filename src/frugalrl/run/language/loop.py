@@ -9,7 +9,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.run.language.warm_start import WarmStart
 from frugalrl.run.loop import Counters, Event
 from frugalrl.sampling.tokens import TokenSampler
-from frugalrl.types import NonFiniteLoss, Updated
+from frugalrl.types import BadBatch, Updated
 
 
 def token_rounds(
@@ -33,7 +33,7 @@ def token_rounds(
             for update in learner.updates(collected.data):
                 updated.append(update)
                 counters.updates += 1
-        except NonFiniteLoss as error:
+        except BadBatch as error:
             failure = error
         if updated:
             sampler.load(learner.snapshot())
