@@ -14,7 +14,11 @@ from frugalrl.types import UserError
 
 Rows = list[dict[str, Any]]
 
-EXTRAS = (("ale_py", "atari", "Atari games (ALE/...)"), ("minatar", "minatar", "MinAtar games (MinAtar/...)"))
+EXTRAS = (
+    ("ale_py", "atari", "Atari games (ALE/...)"),
+    ("minatar", "minatar", "MinAtar games (MinAtar/...)"),
+    ("transformers", "lm", "language models (lm:...)"),
+)
 """(module, extra that installs it, what it brings)"""
 
 
@@ -62,6 +66,20 @@ def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
         for name, e in known.items()
     ]
     return rows, ["Use one with --explore NAME: rules of policies are for actor-critics, the others for Q-values."]
+
+
+def _transforms(prices: Path | None) -> tuple[Rows, list[str]]:
+    from frugalrl.policies.transforms import ALIASES, TRANSFORMS, usage
+
+    also = {known: [alias for alias, name in ALIASES.items() if name == known] for known in TRANSFORMS}
+    rows = [
+        {"name": usage(t), "also": ", ".join(also[t.name]), "changes": t.stage, "what": t.what}
+        for t in TRANSFORMS.values()
+    ]
+    return rows, [
+        "Use one with --sampler-transform NAME; join several that change different things, as in int3+stale:8.",
+        "--sampler-engine: torch, or onnx and onnx-int8 (extra 'onnx') for networks without memory.",
+    ]
 
 
 def _machines(prices: Path | None) -> tuple[Rows, list[str]]:
@@ -114,6 +132,7 @@ def _prices(prices: Path | None) -> tuple[Rows, list[str]]:
 
 def _envs(prices: Path | None) -> tuple[Rows, list[str]]:
     from frugalrl.envs import default_protocol, registered_ids
+    from frugalrl.envs.lm import TASKS
     from frugalrl.recipes import default_recipe
 
     rows: Rows = []
@@ -128,6 +147,7 @@ def _envs(prices: Path | None) -> tuple[Rows, list[str]]:
         rows.append(
             {"id": env_id, "group": group, "protocol": default_protocol(env_id), "recipe": default_recipe(env_id)}
         )
+    rows += [{"id": i, "group": _LANGUAGE, "protocol": default_protocol(i), "recipe": default_recipe(i)} for i in TASKS]
     rows.sort(key=lambda row: (_GROUPS.index(row["group"]), row["id"]))
     notes = [
         f"{what} need the extra '{extra}': pip install 'frugalrl[{extra}]'"
@@ -143,13 +163,15 @@ TOPICS: dict[str, Callable[[Path | None], tuple[Rows, list[str]]]] = {
     "recipes": _recipes,
     "envs": _envs,
     "explorers": _explorers,
+    "transforms": _transforms,
     "machines": _machines,
     "prices": _prices,
 }
 
 # -- environments ----------------------------------------------------------------------------------------------------
 
-_GROUPS = ("toy of FrugalRL", "classic control", "toy text", "Box2D", "MinAtar", "Atari", "other")
+_LANGUAGE = "language model"
+_GROUPS = ("toy of FrugalRL", "classic control", "toy text", "Box2D", "MinAtar", "Atari", _LANGUAGE, "other")
 _NEEDS_A_SIMULATOR = ("gymnasium.envs.mujoco", "gymnasium.envs.phys2d", "gymnasium.envs.tabular")
 
 

@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, explorer_of
+from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, TokenConfig, explorer_of
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.math.explore import Explorer
 from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.nets.recurrent_q import build_sequence_q
+from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
@@ -27,6 +29,7 @@ from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.replay.sequences import SequenceReplay
 from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.config import RunConfig
+from frugalrl.run.sampler_policy import sampler_policy
 from frugalrl.run.samplers import Acting, AnySampler, Worlds, is_asynchronous, make_sampler, open_worlds
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
@@ -37,7 +40,7 @@ Build = Callable[[], Any]
 """Makes the configured network: a `ValueNetwork`, or a `SequenceNetwork` for agents that learn from sequences."""
 
 # one stream of random numbers per purpose: adding a part never shifts the draws of another
-_ENV, _EXPLORE, _NET, _REPLAY, _NOISE = range(5)
+_ENV, _EXPLORE, _NET, _REPLAY, _NOISE, _TRANSFORM = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,20 @@ def _join(
     noise_seed = stream_seed(config.seed, _NOISE)
     make_learner = LEARNERS[type(config.agent)]
     learner = make_learner(config.agent, spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer)
+    policy: ValuePolicy | SequencePolicy | SamplerPolicy
+    if config.sampler.as_the_learner:
+        policy = acting_policy(config, build, device, noise_seed=noise_seed, share=sampler_timer is timer)
+    else:
+        policy = sampler_policy(
+            config,
+            build,
+            spec,
+            lambda p: acting_policy(config, build, device, precision=p, noise_seed=noise_seed, share=False),
+            device=device.type,
+            seed=stream_seed(config.seed, _TRANSFORM),
+        )
     acting = Acting(
-        policy=acting_policy(config, build, device, noise_seed=noise_seed, share=sampler_timer is timer),
+        policy=policy,
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
         cost_of_forward=partial(forward_cost, build(), spec),
@@ -129,11 +144,14 @@ def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffe
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
-    if isinstance(config.agent, PolicyConfig):
-        return lambda: build_actor_critic(spec, config.net)
-    if isinstance(config.agent, R2D2Config):
-        return lambda: build_sequence_q(spec, config.net, config.net.lstm_units)
-    return lambda: build_q_network(spec, config.net, config.agent.head())
+    net, agent = config.net, config.agent
+    if isinstance(agent, TokenConfig) or isinstance(net, TokenNetConfig):
+        raise TypeError("language models are built by run/language/assemble.py")
+    if isinstance(agent, PolicyConfig):
+        return lambda: build_actor_critic(spec, net)
+    if isinstance(agent, R2D2Config):
+        return lambda: build_sequence_q(spec, net, net.lstm_units)
+    return lambda: build_q_network(spec, net, agent.head())
 
 
 def acting_policy(
