@@ -357,6 +357,9 @@ class Gathered:
     costs: Costs
 
 
+AnyCollected = Collected | CollectedTokens | Gathered
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What an update has seen of its batch, for meters; numpy arrays."""
