@@ -53,9 +53,8 @@ class Event:
     engine: EngineStatistics | None = None
     """What the inference engine tells about itself, where there is one."""
     faults: tuple[str, ...] = ()
-    """Sentences about environments that failed and were started again."""
+    """Sentences about environments that failed and were started again; ``notes``: about anything else."""
     notes: tuple[str, ...] = ()
-    """Other sentences."""
 
 
 def serial(
