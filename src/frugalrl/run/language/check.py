@@ -43,6 +43,11 @@ def check_language(config: RunConfig) -> None:
             f"already; use --sampler inline",
         ),
         (
+            sampler.engine != "torch" or bool(sampler.mix),
+            f"sampler.engine={sampler.engine}, mix={sampler.mix}: language models generate with PyTorch, all rows "
+            f"alike; use sampler.engine=torch and sampler.transform",
+        ),
+        (
             schedule.lag_blocks != 0,
             f"schedule.lag_blocks={schedule.lag_blocks}: the loop of language models is serial; for a sampler that is "
             f"behind the learner set sampler.transform=stale:K",
