@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from frugalrl.sampling.vllm.checkpoint import PRECISIONS, dtype_of, for_engine, write_checkpoint
 from frugalrl.sampling.vllm.process import EngineProcess
 from frugalrl.sampling.vllm.wire import Blob, Message
-from frugalrl.types import Cost, Costs, RunFailed, UserError, merge_costs
+from frugalrl.types import Costs, RunFailed, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,6 @@ class VllmEngine:
         self._start_s, self._answer_s = start_s, answer_s
         self._process: EngineProcess | None = None
         self._built = False
-        self._costs: Costs = {}
         self.build_s: float | None = None
         """Wall seconds of the last build inside the engine's process, imports left out."""
         self.last_load_s: float | None = None
@@ -88,8 +87,8 @@ class VllmEngine:
         """Process id, if it has been started."""
         return None if self._process is None else self._process.pid
 
-    def load(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-        """Sample with these weights from now on.
+    def load(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> int:
+        """Sample with these weights from now on; returns the bytes that the engine was given.
 
         Args:
             config: what Hugging Face's ``config.json`` holds; the same in every call.
@@ -101,11 +100,11 @@ class VllmEngine:
         """
         began_s = time.monotonic()
         if self._built and self.precision != "int8":
-            role, nbytes = "transport", self._push(for_engine(weights, self.precision))
+            nbytes = self._push(for_engine(weights, self.precision))
         else:
-            role, nbytes = "transport" if self._built else "startup", self._build(config, weights)
+            nbytes = self._build(config, weights)
         self.last_load_s = time.monotonic() - began_s
-        self._costs = merge_costs([self._costs, {role: Cost(calls=1, bytes_min=nbytes)}])
+        return nbytes
 
     def _build(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> int:
         if self._process is None:
@@ -192,11 +191,9 @@ class VllmEngine:
         return self._process.ask(what, head, arrays, timeout_s=timeout_s)
 
     def take_costs(self) -> Costs:
-        """Since the last time: CPU-seconds of the process (``startup``, ``inference``, ``transport``), and the bytes of
-        weight pushes under ``transport``, those of the first build under ``startup``. What the calling thread spends in
-        ``load`` is its own timer's."""
-        mine, self._costs = self._costs, {}
-        return merge_costs([mine, {} if self._process is None else self._process.take_costs()])
+        """CPU-seconds of the process since the last time: ``startup``, ``inference``, ``transport``. What the calling
+        thread spends is its own timer's."""
+        return {} if self._process is None else self._process.take_costs()
 
     def close(self) -> None:
         """End the process; harmless when called twice."""
