@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Array = Any
 """A numpy array or a torch tensor; which one is said where it is used."""
@@ -39,23 +39,7 @@ Role = Literal[
     "redone",
     "unassigned",
 ]
-ROLES: tuple[Role, ...] = (
-    "environment",
-    "inference",
-    "learner",
-    "target",
-    "replay",
-    "correction",
-    "transport",
-    "evaluation",
-    "probe",
-    "startup",
-    "checkpoint",
-    "reporting",
-    "waiting",
-    "redone",
-    "unassigned",
-)
+ROLES: tuple[Role, ...] = get_args(Role)
 
 How = Literal["measured", "counted", "modelled", "assumed"]
 """How a number was obtained, strongest first. A total is only as strong as its weakest part."""
@@ -77,7 +61,7 @@ class EnvFailed(RunFailed):
 class NonFiniteLoss(RunFailed):
     """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 
-    def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls) -> None:
+    def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> None:
         super().__init__(message)
         self.replayed = replayed
 
@@ -259,6 +243,30 @@ class Unroll:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens.
+
+    What ``Step`` is for environments. A response runs to its end token or to R tokens, whichever comes first.
+    """
+
+    prompt: Array
+    """[N, P] int64"""
+    response: Array
+    """[N, R] int64; 0 where ``mask`` is False."""
+    mask: Array
+    """[N, R] bool: this token was generated and counts, an end token included."""
+    log_mu: Array
+    """[N, R] float32: log-probability with which the sampler drew ``response``, temperature and transform included;
+    NaN where ``mask`` is False."""
+    group: Array
+    """[N] int64: number of the prompt in its stream; the completions of one prompt stand together."""
+    version: Array
+    """[N] int64: version of the weights that generated the row."""
+    reward: Array
+    """[N] float32: of the whole completion."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A batch of (n-step) transitions. ``discount_t`` holds gamma^n times the discounts on the way."""
 
@@ -295,6 +303,17 @@ class ReplayedUnrolls:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayedTokens:
+    """As `Replayed`, for learners of language models; one key and one weight per completion."""
+
+    batch: Tokens
+    keys: Array
+    """[N] int64"""
+    weight: Array
+    """[N] float32"""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySnapshot:
     """Parameters to act with. ``version`` grows by one per update."""
 
@@ -319,6 +338,23 @@ class Collected:
     def invalid_rows(self) -> int:
         """Rows between two episodes, which are no transitions."""
         return int(self.data.last.size) - self.env_steps
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedTokens:
+    """What a sampler of language models returns."""
+
+    data: Tokens
+    episodes: tuple[Episode, ...]
+    """One per completion."""
+    env_steps: int
+    """Generated tokens that count."""
+    costs: Costs
+
+    @property
+    def invalid_rows(self) -> int:
+        """None: nothing lies between two completions."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
