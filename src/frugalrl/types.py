@@ -58,6 +58,10 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
+class EngineFailed(RunFailed):
+    """The process that samples for a learner has died or answers nonsense. The run's own state is whole."""
+
+
 class NonFiniteLoss(RunFailed):
     """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from frugalrl.sampling.vllm import find
-from frugalrl.sampling.vllm.checkpoint import for_engine, quantized, write_checkpoint
+from frugalrl.sampling.vllm.checkpoint import for_engine, quantized, weight_levels, write_checkpoint
 from frugalrl.sampling.vllm.engine import VllmEngine
 from frugalrl.sampling.vllm.process import EngineProcess
 from frugalrl.types import RunFailed, UserError
@@ -50,33 +50,55 @@ def test_the_environment_is_found_where_it_is_and_by_its_link(tmp_path: Path, mo
 # -------------------------------------------------------------------------------------------------- checkpoints
 
 
-def slow_quantized(row: list[float]) -> tuple[list[int], float]:
-    scale = max(abs(w) for w in row) / 127
-    return [0 if scale == 0 else max(-127, min(127, round(w / scale))) for w in row], scale
+def slow_quantized(row: list[float], levels: int) -> tuple[list[int], float]:
+    scale = max(abs(w) for w in row) / levels
+    return [0 if scale == 0 else max(-levels, min(levels, round(w / scale))) for w in row], scale
 
 
-@given(st.lists(st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3), min_size=1, max_size=4))
+@given(
+    st.lists(st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.sampled_from([127, 63]),
+)
 @settings(max_examples=40, deadline=None)
-def test_eight_bits_per_channel_are_those_of_the_definition(rows: list[list[float]]) -> None:
-    ints, scale = quantized(torch.tensor(rows))
+def test_integers_per_channel_are_those_of_the_definition(rows: list[list[float]], levels: int) -> None:
+    ints, scale = quantized(torch.tensor(rows), levels)
     assert ints.dtype == torch.int8
     assert scale.shape == (len(rows), 1)
     for row, mine, one in zip(rows, ints.tolist(), scale[:, 0].tolist(), strict=True):
-        theirs, their_scale = slow_quantized(row)
+        theirs, their_scale = slow_quantized(row, levels)
+        assert max(map(abs, mine)) <= levels
         if their_scale > 1e-30:
             assert max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) <= 1  # a tie may round either way
             assert one == pytest.approx(their_scale)
             assert max(abs(i * one - w) for i, w in zip(mine, row, strict=True)) <= one * 0.501
-        else:
-            assert max(map(abs, mine)) <= 127
 
 
 def test_a_scale_for_the_whole_matrix_would_be_seen() -> None:
     weight = torch.tensor([[1.0, 0.5], [0.001, 0.0005]])
-    ints, scale = quantized(weight)
+    ints, scale = quantized(weight, 127)
     torch.testing.assert_close(ints * scale, weight, rtol=0.01, atol=0)
     one = weight.abs().max() / 127
     assert ((weight / one).round() * one)[1].abs().max() == 0
+
+
+@pytest.mark.parametrize("levels", [127, 63])
+def test_two_products_fit_into_16_bits_with_7_bits_only(levels: int) -> None:
+    most = 2 * 255 * levels  # activations are moved to [0, 255] there
+    assert (most <= 2**15 - 1) == (levels == 63)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "levels"),
+    [
+        ("model name : x\nflags\t\t: fpu avx2 avx512_vnni\n", 127),
+        ("flags : fpu avx2 avx_vnni\n", 127),
+        ("flags : fpu avx avx2 fma\n", 63),
+        ("processor : 0\nFeatures : fp asimd\n", 127),
+        ("", 127),
+    ],
+)
+def test_a_processor_without_vnni_gets_7_bits(cpuinfo: str, levels: int) -> None:
+    assert weight_levels(cpuinfo) == levels
 
 
 def weights() -> dict[str, torch.Tensor]:

@@ -47,9 +47,7 @@ def costs_of_round(
         bytes_min=float(config.minibatches * sum(p.numel() * p.element_size() for p in model.parameters())),
     )
     return RoundCosts(
-        step=Cost(
-            calls=1, updates=1, flop=size * flops.total, bytes_min=update_bytes(model, size, tokens)
-        ),
+        step=Cost(calls=1, updates=1, flop=size * flops.total, bytes_min=update_bytes(model, size, tokens)),
         before=({"correction": passes} if old else {}) | ({"target": passes} if reference else {}),
         imitation=Cost(
             calls=1,

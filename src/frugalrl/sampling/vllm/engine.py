@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frugalrl.sampling.vllm.checkpoint import PRECISIONS, dtype_of, for_engine, write_checkpoint
+from frugalrl.sampling.vllm.checkpoint import PRECISIONS, dtype_of, for_engine, weight_levels, write_checkpoint
 from frugalrl.sampling.vllm.process import EngineProcess
 from frugalrl.sampling.vllm.wire import Blob, Message
 from frugalrl.types import Costs, RunFailed, UserError
@@ -73,6 +73,7 @@ class VllmEngine:
         self.log = log
         self._python, self._max_length, self._max_rows = python, max_length, max_rows
         self._start_s, self._answer_s = start_s, answer_s
+        self._levels = weight_levels()
         self._process: EngineProcess | None = None
         self._built = False
         self.build_s: float | None = None
@@ -110,7 +111,7 @@ class VllmEngine:
         if self._process is None:
             self._process = EngineProcess(self._python, self.log)
         with tempfile.TemporaryDirectory(prefix="frugalrl-vllm-") as folder:
-            nbytes = write_checkpoint(Path(folder), config, weights, self.precision)
+            nbytes = write_checkpoint(Path(folder), config, weights, self.precision, self._levels)
             answer = self._ask("build", {"options": self._options(folder)}, timeout_s=self._start_s)
         self.build_s = float(answer.head["load_s"])
         self.about = {"vllm": str(answer.head["version"]), "dtype": str(answer.head["dtype"])}

@@ -102,7 +102,7 @@ class EngineProcess:
             self.kill()  # an answer that nobody waits for would be taken for the next one's
             raise
         if "failed" in answer.head:
-            raise self._failed(f"could not {what}: {answer.head['failed']}")
+            raise self._failed(f"could not {what}", f": {str(answer.head['failed']).rstrip('.')}")
         self._total = {str(role): int(ns) for role, ns in answer.head["cpu_ns"].items()}
         return answer
 
@@ -115,10 +115,10 @@ class EngineProcess:
         self._taken = dict(self._total)
         return {role: Cost(cpu_s=ns / 1e9) for role, ns in grown.items() if ns}
 
-    def _failed(self, how: str) -> RunFailed:
+    def _failed(self, how: str, words: str | None = None) -> RunFailed:
         self.kill()
         log = "" if self.log is None else f"; its output is in {self.log}"
-        return RunFailed(f"vLLM's process {how}{self._last_words()}{log}.")
+        return RunFailed(f"vLLM's process {how}{self._last_words() if words is None else words}{log}.")
 
     def _last_words(self) -> str:
         """The last line that says what is wrong, if there is one."""

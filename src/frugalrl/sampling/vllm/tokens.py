@@ -13,6 +13,7 @@ from frugalrl.nets.token_cost import generation_cost
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.policies.tokens import Generated
 from frugalrl.policies.transforms import Transformer, parse
+from frugalrl.sampling.vllm.checkpoint import check_heads
 from frugalrl.sampling.vllm.engine import VllmEngine
 from frugalrl.types import Costs, EngineFailed, PolicySnapshot, RunFailed, StateDict
 
@@ -58,7 +59,7 @@ class VllmTokens:
             python: see `find_python`.
             timer: of the thread that calls; the building of the engine is a lap of its own.
 
-        Raises UserError for a transform that is not known.
+        Raises UserError for a transform that is not known, and for a model that vLLM cannot compute.
         """
         plan = parse(transform, "sampler.transform")
         of_weights = [part for part in plan.name.split("+") if part != plan.compute_name]
@@ -67,6 +68,7 @@ class VllmTokens:
             model, "+".join(of_weights) or "none", seed=seed, sync_every_updates=sync_every_updates
         )
         self._config = model.lm.config.to_dict()
+        check_heads(self._config)
         self._engine = VllmEngine(python, _PRECISION[plan.compute_name], max_length=prompt_tokens + response_tokens)
         self._cost = generation_cost(model, prompt_tokens, response_tokens)
         self._width, self._end, self._temperature, self._seed = response_tokens, end, temperature, seed
