@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from frugalrl.math.importance import NAMES, Corrected, Correction, apply, correct
+from frugalrl.math.importance import (
+    NAMES,
+    Corrected,
+    Correction,
+    Finding,
+    Mismatch,
+    Rejection,
+    apply,
+    correct,
+    find,
+    measure,
+)  # fmt: skip
 
-__all__ = ["NAMES", "Corrected", "Correction", "apply", "correct"]
+__all__ = [
+    "NAMES",
+    "Corrected",
+    "Correction",
+    "Finding",
+    "Mismatch",
+    "Rejection",
+    "apply",
+    "correct",
+    "find",
+    "measure",
+]

@@ -23,22 +23,9 @@ StateDict = dict[str, Any]
 or lists of those scalars. Arrays go to safetensors, the rest to JSON."""
 
 Role = Literal[
-    "environment",
-    "inference",
-    "learner",
-    "target",
-    "replay",
-    "correction",
-    "transport",
-    "evaluation",
-    "probe",
-    "startup",
-    "checkpoint",
-    "reporting",
-    "waiting",
-    "redone",
-    "unassigned",
-]
+    "environment", "inference", "learner", "target", "replay", "correction", "transport", "evaluation", "probe",
+    "startup", "checkpoint", "reporting", "waiting", "redone", "unassigned",
+]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 
 How = Literal["measured", "counted", "modelled", "assumed"]
@@ -62,12 +49,16 @@ class EngineFailed(RunFailed):
     """The process that samples for a learner has died or answers nonsense. The run's own state is whole."""
 
 
-class NonFiniteLoss(RunFailed):
-    """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
+class BadBatch(RunFailed):
+    """What the sampler recorded in the batch ``replayed`` cannot be used. The weights were not changed."""
 
     def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> None:
         super().__init__(message)
         self.replayed = replayed
+
+
+class NonFiniteLoss(BadBatch):
+    """The loss is NaN or infinite; ``replayed`` is the batch that made it. The weights were not changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -354,11 +345,8 @@ class CollectedTokens:
     env_steps: int
     """Generated tokens that count."""
     costs: Costs
-
-    @property
-    def invalid_rows(self) -> int:
-        """None: nothing lies between two completions."""
-        return 0
+    invalid_rows: int = 0
+    """Nothing lies between two completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,3 +385,9 @@ class Updated:
     """[B] float64 for the keys of the batch, or None when the learner has no priorities."""
     costs: Costs
     seen: Seen | None = None
+
+    @property
+    def gradient_steps(self) -> int:
+        """Of this update: what its costs count for the learner; 1 where they count none."""
+        steps = self.costs["learner"].updates if "learner" in self.costs else None
+        return 1 if steps is None else steps

@@ -106,8 +106,8 @@ def test_flops_of_generation_are_those_of_its_matrix_products() -> None:
     rotary = cost.flop / rows - products - attention  # the table of angles is a product too
     assert 0 <= rotary < 0.01 * products
     assert cost.calls == R
-    assert sequence_flops(model, tokens).forward > products / 2
-    without_cache = sum(sequence_flops(model, P + i).forward for i in range(R))
+    assert sequence_flops(model, tokens, R).forward > products / 2
+    without_cache = sum(sequence_flops(model, P + i, 1).forward for i in range(R))
     assert cost.flop < rows * without_cache
 
 

@@ -145,7 +145,7 @@ def test_old_and_rounded_weights_go_through_the_engine_and_through_a_checkpoint(
 @pytest.mark.vllm
 def test_a_failure_is_told_of_between_two_rounds(python: Path, tmp_path: Path) -> None:
     made = engine(python)
-    made.keep_output(tmp_path / "vllm.log")
+    made.keep_output(tmp_path)
     try:
         made.load(snapshot(0))
         made.generate(PROMPT, 0)

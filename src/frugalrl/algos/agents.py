@@ -7,7 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
+from frugalrl.algos.grpo import GRPOLearner
+from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
+from frugalrl.algos.ppo import PPOConfig, PPOLearner
 from frugalrl.algos.qrdqn import QRDQNConfig, QRDQNLearner
 from frugalrl.algos.r2d2 import R2D2Config, R2D2Learner
 from frugalrl.algos.rainbow import C51Config, C51Learner
@@ -15,18 +18,26 @@ from frugalrl.algos.tabular import TabularConfig, TabularLearner
 from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS, Explorer
 from frugalrl.types import UserError
 
-AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config
+AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config | PPOConfig | GRPOConfig
 """``kind`` says which; without it, the first."""
 
-SequenceConfig = ImpalaConfig | R2D2Config
+PolicyConfig = ImpalaConfig | PPOConfig
+"""Actor-critics: they learn a policy from unrolls, each used for one update."""
+
+SequenceConfig = PolicyConfig | R2D2Config
 """Agents that learn from unrolls of consecutive steps instead of transitions."""
 
-Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner
+TokenConfig = GRPOConfig
+"""Agents that are language models and learn from completions."""
+
+Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner | PPOLearner | GRPOLearner
 
 
 def explorers_of(agent: AgentConfig) -> dict[str, Explorer]:
-    """The exploration rules for what this agent's network answers: Q-values, or the logits of an actor-critic."""
-    return POLICY_EXPLORERS if isinstance(agent, ImpalaConfig) else EXPLORERS
+    """The exploration rules for what this agent's network answers: Q-values, or the logits of a policy."""
+    if isinstance(agent, TokenConfig):
+        return {"policy": POLICY_EXPLORERS["policy"]}
+    return POLICY_EXPLORERS if isinstance(agent, PolicyConfig) else EXPLORERS
 
 
 def explorer_of(agent: AgentConfig, name: str) -> Explorer:
@@ -46,4 +57,5 @@ LEARNERS: dict[type[Any], Callable[..., Learner]] = {
     TabularConfig: TabularLearner,
     ImpalaConfig: ImpalaLearner,
     R2D2Config: R2D2Learner,
+    PPOConfig: PPOLearner,
 }

@@ -31,7 +31,7 @@ from frugalrl.math.surrogate import (
 )
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.policies.tokens import log_policy, log_probs
-from frugalrl.types import Cost, NonFiniteLoss, PolicySnapshot, ReplayedTokens, StateDict, Tokens, Updated
+from frugalrl.types import BadBatch, Cost, NonFiniteLoss, PolicySnapshot, ReplayedTokens, StateDict, Tokens, Updated
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class _Round:
     """[N, R]; None while the learner has not said it: then the first forward pass of the loss does."""
     corrected: Corrected | None
     log_reference: Tensor | None
+    metrics: dict[str, float]
 
     def of(self, rows: Tensor) -> tuple[Tensor, ...]:
         return self.prompt[rows], self.response[rows], self.mask[rows], self.log_mu[rows], self.advantage[rows]
@@ -80,7 +81,12 @@ class GRPOLearner:
         self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
         self._correction = Correction.parse(config.correction)
         self._reference = build().to(device, self._dtype) if config.kl_cost else None
-        self.begin()
+        self.imitated = 0
+        """Supervised steps made."""
+        warm = Adam(self._parameters, lr=config.warm_start_learning_rate, eps=config.adam_eps)
+        self._imitation = warm if config.warm_start_steps else None
+        if not self.imitating:
+            self.begin()
         self._costs = costs_of_round(
             self.model, config, prompt_tokens=prompt_tokens, response_tokens=response_tokens,
             old=self._needs_old, reference=self._reference is not None,
@@ -95,19 +101,20 @@ class GRPOLearner:
     @torch.no_grad()
     def begin(self) -> None:
         """RL starts from the weights of now: the reference of the KL term is a copy of them."""
+        self._imitation = None
         if self._reference is not None:
             self._reference.load_state_dict(self.model.state_dict())
 
     def updates(self, tokens: Tokens) -> Iterator[Updated]:
         """The gradient steps on one round, one after the other.
 
-        Raises NonFiniteLoss, with the whole round, for a loss that is not finite and for log-probabilities that no
-        sampler can have meant; the weights are then those of the step before.
+        Raises BadBatch, with the whole round, for log-probabilities that no sampler can have meant, and NonFiniteLoss
+        for a loss that is not finite; the weights are then those of the step before.
         """
         try:
             batch = self._round(tokens)
         except ValueError as error:
-            raise self._bad(tokens, str(error)) from error
+            raise BadBatch(str(error), _whole(tokens)) from error
         rows, config = len(tokens.reward), self.config
         for epoch in range(config.epochs):
             shuffled = np.random.default_rng((self._seed, self.version)).permutation(rows)
@@ -135,7 +142,8 @@ class GRPOLearner:
         if self._reference is not None:
             log_reference = self._forward(self._reference, prompt, response)
             self._timer.lap("target")
-        return _Round(tokens, prompt, response, mask, log_mu, advantage, log_old, corrected, log_reference)
+        metrics = self._of_round(tokens)
+        return _Round(tokens, prompt, response, mask, log_mu, advantage, log_old, corrected, log_reference, metrics)
 
     @torch.no_grad()
     def _forward(self, model: TokenModel, prompt: Tensor, response: Tensor) -> Tensor:
@@ -143,7 +151,7 @@ class GRPOLearner:
         size = self.config.batch_size
         pieces = [
             log_probs(log_policy(model, p, r, self.config.temperature), r)
-            for p, r in zip(prompt.split(size), response.split(size), strict=True)
+            for p, r in zip(torch.split(prompt, size), torch.split(response, size), strict=True)
         ]
         return torch.cat(pieces)
 
@@ -173,10 +181,12 @@ class GRPOLearner:
             loss = loss + config.kl_cost * mean_kl
         metrics["loss"] = loss.item()
         if not math.isfinite(metrics["loss"]):
-            raise self._bad(batch.tokens, f"the loss of update {self.version + 1} is {metrics['loss']}")
+            sentence = f"the loss of update {self.version + 1} is {metrics['loss']}"
+            raise NonFiniteLoss(sentence, _whole(batch.tokens))
         metrics["grad_norm"] = self._descend(loss, batch.tokens)
         if first:
-            metrics |= self._of_round(batch, weighed)
+            batch.metrics.update(weighed.metrics)
+        metrics |= batch.metrics  # the same for all steps of a round, so that means over steps are means over rounds
         self.version += 1
         self._timer.lap("learner")
         return Updated(metrics=metrics, priorities=None, costs=self._costs.of(first=first))
@@ -188,28 +198,31 @@ class GRPOLearner:
         most = self.config.max_grad_norm
         norm = self._optimizer.clip(math.inf if most is None else most)
         if not math.isfinite(norm):
-            raise self._bad(tokens, f"the gradient norm of update {self.version + 1} is {norm}")
+            raise NonFiniteLoss(f"the gradient norm of update {self.version + 1} is {norm}", _whole(tokens))
         self._optimizer.step()
         return norm
 
-    def imitate(self, prompt: NDArray[np.int64], answer: NDArray[np.int64], optimizer: Adam) -> float:
+    @property
+    def imitating(self) -> bool:
+        """The warm start is not over."""
+        return self._imitation is not None
+
+    def imitate(self, prompt: NDArray[np.int64], answer: NDArray[np.int64]) -> float:
         """One supervised step on right answers, [N, P] and [N, R]; returns the loss in nats per token.
 
         Raises FloatingPointError when it is not finite. The version stays: no update of RL was made.
         """
+        assert self._imitation is not None
         asked, right = self._tensor(prompt), self._tensor(answer)
         loss = -log_probs(log_policy(self.model, asked, right, 1.0), right).mean()
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss of the warm start is {value}")
-        optimizer.zero_grad()
+        self._imitation.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        self._imitation.step()
+        self.imitated += 1
         return value
-
-    def imitation_optimizer(self) -> Adam:
-        """A fresh optimiser for ``imitate``."""
-        return Adam(self._parameters, lr=self.config.warm_start_learning_rate, eps=self.config.adam_eps)
 
     def imitation_cost(self) -> Cost:
         """FLOPs and bytes of one supervised step."""
@@ -223,9 +236,8 @@ class GRPOLearner:
         names = ("clipped_share", "entropy", "ppo_ratio_max")
         return dict(zip(names, torch.stack([v.to(self._dtype) for v in values]).tolist(), strict=True))
 
-    def _of_round(self, batch: _Round, weighed: Corrected) -> dict[str, float]:
-        """Of the completions: rewards under mu, lengths, ages, and how far mu is from the learner."""
-        tokens = batch.tokens
+    def _of_round(self, tokens: Tokens) -> dict[str, float]:
+        """Of the completions: rewards under mu, lengths, and how many updates old the weights were."""
         reward, lag = np.asarray(tokens.reward), self.version - np.asarray(tokens.version)
         groups = reward.reshape(-1, self.config.samples)
         return {
@@ -234,11 +246,7 @@ class GRPOLearner:
             "flat_group_share": float((groups == groups[:, :1]).all(-1).mean()),
             "lag_mean": float(lag.mean()),
             "lag_max": float(lag.max()),
-        } | mismatch_metrics(weighed)
-
-    def _bad(self, tokens: Tokens, sentence: str) -> NonFiniteLoss:
-        rows = len(tokens.reward)
-        return NonFiniteLoss(sentence, ReplayedTokens(tokens, np.arange(rows), np.ones(rows, np.float32)))
+        }
 
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, always in the same mapping: the next update changes them in place."""
@@ -250,7 +258,10 @@ class GRPOLearner:
             "version": self.version,
             "online": dict(self._parameters),
             "optimizer": self._optimizer.state_dict(),
+            "imitated": self.imitated,
         }
+        if self._imitation is not None:
+            state["imitation"] = self._imitation.state_dict()
         if self._reference is not None:
             state["reference"] = dict(self._reference.named_parameters())
         return state
@@ -260,6 +271,11 @@ class GRPOLearner:
         self.version = state["version"]
         _copy(self.model, state["online"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self.imitated = state["imitated"]
+        if self._imitation is not None and "imitation" in state:
+            self._imitation.load_state_dict(state["imitation"])
+        else:
+            self._imitation = None
         if self._reference is not None:
             _copy(self._reference, state["reference"])
 
@@ -267,9 +283,9 @@ class GRPOLearner:
         return torch.as_tensor(x).to(self._device)
 
 
-def mismatch_metrics(weighed: Corrected) -> dict[str, float]:
-    """How far the sampler is from the learner, over the tokens of ``weighed``; raw ratios, never truncated."""
-    return {}
+def _whole(tokens: Tokens) -> ReplayedTokens:
+    rows = len(tokens.reward)
+    return ReplayedTokens(tokens, np.arange(rows), np.ones(rows, np.float32))
 
 
 def _k3(log_reference: Tensor, log_pi: Tensor, mask: Tensor) -> Tensor:

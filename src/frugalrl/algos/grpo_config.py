@@ -38,8 +38,8 @@ class GRPOConfig:
     dual_clip: float | None = None
     """The loss of a negative advantage is at most this times its size (Ye et al. 2020); None: no such bound."""
     correction: str = "none"
-    """Importance correction of the sampler: ``none``, ``token-tis:2``, ``sequence-mask:0.5,2``, ``ppo-denominator``, ...
-    (docs/importance.md)."""
+    """Importance correction of the sampler: ``none``, ``token-tis:2``, ``sequence-mask:0.5,2``, ``ppo-denominator``
+    and more (docs/importance.md)."""
     loss_mean: Mean = "token"
     """``token``: over all tokens of a mini-batch (DAPO). ``sequence``: over the tokens of each completion, then over
     completions (GRPO). ``constant``: divided by completions times the longest response (Dr. GRPO)."""
@@ -71,8 +71,8 @@ class GRPOConfig:
             raise ValueError(f"agent.samples={self.samples}: an advantage within a group needs at least 2 completions")
         if self.prompts * self.samples % self.minibatches:
             raise ValueError(
-                f"agent.minibatches={self.minibatches} does not divide the {self.prompts * self.samples} completions of "
-                f"a round (agent.prompts={self.prompts}, samples={self.samples})"
+                f"agent.minibatches={self.minibatches} does not divide the {self.prompts * self.samples} completions "
+                f"of a round (agent.prompts={self.prompts}, samples={self.samples})"
             )
         if self.warm_start_until is not None and not 0 < self.warm_start_until <= 1:
             raise ValueError(f"agent.warm_start_until={self.warm_start_until}: must lie in (0, 1], or None")

@@ -35,11 +35,10 @@ def costs_of_round(
 ) -> RoundCosts:
     """``old``: log pi_old takes a forward pass of its own; ``reference``: so does the reference of the KL term.
 
-    The model reads prompt and response but for the last token. Its head is counted for all places, though only those of
-    the response are asked for: an upper bound by the head's share.
+    The model reads prompt and response but for the last token, and answers at the places of the response.
     """
     tokens = prompt_tokens + response_tokens - 1
-    flops = sequence_flops(model, tokens)
+    flops = sequence_flops(model, tokens, response_tokens)
     size, rows = config.batch_size, config.prompts * config.samples
     passes = Cost(
         calls=config.minibatches,
@@ -47,11 +46,13 @@ def costs_of_round(
         bytes_min=float(config.minibatches * sum(p.numel() * p.element_size() for p in model.parameters())),
     )
     return RoundCosts(
-        step=Cost(calls=1, updates=1, flop=size * flops.total, bytes_min=update_bytes(model, size, tokens)),
+        step=Cost(
+            calls=1, updates=1, flop=size * flops.total, bytes_min=update_bytes(model, size, tokens, response_tokens)
+        ),
         before=({"correction": passes} if old else {}) | ({"target": passes} if reference else {}),
         imitation=Cost(
             calls=1,
             flop=config.warm_start_batch * flops.total,
-            bytes_min=update_bytes(model, config.warm_start_batch, tokens),
+            bytes_min=update_bytes(model, config.warm_start_batch, tokens, response_tokens),
         ),
     )

@@ -40,3 +40,11 @@ def cost_of_unroll_update(net: ActorCriticNetwork, spec: EnvSpec, *, steps: int,
     seen = torch.empty(((steps + 1) * rows, *spec.obs_shape), dtype=obs.dtype, device="meta")
     out = torch.empty(((steps + 1) * rows, spec.num_actions + 1), device="meta")
     return {"learner": Cost(calls=1, updates=1, flop=flop, bytes_min=float(bytes_min_update(net, (seen,), out)))}
+
+
+def flop_of_unroll_forward(net: ActorCriticNetwork, spec: EnvSpec, *, steps: int, rows: int) -> float:
+    """FLOPs of a forward pass over the ``steps + 1`` observations of ``rows`` unrolls, without gradients."""
+    twin = _Unrolled(copy.deepcopy(net).cpu().double())
+    obs = torch.zeros((3, 1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))
+    two, three = (count_flops(twin, obs[:n]).forward for n in (2, 3))
+    return (steps + 1) * rows * (three - two)

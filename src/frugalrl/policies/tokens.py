@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from frugalrl.nets.token_cost import generation_cost
 from frugalrl.nets.token_model import TokenModel
-from frugalrl.types import Cost, PolicySnapshot
+from frugalrl.policies.transforms import Transformer
+from frugalrl.types import Cost, Costs, PolicySnapshot, StateDict
 
 _PER_COUNT = 4
 """Numbers that one count of the Philox generator makes."""
@@ -71,29 +73,65 @@ class TokenPolicy:
         end: int | None,
         temperature: float,
         seed: int,
+        transform: str = "none",
+        sync_every_updates: int = 1,
     ) -> None:
-        """``end``: the token that ends a response, None for responses of ``response_tokens`` tokens each."""
-        self._model = build().to(device)
-        self._acting: TokenModel = self._model
+        """
+        Args:
+            build: makes the model; weights come with ``load``.
+            device: on which it generates.
+            prompt_tokens: P.
+            response_tokens: R, the longest response.
+            end: the token that ends a response; None for responses of R tokens each.
+            temperature: divides the logits.
+            seed: of the stream of draws, and of a transform's noise.
+            transform: what is done to weights and arithmetic, see `frugalrl.policies.transforms`.
+            sync_every_updates: updates between two snapshots that are taken.
+        """
+        model = build().to(device)
+        self._transformer = Transformer(model, transform, seed=seed, sync_every_updates=sync_every_updates)
         self._device = device
         self._width, self._end, self._temperature, self._seed = response_tokens, end, temperature, seed
-        self._cost = generation_cost(self._model, prompt_tokens, response_tokens)
-        self.version = -1
+        self._cost = generation_cost(model, prompt_tokens, response_tokens)
 
-    @torch.no_grad()
+    @property
+    def version(self) -> int:
+        """Of the weights that act; -1 before there are any."""
+        return self._transformer.version
+
+    @property
+    def model(self) -> TokenModel:
+        """What acts."""
+        model = self._transformer.module
+        assert isinstance(model, TokenModel)
+        return model
+
     def load(self, snapshot: PolicySnapshot) -> int:
-        """Act with a copy of these parameters from now on; returns the bytes that were copied."""
-        moved = 0
-        for name, parameter in self._model.named_parameters():
-            parameter.copy_(torch.as_tensor(snapshot.parameters[name]))
-            moved += parameter.numel() * parameter.element_size()
-        self.version = snapshot.version
-        return moved
+        """Take over a copy of these parameters; returns the bytes moved, 0 for a snapshot that is not taken."""
+        return self._transformer.load(snapshot)
+
+    def keep_output(self, folder: Path) -> None:
+        """It prints nothing."""
+
+    def take_costs(self) -> Costs:
+        """Nothing: it works in the calling thread."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def state_dict(self) -> StateDict:
+        """Older weights, where the transform keeps them."""
+        return self._transformer.state_dict() if self.version >= 0 else {}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """The inverse."""
+        self._transformer.load_state_dict(state)
 
     @torch.inference_mode()
     def generate(self, prompt: NDArray[np.int64], first: int) -> Generated:
         """Responses to [N, P] prompts, as completions ``first`` to ``first + N - 1`` of the seed's stream."""
-        rows, width, model = len(prompt), self._width, self._acting
+        rows, width, model = len(prompt), self._width, self.model
         draws = torch.as_tensor(uniforms(self._seed, first, rows, width)).to(self._device)
         ids = torch.as_tensor(prompt).to(self._device)
         response = torch.zeros((rows, width), dtype=torch.int64, device=self._device)

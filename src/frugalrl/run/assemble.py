@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner, SequenceConfig, explorer_of
-from frugalrl.algos.impala import ImpalaConfig
+from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, TokenConfig, explorer_of
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.math.explore import Explorer
 from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.nets.recurrent_q import build_sequence_q
 from frugalrl.policies.sequence import SequencePolicy
@@ -101,7 +101,7 @@ def _join(
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
         cost_of_forward=partial(forward_cost, build(), spec),
-        needs_log_mu=isinstance(config.agent, ImpalaConfig),
+        needs_log_mu=isinstance(config.agent, PolicyConfig),
         timer=sampler_timer,
     )
     sampler = make_sampler(config, worlds, acting, inline)
@@ -118,7 +118,7 @@ def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
 def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffer:
     """What the loop puts experience into, and the learner's batches come from."""
     agent, rows = config.agent, config.env.rows
-    if isinstance(agent, ImpalaConfig):
+    if isinstance(agent, PolicyConfig):
         return UnrollQueue(spec, rows, length=agent.length)
     rng = np.random.default_rng(stream_seed(config.seed, _REPLAY))
     if isinstance(agent, R2D2Config):
@@ -130,11 +130,14 @@ def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffe
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
-    if isinstance(config.agent, ImpalaConfig):
-        return lambda: build_actor_critic(spec, config.net)
-    if isinstance(config.agent, R2D2Config):
-        return lambda: build_sequence_q(spec, config.net, config.net.lstm_units)
-    return lambda: build_q_network(spec, config.net, config.agent.head())
+    net, agent = config.net, config.agent
+    if isinstance(agent, TokenConfig) or isinstance(net, TokenNetConfig):
+        raise TypeError("language models are built by run/language/assemble.py")
+    if isinstance(agent, PolicyConfig):
+        return lambda: build_actor_critic(spec, net)
+    if isinstance(agent, R2D2Config):
+        return lambda: build_sequence_q(spec, net, net.lstm_units)
+    return lambda: build_q_network(spec, net, agent.head())
 
 
 def acting_policy(

@@ -10,7 +10,17 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.sampling.engine_meters import EngineStatistics
-from frugalrl.types import Collected, Cost, Costs, EnvFailed, Gathered, NonFiniteLoss, PolicySnapshot, Updated
+from frugalrl.types import (
+    BadBatch,
+    Collected,
+    CollectedTokens,
+    Cost,
+    Costs,
+    EnvFailed,
+    Gathered,
+    PolicySnapshot,
+    Updated,
+)
 
 
 class Sampler(Protocol):
@@ -43,17 +53,19 @@ class Counters:
 class Event:
     """One round: what was collected, what was learned, what it cost."""
 
-    collected: Collected | Gathered | None
-    """None when the sampler failed and its block was dropped, while the learner worked."""
+    collected: Collected | CollectedTokens | Gathered | None
+    """None when the sampler failed and its block was dropped, while the learner worked, and in a warm start."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the timers of the threads."""
-    failure: NonFiniteLoss | EnvFailed | FloatingPointError | None = None
+    failure: BadBatch | EnvFailed | FloatingPointError | None = None
     """Why this round could not be finished; the reader raises it once the round is booked."""
     engine: EngineStatistics | None = None
     """What the inference engine tells about itself, where there is one."""
     faults: tuple[str, ...] = ()
     """Sentences about environments that failed and were started again."""
+    notes: tuple[str, ...] = ()
+    """Other sentences worth reading."""
 
 
 def serial(
@@ -94,7 +106,7 @@ def make_updates(
     batch_size: int,
     timer: LapTimer,
     most: int | None = None,
-) -> tuple[list[Updated], NonFiniteLoss | None]:
+) -> tuple[list[Updated], BadBatch | None]:
     """The updates of one round, none before the warm-up is over and a batch is there; and what cut them short.
 
     ``most``: updates; None for those of a round, or for experience that is used once as many as there are batches, as
@@ -109,12 +121,12 @@ def make_updates(
         timer.lap("replay")
         try:
             update = learner.update(replayed)
-        except NonFiniteLoss as error:
+        except BadBatch as error:
             return updated, error
         if update.priorities is not None:
             replay.set_priorities(replayed.keys, update.priorities)
         updated.append(update)
-        counters.updates += 1
+        counters.updates += update.gradient_steps
     timer.lap("replay")
     return updated, None
 

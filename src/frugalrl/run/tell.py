@@ -10,10 +10,11 @@ from typing import Any
 import psutil
 import torch
 
-from frugalrl.algos.agents import explorer_of, explorers_of
+from frugalrl.algos.agents import TokenConfig, explorer_of, explorers_of
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.stages import Stages
+from frugalrl.nets.config import NetConfig
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
@@ -30,7 +31,8 @@ _CLIPPED = 0.05
 
 def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     """What a user should hear before the run gets going."""
-    explore, noisy = config.explore, config.net.noisy_sigma0 is not None and config.agent.kind != "tabular"
+    explore, net = config.explore, config.net
+    noisy = isinstance(net, NetConfig) and net.noisy_sigma0 is not None and config.agent.kind != "tabular"
     found: list[str] = []
     if config.agent.precision == "bf16" and bf16_is_slow(device):
         found.append(f"{SLOW_BF16}; leave out agent.precision=bf16")
@@ -45,6 +47,13 @@ def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
         readers = " and ".join(e.name for e in explorers_of(config.agent).values() if knob in e.knobs)
         found.append(f"explore.{knob} is set, but the explorer {explore.name!r} does not read it; {readers} would")
     return tuple(found)
+
+
+def phase_of(config: RunConfig, updates: int) -> str:
+    """What a run does between two evaluations."""
+    if updates:
+        return "training"
+    return "warm start" if isinstance(config.agent, TokenConfig) else "filling the replay"
 
 
 def alarms(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:

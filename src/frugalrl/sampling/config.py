@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Engine = Literal["torch", "vllm"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
     """Who acts: the thread that steps the environments (``inline``) or one engine for all of them (``central``)."""
 
     kind: Literal["inline", "central"] = "inline"
+    transform: str = "none"
+    """What is done to the learner's weights before they act, see 'frugal list transforms'."""
+    sync_every_updates: int = 1
+    """Updates of the learner between two loads of its weights."""
+    engine: Engine = "torch"
+    """What computes forward passes: PyTorch, or for language models vLLM in a process of its own."""
+    vllm_python: str | None = None
+    """``engine=vllm``: the Python of the environment that ``scripts/vllm_env`` made; None: the one in ``.venvs/vllm``."""
     workers: int = 0
     """``central``: worker processes that hold the environments; 0 keeps them in threads of this process."""
     groups: int = 2

@@ -35,10 +35,11 @@ class InlineSampler:
         timer: LapTimer,
         explorer: Explorer | None = None,
         needs_log_mu: bool = False,
+        whole_unrolls: bool = False,
     ) -> None:
         """``inference_cost``: FLOPs and bytes of one forward pass over all rows. ``prefill_env_steps``: agent steps.
         ``timer``: of the thread that calls ``collect``; the sampler marks its laps in it. ``explorer``: the rule that
-        ``config`` names, by default one for Q-values."""
+        ``config`` names, by default one for Q-values. ``whole_unrolls``: a block is ``ceil(n / rows)`` steps of all."""
         self._env = env
         self._policy = policy
         self._config = config
@@ -52,7 +53,7 @@ class InlineSampler:
             seed=seed,
         )
         self._has_temperature = "temperature" in explorer.knobs
-        self._prefill = prefill_env_steps
+        self._prefill, self._whole = prefill_env_steps, whole_unrolls
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
         self._rows = row_policy(policy if isinstance(policy, SequencePolicy) else self._q_values, env.num_rows)
@@ -65,8 +66,7 @@ class InlineSampler:
         self._gpu_s_before: float | None = None
         self.env_steps = 0
         self.forwards = 0
-        self._q: np.ndarray[Any, Any] | None = None
-        """Q-values of the forward pass of this step, if there was one."""
+        self._q: np.ndarray[Any, Any] | None = None  # of the forward pass of this step, if there was one
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
@@ -98,7 +98,7 @@ class InlineSampler:
         timer = self._timer
         block, step = self._open()
         timer.lap("environment")
-        while self.env_steps - block.env_steps_before < n:
+        while (block.calls * len(step.last) if self._whole else self.env_steps - block.env_steps_before) < n:
             self._q = None
             choice = self._act(step)
             timer.lap("inference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,14 +11,16 @@ from numpy.typing import NDArray
 from frugalrl.cost.meters import LapTimer
 from frugalrl.envs.lm import Task, train_prompts
 from frugalrl.policies.tokens import Generated
-from frugalrl.types import CollectedTokens, Cost, Episode, PolicySnapshot, StateDict, Tokens
+from frugalrl.types import CollectedTokens, Cost, Costs, Episode, PolicySnapshot, StateDict, Tokens, merge_costs
 
 
 class TokenEngine(Protocol):
     """What generates: `frugalrl.policies.tokens.TokenPolicy`, or an inference server behind the same calls."""
 
-    version: int
-    """Of the weights that act."""
+    @property
+    def version(self) -> int:
+        """Of the weights that act."""
+        ...
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Act with these parameters from now on; returns the bytes that were moved."""
@@ -25,6 +28,21 @@ class TokenEngine(Protocol):
     def generate(self, prompt: NDArray[np.int64], first: int) -> Generated:
         """Responses to [N, P] prompts. Row i is completion ``first + i`` of the run: what is random in it depends on
         that number and the seed alone."""
+
+    def keep_output(self, folder: Path) -> None:
+        """Keep what a process of its own prints in a file there; called before the first ``load``."""
+
+    def take_costs(self) -> Costs:
+        """What it used since the last time beside the seconds of the calling thread and ``Generated.cost``."""
+
+    def close(self) -> None:
+        """Free what is open; harmless when called twice."""
+
+    def state_dict(self) -> StateDict:
+        """What a resumed run could not have from the learner's weights."""
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """The inverse."""
 
 
 class TokenSampler:
@@ -34,16 +52,21 @@ class TokenSampler:
         """``samples``: completions of each prompt. ``timer``: of the thread that calls ``collect``."""
         self._engine, self._task, self._samples, self._seed, self._timer = engine, task, samples, seed, timer
         self._loads = self._moved = 0
+        self._loaded = -1
         self.prompts = 0
         """How many were drawn: the number of the next one."""
 
+    def keep_output(self, folder: Path) -> None:
+        """Keep what the engine prints, if it is another process, in a file there."""
+        self._engine.keep_output(folder)
+
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
-        new = snapshot.version != self._engine.version
         moved = self._engine.load(snapshot)
-        if new:  # a resumed process loads what was published before once more
+        if snapshot.version != self._loaded:  # a resumed process loads what was published before once more
             self._loads += 1
             self._moved += moved
+        self._loaded = snapshot.version
 
     def collect(self, n: int) -> CollectedTokens:
         """Complete the next ``n`` prompts, ``samples`` times each."""
@@ -78,7 +101,7 @@ class TokenSampler:
         self._loads = self._moved = 0
         self.prompts += n
         timer.lap("environment")
-        return CollectedTokens(tokens, episodes, steps, costs)
+        return CollectedTokens(tokens, episodes, steps, merge_costs([costs, self._engine.take_costs()]))
 
     def epsilon(self) -> float | None:
         """None: a language model samples from its own distribution."""
@@ -86,12 +109,21 @@ class TokenSampler:
 
     def state_dict(self) -> StateDict:
         """Both streams are counted, so one number brings them back."""
-        return {"prompts": self.prompts}
+        return {
+            "prompts": self.prompts,
+            "loaded": self._loaded,
+            "loads": self._loads,
+            "moved": self._moved,
+            "engine": self._engine.state_dict(),
+        }
 
     def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
         """No row is ever lost: there are no environments to bring back."""
-        self.prompts = state["prompts"]
+        self.prompts, self._loaded = state["prompts"], state["loaded"]
+        self._loads, self._moved = state["loads"], state["moved"]
+        self._engine.load_state_dict(state["engine"])
         return ()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """End the engine."""
+        self._engine.close()

@@ -24,7 +24,8 @@ def held_out(prompt: Ids) -> NDArray[np.bool_]:
     for column in prompt.T:  # splitmix-like: multiply, then fold the high bits onto the low ones
         mixed = (mixed ^ column.astype(np.uint64)) * _MULTIPLIER
         mixed ^= mixed >> np.uint64(29)
-    return (mixed >> np.uint64(61)) == 0
+    aside: NDArray[np.bool_] = (mixed >> np.uint64(61)) == 0
+    return aside
 
 
 def train_prompts(task: Task, seed: int, first: int, n: int) -> Ids:

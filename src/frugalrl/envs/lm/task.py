@@ -34,7 +34,8 @@ class Task:
 
     def reward(self, prompt: Ids, response: Ids) -> NDArray[np.float32]:
         """[n, P] and [n, R] -> [n]: 1 where the response is the answer to its last token, else 0."""
-        return (response == self.answer(prompt)).all(-1).astype(np.float32)
+        right: NDArray[np.bool_] = (response == self.answer(prompt)).all(-1)
+        return right.astype(np.float32)
 
     def text(self, ids: Ids) -> str:
         """One row of tokens as characters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -26,22 +26,35 @@ def library_of(*arrays: Array) -> Any:
 
 
 def without_gradient(library: Any) -> AbstractContextManager[Any]:
-    """In it nothing is recorded for a backward pass."""
-    context: AbstractContextManager[Any] = nullcontext() if library is np else library.no_grad()
+    """In it nothing is recorded for a backward pass, and numpy does not speak up about inf - inf."""
+    context: AbstractContextManager[Any] = np.errstate(all="ignore") if library is np else library.no_grad()
     return context
 
 
-def floats(library: Any, x: Array) -> Array:
+def device_of(*arrays: Array) -> Any:
+    """The device of the first torch tensor; None if there is none."""
+    return next((x.device for x in arrays if is_tensor(x)), None)
+
+
+def floats(library: Any, x: Array, device: Any = None) -> Array:
     """In float32, or float64 if it is; half precision is widened before anything is subtracted."""
     if library is np:
         x = np.asarray(x)
         return x if x.dtype == np.float64 else x.astype(np.float32)
-    x = library.as_tensor(x).detach()
+    x = library.as_tensor(x, device=device).detach()
     return x if x.dtype == library.float64 else x.float()
 
 
-def booleans(library: Any, x: Array, like: Array) -> Array:
+def booleans(library: Any, x: Array, device: Any = None) -> Array:
     """A mask of True and False; numbers count as True unless they are 0."""
-    if library is np:
-        return np.asarray(x) != 0
-    return library.as_tensor(x, device=like.device) != 0
+    x = np.asarray(x) if library is np else library.as_tensor(x, device=device)
+    return x if x.dtype == library.bool else x != 0
+
+
+def over_sequence(library: Any, x: Array, mask: Array, axis: int, *, mean: bool) -> Array:
+    """The sum or the mean of each sequence, at each of its places; ``x`` is 0 outside of the mask."""
+    total = x.sum(axis, keepdims=True)
+    if mean:
+        # divided in the type of x: int64 counts would turn numpy's float32 into float64
+        total = total / library.clip(library.where(mask, library.ones_like(x), 0.0).sum(axis, keepdims=True), 1, None)
+    return total + library.zeros_like(x)

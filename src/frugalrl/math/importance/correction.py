@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, get_args
+
+from frugalrl.math.importance.rejection import Over, Rejection, Statistic, bounds_in_words
 
 Level = Literal["token", "sequence", "geometric"]
 Mode = Literal["truncate", "mask", "clamp", "vanilla"]
@@ -48,17 +50,24 @@ class Correction:
     """Largest ratio; None: no bound."""
     normalize: bool = False
     """Divide weights by their mean over the batch: the step size stays, at a bias of one over the batch's size."""
+    reject: Rejection | None = None
+    """Tokens or sequences that take no part, whatever their weight; see `Rejection`."""
     denominator: Denominator = "old"
     """Whose log-probability stands below the line in PPO's own ratio: that of the learner when the batch came in, or
     that of the sampler (``ppo-denominator``, a control, which has no weight)."""
 
     def __post_init__(self) -> None:
         low, high = self.low, self.high
+        for field, value, known in (("level", self.level, get_args(Level)), ("mode", self.mode, get_args(Mode))):
+            if value is not None and value not in known:
+                raise ValueError(f"{field}={value!r}: must be one of {', '.join(known)}")
         for name, bound in (("low", low), ("high", high)):
             if bound is not None and not (math.isfinite(bound) and bound >= 0):
                 raise ValueError(f"{name}={bound}: a bound of the ratio pi/mu must be at least 0 and finite, or None")
         if low is not None and high is not None and low > high:
             raise ValueError(f"low={low:g} > high={high:g}: bounds of the ratio pi/mu, the smaller one first")
+        if self.denominator == "mu" and (self.level is not None or self.reject is not None):
+            raise ValueError("denominator='mu' is a control without weight and rejection: it needs level=None")
         if self.level is None:
             return
         if self.mode == "truncate" and (high is None or low is not None):
@@ -73,23 +82,25 @@ class Correction:
     @property
     def weighs(self) -> bool:
         """Whether it gives weights other than 1."""
-        return self.level is not None
+        return self.level is not None or self.reject is not None
 
     @classmethod
     def parse(cls, text: str) -> Correction:
         """From a short name: ``none``, ``token-tis:2``, ``sequence-mask:0.5,2``, ``vanilla``, ``ppo-denominator``.
 
-        One bound is the upper one. ``+normalize`` at the end divides weights by their mean. Raises ValueError, one
-        sentence that says what to write instead.
+        One bound is the upper one. What may follow: ``+k1-sum:0.5,2``, ``+k3-mean:0.01`` and the like reject
+        (`Rejection`), ``+normalize`` divides weights by their mean. Raises ValueError, one sentence that says what to
+        write instead.
         """
-        body, plus, rest = text.strip().partition("+")
+        body, *extras = (part.strip() for part in text.split("+"))
         name, colon, bounds = body.partition(":")
-        if plus and rest != "normalize":
-            raise ValueError(f"correction {text!r}: after '+' only 'normalize' may stand")
+        reject, normalize = _extras(text, extras)
         if name in ("none", "ppo-denominator"):
-            if colon or plus:
-                raise ValueError(f"correction {text!r}: {name} takes neither bounds nor '+normalize'")
-            return cls(level=None, denominator="mu" if name == "ppo-denominator" else "old")
+            if colon or (normalize and not reject) or (reject and name != "none"):
+                rest = "nor '+normalize'" if name == "none" else "nor anything after '+'"
+                raise ValueError(f"correction {text!r}: {name} takes neither bounds {rest}")
+            denominator: Denominator = "mu" if name == "ppo-denominator" else "old"
+            return cls(level=None, denominator=denominator, reject=reject, normalize=normalize)
         if name not in _SHORT:
             near = get_close_matches(name, NAMES, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMES)}"
@@ -97,19 +108,41 @@ class Correction:
         level, mode = _SHORT[name]
         low, high = _bounds(text, bounds) if colon else (None, None)
         try:
-            return cls(level=level, mode=mode, low=low, high=high, normalize=bool(plus))
+            return cls(level=level, mode=mode, low=low, high=high, normalize=normalize, reject=reject)
         except ValueError as error:
             raise ValueError(f"correction {text!r}: {error}") from None
 
     def name(self) -> str:
         """The short name; ``parse`` gives the same correction back."""
+        rest = (f"+{self.reject}" if self.reject else "") + ("+normalize" if self.normalize else "")
         if self.level is None:
-            return "ppo-denominator" if self.denominator == "mu" else "none"
+            return ("ppo-denominator" if self.denominator == "mu" else "none") + rest
         name = next(n for n, meaning in _SHORT.items() if meaning == (self.level, self.mode))
-        bounds = [f"{b:g}" for b in (self.low, self.high) if b is not None]
-        if self.low is not None and self.high is None:
-            bounds.append("")
-        return name + (":" + ",".join(bounds) if bounds else "") + ("+normalize" if self.normalize else "")
+        return name + bounds_in_words(self.low, self.high) + rest
+
+
+def _extras(text: str, extras: list[str]) -> tuple[Rejection | None, bool]:
+    """What stands behind each '+'."""
+    rejects = [part for part in extras if part != "normalize"]
+    if len(rejects) > 1 or extras.count("normalize") > 1:
+        raise ValueError(f"correction {text!r}: one rejection and one '+normalize' may follow, not more")
+    return (parse_rejection(rejects[0]) if rejects else None), "normalize" in extras
+
+
+def parse_rejection(text: str) -> Rejection:
+    """``k1-sum:0.5,2``, ``k3-mean:0.01``. Raises ValueError, one sentence."""
+    head, colon, bounds = text.partition(":")
+    statistic, _, over = head.partition("-")
+    if statistic not in get_args(Statistic) or over not in get_args(Over):
+        raise ValueError(
+            f"after '+' stands 'normalize', or k1, k2 or k3 with -token, -sum, -mean or -max and bounds, such as "
+            f"'+k3-mean:0.01'; got {text!r}"
+        )
+    low, high = _bounds(text, bounds) if colon else (None, None)
+    try:
+        return Rejection(statistic=statistic, over=over, low=low, high=high)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"rejection {text!r}: {error}") from None
 
 
 def _bounds(text: str, bounds: str) -> tuple[float | None, float | None]:
@@ -119,5 +152,5 @@ def _bounds(text: str, bounds: str) -> tuple[float | None, float | None]:
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 2 or not any(part for part in parts):
-        raise ValueError(f"correction {text!r}: after ':' stands the largest ratio, or the smallest and the largest")
+        raise ValueError(f"{text!r}: after ':' stands the largest ratio, or the smallest and the largest")
     return (None, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])

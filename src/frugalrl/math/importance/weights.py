@@ -15,34 +15,70 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from frugalrl.math.importance.arrays import Array, booleans, floats, library_of, without_gradient
-from frugalrl.math.importance.correction import Correction, Level, Mode
+from frugalrl.math.importance.arrays import (
+    Array,
+    booleans,
+    device_of,
+    floats,
+    library_of,
+    over_sequence,
+    without_gradient,
+)  # fmt: skip
+from frugalrl.math.importance.correction import Correction, Level, Mode, parse_rejection
+from frugalrl.math.importance.rejection import LARGEST_LOG_RATIO, Rejection, kept
 
-LARGEST_LOG_RATIO = 20.0
-"""Log-ratios are clamped to this size before exp, so that no weight overflows."""
+if TYPE_CHECKING:
+    from frugalrl.math.importance.diagnostics import Mismatch
+    from frugalrl.math.importance.findings import Finding
+
 _ROUNDING = 1e-4
 """How far above 0 rounding may lift a log-probability."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Corrected:
     """Weights of one batch and what they were made of; arrays of the library that was given, shaped like ``log_mu``."""
 
     weight: Array
-    """float32, no gradient; 0 where ``mask`` is False and where ``keep`` is False."""
+    """float32 (float64 if the input is), no gradient; 0 where ``mask`` is False and where ``keep`` is False."""
     keep: Array
     """bool: in the mask, and not rejected by the correction."""
     mask: Array
     """bool: what takes part at all."""
     log_ratio: Array
-    """float32 ``log pi - log mu`` per token, 0 outside of the mask and where it is not finite; not clamped."""
+    """``log pi - log mu`` per token, not clamped; 0 outside of the mask and where one of them is missing (NaN), -20
+    where pi cannot do what mu did."""
     ratio: Array
-    """float32 raw ratio at the correction's level, never truncated; 1 outside of the mask."""
+    """Raw ratio at the correction's level, never truncated; 1 outside of the mask."""
     correction: Correction
     axis: int
     """Along which a sequence runs."""
+    log_pi_old: Array
+    """As given, widened to float32."""
+    log_mu: Array
+    """As given, widened to float32."""
+
+    @cached_property
+    def mismatch(self) -> Mismatch:
+        """Sums over the batch from which metrics are made; those of batches and ranks add up with ``+``."""
+        from frugalrl.math.importance.diagnostics import measure
+
+        return measure(self)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Diagnostics of the raw ratios, by name (`Mismatch.metrics`); computed when asked for."""
+        return self.mismatch.metrics()
+
+    @cached_property
+    def warnings(self) -> list[Finding]:
+        """What is probably wrong, the most likely cause first; empty when nothing is."""
+        from frugalrl.math.importance.findings import find
+
+        return find(self.metrics, self.correction)
 
 
 def correct(
@@ -55,6 +91,7 @@ def correct(
     low: float | None = None,
     high: float | None = None,
     normalize: bool = False,
+    reject: Rejection | str | None = None,
     axis: int = -1,
 ) -> Corrected:
     """Weights that make a loss over mu's samples one over pi's, up to what the bounds cut off.
@@ -68,12 +105,17 @@ def correct(
         low: smallest ratio pi/mu.
         high: largest ratio pi/mu.
         normalize: divide by the mean over the batch.
-        axis: along which a sequence runs; used by ``sequence`` and ``geometric``.
+        reject: what takes no part, as a `Rejection` or in short, such as ``"k3-mean:0.01"``.
+        axis: along which a sequence runs; used by ``sequence``, ``geometric`` and rejections of sequences.
+
+    A token whose log-probability is missing (NaN) has a ratio of 1; ``warnings`` counts those.
 
     Raises:
         ValueError: shapes that do not fit, log-probabilities above 0, a log_mu of -inf, an empty mask, wrong bounds.
     """
-    correction = Correction(level=level, mode=mode, low=low, high=high, normalize=normalize)
+    if isinstance(reject, str):
+        reject = parse_rejection(reject)
+    correction = Correction(level=level, mode=mode, low=low, high=high, normalize=normalize, reject=reject)
     return apply(correction, log_pi_old, log_mu, mask, axis=axis)
 
 
@@ -83,47 +125,50 @@ def apply(
 ) -> Corrected:  # fmt: skip
     """As `correct`. ``check=False`` skips the checks of values, which on a GPU wait for the device."""
     xp = library_of(log_pi_old, log_mu, mask)
+    device = device_of(log_pi_old, log_mu, mask)
     with without_gradient(xp):
-        log_pi_old, log_mu = floats(xp, log_pi_old), floats(xp, log_mu)
-        mask = xp.ones_like(log_mu, dtype=xp.bool_ if xp.__name__ == "numpy" else xp.bool) if mask is None else mask
-        mask = booleans(xp, mask, log_mu)
+        log_pi_old, log_mu = floats(xp, log_pi_old, device), floats(xp, log_mu, device)
+        mask = xp.ones_like(log_mu, dtype=xp.bool) if mask is None else booleans(xp, mask, device)
         check_shapes(log_pi_old=log_pi_old, log_mu=log_mu, mask=mask)
         if check:
             check_values(xp, log_pi_old, log_mu, mask)
-        d = xp.where(mask, log_pi_old - log_mu, 0.0)
-        d = xp.where(xp.isfinite(d), d, 0.0)
-        ratio = xp.exp(xp.clip(_at_level(xp, d, mask, correction.level, axis), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))
-        weight, inside = _weighed(xp, ratio, correction)
-        keep = mask & inside
-        weight = xp.where(keep, weight, 0.0)
+        d = log_ratio(xp, log_pi_old, log_mu, mask)
+        raw = _at_level(xp, d, mask, correction.level, axis)
+        ratio = xp.exp(xp.clip(raw, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))
+        weight, keep = _weighed(ratio, correction)
+        keep = mask if keep is None else mask & keep
+        if correction.reject is not None:
+            keep = keep & kept(xp, d, mask, correction.reject, axis)
+        weight = xp.where(keep, weight if correction.level else xp.ones_like(ratio), 0.0)
         if correction.normalize:
-            mean = weight.sum() / mask.sum()
-            weight = weight / xp.where(mean > 0, mean, 1.0)
-        return Corrected(weight, keep, mask, d, xp.where(mask, ratio, 1.0), correction, axis)
+            # in the type of the weights: int64 counts would turn numpy's float32 into float64
+            mean = weight.sum() / xp.where(mask, xp.ones_like(weight), 0.0).sum()
+            weight = weight / xp.where(mean > 0, mean, xp.ones_like(mean))
+        ratio = xp.where(mask, ratio, 1.0)
+        return Corrected(weight, keep, mask, d, ratio, correction, axis, log_pi_old, log_mu)
+
+
+def log_ratio(xp: Any, log_pi: Array, log_mu: Array, mask: Array) -> Array:
+    """``log pi - log mu``; 0 outside of the mask and where one is missing, -20 where only log pi is -inf."""
+    d = xp.where(mask, log_pi - log_mu, 0.0)
+    return xp.nan_to_num(d, nan=0.0, posinf=0.0, neginf=-LARGEST_LOG_RATIO)
 
 
 def _at_level(xp: Any, d: Array, mask: Array, level: Level | None, axis: int) -> Array:
     """The log-ratio at the correction's level, shaped like ``d``."""
     if level == "token" or level is None:
         return d
-    total = d.sum(axis, keepdims=True)
-    if level == "geometric":
-        total = total / xp.clip(mask.sum(axis, keepdims=True), 1, None)
-    return total + xp.zeros_like(d)
+    return over_sequence(xp, d, mask, axis, mean=level == "geometric")
 
 
-def _weighed(xp: Any, ratio: Array, correction: Correction) -> tuple[Array, Array]:
-    """The weight, and whether it is kept."""
-    everything = xp.isfinite(ratio)
-    if correction.level is None:
-        return xp.ones_like(ratio), everything
-    if correction.mode == "vanilla":
-        return ratio, everything
+def _weighed(ratio: Array, correction: Correction) -> tuple[Array, Array | None]:
+    """The weight, and whether it is kept; None: all are."""
+    low, high = correction.low, correction.high
+    if correction.level is None or correction.mode == "vanilla":
+        return ratio, None
     if correction.mode == "mask":
-        low = -math.inf if correction.low is None else correction.low
-        high = math.inf if correction.high is None else correction.high
-        return ratio, (ratio >= low) & (ratio <= high)
-    return xp.clip(ratio, correction.low, correction.high), everything
+        return ratio, (ratio >= (-math.inf if low is None else low)) & (ratio <= (math.inf if high is None else high))
+    return ratio.clip(low, high), None
 
 
 def check_shapes(**arrays: Array) -> None:

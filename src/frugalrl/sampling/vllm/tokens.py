@@ -81,9 +81,9 @@ class VllmTokens:
         """Of the weights that act; -1 before there are any."""
         return self._transformer.version
 
-    def keep_output(self, log: Path) -> None:
-        """Append what the process prints to this file; before the first ``load``."""
-        self._engine.log = log
+    def keep_output(self, folder: Path) -> None:
+        """Append what the process prints to ``vllm.log`` in this folder; before the first ``load``."""
+        self._engine.log = folder / "vllm.log"
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a copy of these parameters; returns the bytes moved, 0 for a snapshot that is not taken.
