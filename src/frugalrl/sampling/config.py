@@ -20,7 +20,7 @@ class SamplerConfig:
     engine: Engine = "torch"
     """What computes forward passes: PyTorch, or for language models vLLM in a process of its own."""
     vllm_python: str | None = None
-    """``engine=vllm``: the Python of the environment that ``scripts/vllm_env`` made; None: the one in ``.venvs/vllm``."""
+    """``engine=vllm``: the Python of the environment of ``scripts/vllm_env``; None: the one in ``.venvs/vllm``."""
     workers: int = 0
     """``central``: worker processes that hold the environments; 0 keeps them in threads of this process."""
     groups: int = 2
