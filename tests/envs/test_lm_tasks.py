@@ -59,7 +59,7 @@ def test_one_prompt_in_eight_is_held_out() -> None:
     ("task_id", "kwargs", "sentence"),
     [
         ("lm:sort-digit", {}, "unknown task 'lm:sort-digit'; did you mean 'lm:sort-digits'?"),
-        ("lm:?", {}, "known: lm:sort-digits, lm:reverse, lm:addition, lm:copy"),
+        ("lm:xyz", {}, "known: lm:sort-digits, lm:reverse, lm:addition, lm:copy"),
         ("lm:copy", {"lenght": 3}, "has no argument 'lenght'; it has length and end"),
         ("lm:copy", {"length": 0}, "give 1 to 256 digits"),
         ("lm:copy", {"length": 2.5}, "length=2.5: expected a whole number"),

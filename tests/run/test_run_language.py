@@ -30,17 +30,19 @@ TINY = (
     "net.mlp_width=16",
     "agent.prompts=8",
     "agent.samples=4",
-    "agent.warm_start_steps=40",
+    "agent.warm_start_steps=25",
     "agent.warm_start_until=None",
     "agent.warm_start_batch=16",
     "agent.warm_start_learning_rate=1e-2",
     "evaluation.episodes=48",
     "evaluation.rows=20",
-    "evaluation.every_env_steps=180",
-    "budget.env_steps=500",
+    "evaluation.every_env_steps=120",
+    "budget.env_steps=300",
     "checkpoint.every_s=3600",
     "device=cpu",
 )
+
+OLD_INT3 = ("sampler.transform=int3+stale:2", "agent.correction=token-tis:2", "checkpoint.every_s=0.0001")
 
 
 def copying(*settings: str) -> RunConfig:
@@ -57,7 +59,7 @@ def test_a_run_from_its_first_line_to_its_bill(tmp_path: Path) -> None:
     assert done.score.episodes == 48
     assert done.score.interval == wilson(done.score.mean_return, 48)
     counts = bill_counts(tmp_path / "run")[0]
-    assert counts["counts/agent_steps"] == done.env_steps >= 500
+    assert counts["counts/agent_steps"] == done.env_steps >= 300
     rounds = counts["counts/episodes"] / 32
     assert counts["counts/updates"] == 2 * rounds
     assert counts["counts/invalid_rows"] == 0
@@ -68,7 +70,7 @@ def test_a_run_from_its_first_line_to_its_bill(tmp_path: Path) -> None:
     assert flop["correction"] == pytest.approx(flop["learner"] / 3, rel=0.1)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     note = next(line["sentence"] for line in lines if line.get("event", line.get("kind")) == "note")
-    assert note.startswith("warm start: 40 supervised steps")
+    assert note.startswith("warm start: 25 supervised steps")
     last = [line for line in lines if "reward_mean" in line][-1]
     assert {"entropy", "grad_norm", "response_length", "clipped_share", "mismatch_k3", "reference_kl"} <= last.keys()
     # the share that the warm start tells is that of its last weights, not of older ones
@@ -77,18 +79,25 @@ def test_a_run_from_its_first_line_to_its_bill(tmp_path: Path) -> None:
         last_policy(tmp_path / "run").env(rows=1, seed=0)
 
 
-@pytest.mark.parametrize("at_step", [0, 250])
-def test_a_run_that_died_and_was_resumed_ends_like_one_that_did_not(tmp_path: Path, at_step: int) -> None:
-    config = copying("sampler.transform=int3+stale:2", "agent.correction=token-tis:2", "checkpoint.every_s=0.0001")
-    train(config, tmp_path / "whole", Silent())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("language") / "whole"
+    train(copying(*OLD_INT3), folder, Silent())
+    return folder
+
+
+@pytest.mark.parametrize("at_step", [0, 150])
+def test_a_run_that_died_and_was_resumed_ends_like_one_that_did_not(whole: Path, tmp_path: Path, at_step: int) -> None:
+    """Once in its warm start, once in RL."""
+    config = copying(*OLD_INT3)
     with pytest.raises(Killed):
         train(config, tmp_path / "cut", Watcher(at_step=at_step, act=die))
     again = Watcher()
     resume(tmp_path / "cut", again)
     assert again.headers[0].resumed_at is not None
-    one, other = (exact_state(tmp_path / name) for name in ("whole", "cut"))
-    assert differences(one, other) == []
-    assert scores(tmp_path / "whole") == scores(tmp_path / "cut")
+    assert differences(exact_state(whole), exact_state(tmp_path / "cut")) == []
+    assert scores(whole) == scores(tmp_path / "cut")
 
 
 def test_a_configuration_survives_its_file_and_old_files_are_read() -> None:

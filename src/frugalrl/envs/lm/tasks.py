@@ -67,8 +67,9 @@ def find_task(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Task:
     Raises UserError: no such task (with the nearest one), an argument that it does not have, a length out of range.
     """
     if env_id not in TASKS:
-        near = difflib.get_close_matches(env_id, TASKS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}"
+        names = [known.removeprefix(PREFIX) for known in TASKS]
+        near = difflib.get_close_matches(env_id.removeprefix(PREFIX), names, n=1, cutoff=0.5)
+        hint = f"did you mean {PREFIX + near[0]!r}?" if near else f"known: {', '.join(TASKS)}"
         raise UserError(f"unknown task {env_id!r}; {hint}")
     make, given = TASKS[env_id], dict(kwargs or {})
     known = list(inspect.signature(make).parameters)
