@@ -50,6 +50,16 @@ def explorer_of(agent: AgentConfig, name: str) -> Explorer:
     return known[name]
 
 
+def correction_setting(agent: AgentConfig, name: str) -> str:
+    """``agent.correction=NAME``. Raises UserError for an agent that corrects nothing."""
+    if not hasattr(agent, "correction"):
+        raise UserError(
+            f"correction {name!r}: agent.kind={agent.kind} has none, as its values are learned from whatever acted; "
+            f"leave it out, or take a learner of policies such as --recipe ppo"
+        )
+    return f"agent.correction={name}"
+
+
 LEARNERS: dict[type[Any], Callable[..., Learner]] = {
     DQNConfig: DQNLearner,
     QRDQNConfig: QRDQNLearner,

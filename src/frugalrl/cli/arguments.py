@@ -134,10 +134,16 @@ class Train:
     """Exploration rule (default: the recipe's, epsilon-greedy; see 'frugal list explorers')."""
     sampler: Sampler = None
     """Who acts: the thread that steps the environments, or one engine for all of them (default: the recipe's)."""
+    correction: Name = None
+    """For a sampler that differs from the learner of a policy, e.g. token-tis:2 (default: the recipe's)."""
     envs: Count = None
     """Environments side by side (default: the recipe's)."""
     workers: Workers = None
     """Worker processes that hold the environments of a central sampler; 0: threads (default: the recipe's)."""
+    sampler_transform: Name = None
+    """What is done to the weights that act, e.g. int8 or int3+stale:8 (default: none; see 'frugal list transforms')."""
+    sampler_engine: Name = None
+    """What computes the policy that acts: torch, onnx or onnx-int8 (default: torch)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
     """Change a field of the configuration, e.g. agent.learning_rate=1e-3; wins over all other options."""
     env_kwargs: Annotated[Words, arg(metavar="K=V", help_behavior_hint="")] = ()
@@ -208,7 +214,7 @@ class Compare:
     env: Annotated[Words, arg(metavar="ENV", help_behavior_hint="")] = ()
     """Environments (default: CartPole-v1)."""
     methods: Annotated[Words, arg(metavar="METHOD", help_behavior_hint="")] = ()
-    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe or a.b=c
+    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe, a sampler such as int4-tis2, or a.b=c
     (default: epsilon-greedy counteractive counteractive-mixed)."""
     baseline: Name = None
     """The method that the others are compared with (default: the first)."""
@@ -341,10 +347,26 @@ class Reprice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class List:
-    """List what can be named: recipes, envs, explorers, machines or prices."""
+class MismatchOf:
+    """Say how far a sampler is from its learner, and name what is probably wrong."""
 
-    topic: Annotated[Positional[str], arg(metavar="recipes|envs|explorers|machines|prices", help_behavior_hint="")]
+    place: Annotated[Positional[Path], arg(metavar="RUN|FILE.npz", help_behavior_hint="")]
+    """Folder of a run, or a file with log_pi and log_mu, perhaps mask and advantage: [B, T] or [N]."""
+    correction: Name = None
+    """What is done with the ratios, e.g. sequence-mask:0.5,2 (default: the run's own; token-tis:2 for a file)."""
+    strict: Flag = False
+    """Exit with 1 when there is a warning."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class List:
+    """List what can be named: recipes, envs, explorers, transforms, machines or prices."""
+
+    topic: Annotated[
+        Positional[str], arg(metavar="recipes|envs|explorers|transforms|machines|prices", help_behavior_hint="")
+    ]
     """What to list."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""

@@ -171,6 +171,11 @@ def default_recipe(env_id: str) -> str:
     return known.get(protocol, "classic-dqn")
 
 
+def policy_recipe(env_id: str) -> str:
+    """The recipe of a learner of policies for an environment: what samplers and corrections are compared with."""
+    return {"atari100k": "ppo-atari", "minatar": "ppo-minatar"}.get(default_protocol(env_id), "ppo")
+
+
 def build_config(env_id: str, recipe: str | None = None) -> RunConfig:
     """The full configuration of a recipe for an environment. Raises UserError for an unknown recipe."""
     name = recipe or default_recipe(env_id)

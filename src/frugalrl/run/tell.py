@@ -10,10 +10,12 @@ from typing import Any
 import psutil
 import torch
 
-from frugalrl.algos.agents import TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.agents import AgentConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.ppo import PPOConfig
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.stages import Stages
+from frugalrl.math.importance import Correction, find
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
@@ -56,8 +58,11 @@ def phase_of(config: RunConfig, updates: int) -> str:
     return "warm start" if isinstance(config.agent, TokenConfig) else "filling the replay"
 
 
-def alarms(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:
+def alarms(metrics: Mapping[str, float | None], agent: AgentConfig) -> tuple[tuple[str, str], ...]:
     """(name, sentence) of what a user should hear about these means over the last updates; each once per run."""
+    if isinstance(agent, PPOConfig):
+        known = {name: value for name, value in metrics.items() if value is not None}
+        return tuple((found.name, str(found)) for found in find(known, Correction.parse(agent.correction)))
     clipped = metrics.get("support_clipped") or 0.0
     if clipped <= _CLIPPED:
         return ()
@@ -135,7 +140,19 @@ def sampler_in_words(config: RunConfig) -> str:
         where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
         words.append(f"{config.env.rows} environments in {where}")
         words += [] if is_asynchronous(config) else ["lockstep"]
-    return ", ".join([*words, *(["pipelined"] if config.schedule.lag_blocks else [])])
+    words += ["pipelined"] if config.schedule.lag_blocks else []
+    return ", ".join([*words, *transform_in_words(config)])
+
+
+def transform_in_words(config: RunConfig) -> list[str]:
+    """What acts, where it is not the learner's newest weights as they are."""
+    sampler = config.sampler
+    if sampler.as_the_learner:
+        return []
+    parts = sampler.parts(config.env.rows)
+    names = [f"{part.rows} rows {part.name}" for part in parts] if sampler.mix else [parts[0].name]
+    every = sampler.sync_every_updates
+    return [*names, *([f"new weights every {every} updates"] if every > 1 else [])]
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:

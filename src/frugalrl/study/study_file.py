@@ -15,7 +15,7 @@ from frugalrl.types import UserError
 
 SCHEMA = "frugalrl.study/1"
 _KEYS = ("envs", "seeds", "method", "baseline", "budget_steps", "evaluations", "targets", "set")
-_METHOD_KEYS = ("recipe", "explore", "set")
+_METHOD_TEXTS = ("recipe", "explore", "sampler_transform", "sampler_engine", "correction")
 
 
 def read_study(path: Path) -> Study:
@@ -34,6 +34,9 @@ def read_study(path: Path) -> Study:
     [method.counteractive]
     explore = "counteractive"
     set.agent.learning_rate = 1e-3
+    [method.int4-tis2]
+    sampler_transform = "int4"
+    correction = "token-tis:2"
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -95,11 +98,9 @@ def _study(document: dict[str, Any]) -> Study:
 def _method(name: str, entry: Any) -> Method:
     where = f"method.{name}"
     entry = _table(entry, where)
-    _known(entry, _METHOD_KEYS, f"{where}.")
-    recipe, explore = (
-        None if key not in entry else _one(entry[key], str, f"{where}.{key}", "a text") for key in _METHOD_KEYS[:2]
-    )
-    return Method(name=name, recipe=recipe, explore=explore, set=_settings(entry.get("set", {}), f"{where}.set"))
+    _known(entry, (*_METHOD_TEXTS, "set"), f"{where}.")
+    texts = {key: _one(entry[key], str, f"{where}.{key}", "a text") for key in _METHOD_TEXTS if key in entry}
+    return Method(name=name, **texts, set=_settings(entry.get("set", {}), f"{where}.set"))
 
 
 def _settings(value: Any, where: str) -> tuple[str, ...]:
