@@ -95,9 +95,9 @@ class Estimate:
     largest: float
 
     def against(self, truth: np.ndarray) -> tuple[float, float, float]:
-        """Relative bias, variance, cosine."""
-        size = float(np.linalg.norm(truth))
-        cosine = float(self.mean @ truth) / (float(np.linalg.norm(self.mean)) * size)
+        """Relative bias, variance, cosine; a mean of 0 has no direction, and a cosine of 0."""
+        size, length = float(np.linalg.norm(truth)), float(np.linalg.norm(self.mean))
+        cosine = float(self.mean @ truth) / (length * size) if length else 0.0
         return float(np.linalg.norm(self.mean - truth)) / size, self.variance, cosine
 
 

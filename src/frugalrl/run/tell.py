@@ -150,7 +150,7 @@ def transform_in_words(config: RunConfig) -> list[str]:
     if sampler.as_the_learner:
         return []
     parts = sampler.parts(config.env.rows)
-    names = [f"{part.rows} rows {part.name}" for part in parts] if sampler.mix else [parts[0].name]
+    names = [f"{part.rows} of {part.name}" for part in parts] if sampler.mix else [parts[0].name]
     every = sampler.sync_every_updates
     return [*names, *([f"new weights every {every} updates"] if every > 1 else [])]
 
