@@ -35,7 +35,6 @@ from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
-from frugalrl.sampling.tokens import TokenSampler
 from frugalrl.types import BadBatch, EngineFailed, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
 
 _EVALUATION_SHARE = 0.2
@@ -157,8 +156,7 @@ class Run:
         self._record = record
         self._progress = record.progress()
         self._checkpoints = Checkpoints(record.checkpoints, self._config.checkpoint.keep)
-        if isinstance(self._parts.sampler, TokenSampler):
-            self._parts.sampler.keep_output(record.path)
+        self._parts.keep_output(record.path)
 
     def close(self) -> None:
         """Free the environments and the run folder; harmless when called twice."""
@@ -204,9 +202,8 @@ class Run:
             kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
-        if isinstance(error, EnvFailed | SamplerNotFinite):
-            keep_traceback(self._record.path, error.__cause__)
         if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):
+            keep_traceback(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
                 self._save()  # what was broken never entered the state: what was learned before it is kept
         elif isinstance(error, FloatingPointError):

@@ -115,7 +115,7 @@ class VllmTokens:
         finite.
         """
         if self._failure is not None:
-            raise EngineFailed(str(self._failure)) from self._failure
+            raise EngineFailed(str(self._failure))
         rows = len(prompt)
         try:
             done = self._engine.generate(
@@ -127,7 +127,7 @@ class VllmTokens:
                 eos_token_id=self._end,
             )
         except RunFailed as error:
-            raise EngineFailed(str(error)) from error
+            raise EngineFailed(str(error)) from None
         mask = np.arange(self._width) < done.counts[:, None]
         log_mu = np.where(mask, done.log_mu, np.float32(np.nan))
         return Generated(done.tokens, mask, log_mu, self._cost.of(rows, int(done.counts.max())))
