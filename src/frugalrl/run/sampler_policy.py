@@ -62,6 +62,6 @@ def _engine_policy(
             f"sampler.engine={part.engine} computes on the CPU, but this run is on {device}; use --device cpu, or "
             f"sampler.engine=torch"
         )
-    assert not isinstance(config.agent, TokenConfig)
+    assert not isinstance(config.agent, TokenConfig)  # language models have a sampler of their own
     net = build().eval()
     return EnginePolicy(OnnxRuntime(net, spec, int8=part.engine == "onnx-int8"), config.agent.head())

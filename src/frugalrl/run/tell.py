@@ -60,7 +60,7 @@ def phase_of(config: RunConfig, updates: int) -> str:
 
 def alarms(metrics: Mapping[str, float | None], agent: AgentConfig) -> tuple[tuple[str, str], ...]:
     """(name, sentence) of what a user should hear about these means over the last updates; each once per run."""
-    if isinstance(agent, PPOConfig):
+    if isinstance(agent, PPOConfig | TokenConfig):
         known = {name: value for name, value in metrics.items() if value is not None}
         return tuple((found.name, str(found)) for found in find(known, Correction.parse(agent.correction)))
     clipped = metrics.get("support_clipped") or 0.0
