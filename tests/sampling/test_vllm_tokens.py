@@ -149,13 +149,10 @@ def test_a_failure_is_told_of_between_two_rounds(python: Path, tmp_path: Path) -
     try:
         made.load(snapshot(0))
         made.generate(PROMPT, 0)
-        nan = {name: torch.full_like(weight, torch.nan) for name, weight in at(1).named_parameters()}
-        made.load(PolicySnapshot(version=1, parameters=nan))
-        with pytest.raises(EngineFailed, match="not finite for 48 of 48 completions"):
-            made.generate(PROMPT, 0)
         os.kill(made._engine.pid or 0, signal.SIGKILL)
         made.load(snapshot(2))
         with pytest.raises(EngineFailed, match=r"was killed by SIGKILL while it was to push; its output is in .*vllm"):
             made.generate(PROMPT, 0)
+        assert made.take_costs()["inference"].cpu_s is not None
     finally:
         made.close()

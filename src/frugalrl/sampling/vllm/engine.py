@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from frugalrl.sampling.vllm.checkpoint import PRECISIONS, dtype_of, for_engine, weight_levels, write_checkpoint
 from frugalrl.sampling.vllm.process import EngineProcess
 from frugalrl.sampling.vllm.wire import Blob, Message
-from frugalrl.types import Costs, RunFailed, UserError
+from frugalrl.types import Costs, RunFailed, UserError, merge_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class VllmEngine:
         self._levels = weight_levels()
         self._process: EngineProcess | None = None
         self._built = False
+        self._spent: Costs = {}
         self.build_s: float | None = None
         """Wall seconds of the last build inside the engine's process, imports left out."""
         self.last_load_s: float | None = None
@@ -162,7 +163,7 @@ class VllmEngine:
 
         Raises:
             UserError: a temperature of 0 or below: all tokens but one would have probability 0.
-            RunFailed: the process failed, or a log-probability is not finite.
+            RunFailed: the process failed, or a log-probability is not finite; the next ``load`` starts another one.
         """
         if not self._built:
             raise RuntimeError("call load() before generate()")
@@ -179,6 +180,7 @@ class VllmEngine:
         done = Completions(*(_array(answer.arrays[name]) for name in ("tokens", "log_mu", "counts")))
         bad = int((~np.isfinite(done.log_mu)).any(axis=1).sum())
         if bad:
+            self.close()  # its cache holds what is not finite, and would spoil completions of whole weights
             raise RunFailed(
                 f"vLLM ({self.precision}) gave log-probabilities that are not finite for {bad} of {len(prompts)} "
                 f"completions: the weights that it was given, or its form of them, are broken."
@@ -194,11 +196,13 @@ class VllmEngine:
     def take_costs(self) -> Costs:
         """CPU-seconds of the process since the last time: ``startup``, ``inference``, ``transport``. What the calling
         thread spends is its own timer's."""
-        return {} if self._process is None else self._process.take_costs()
+        spent, self._spent = self._spent, {}
+        return merge_costs([spent, {} if self._process is None else self._process.take_costs()])
 
     def close(self) -> None:
         """End the process; harmless when called twice."""
         if self._process is not None:
+            self._spent = merge_costs([self._spent, self._process.take_costs()])
             self._process.close()
             self._process, self._built = None, False
 

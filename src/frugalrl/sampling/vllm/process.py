@@ -124,7 +124,7 @@ class EngineProcess:
         """The last line that says what is wrong, if there is one."""
         self._log.seek(self._log_from)
         lines = self._log.read().decode(errors="replace").splitlines()
-        errors = [line.strip() for line in lines if "Error" in line]
+        errors = [line.strip() for line in lines if "Error" in line and " WARNING " not in line]
         return f" ({errors[-1][:_LAST_WORDS].rstrip('.')})" if errors else ""
 
     def _wait(self) -> int:
