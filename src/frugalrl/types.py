@@ -366,6 +366,10 @@ class Gathered:
     costs: Costs
 
 
+Experience = Collected | CollectedTokens | Gathered
+"""What one round has brought, whoever sampled it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What an update has seen of its batch, for meters; numpy arrays."""
