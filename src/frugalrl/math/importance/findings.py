@@ -31,7 +31,7 @@ SLOPE = 0.07
 """Temperatures of 0.9 and 1.1 on one side move the slope by less than this; the usual 0.6 to 0.8 by more."""
 EXPLAINED, EXPLAINED_IF_LARGE, LARGE = 0.35, 0.12, 0.15
 """Of the variance of log-ratios, by a line through log pi + log mu; the second where the total variation is beyond the
-third. A temperature moves every log-ratio along the line, less straight the larger the vocabulary and the mismatch; noise
+third. A temperature moves every log-ratio along the line, less straight the larger vocabulary and mismatch are; noise
 leaves it alone. Weights of 3 bits can flatten a policy so evenly that they pass, which the advice says."""
 CORRELATED = 0.6
 """Below it a line through the log-probabilities says nothing. Three-bit weights still give 0.9."""
