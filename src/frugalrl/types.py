@@ -45,6 +45,10 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
+class EngineFailed(RunFailed):
+    """The process that samples for a learner has died or answers nonsense. The run's own state is whole."""
+
+
 class SamplerNotFinite(FloatingPointError):
     """What acts answered with NaN or infinity although the learner's weights are finite: the run's state is whole."""
 
