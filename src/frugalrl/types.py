@@ -74,6 +74,10 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
+class SamplerNotFinite(FloatingPointError):
+    """What acts answered with NaN or infinity although the learner's weights are finite: the run's state is whole."""
+
+
 class BadBatch(RunFailed):
     """What the sampler recorded in the batch ``replayed`` cannot be used. The weights were not changed."""
 
@@ -305,6 +309,7 @@ class PolicySnapshot:
     version: int
     parameters: Mapping[str, Array]
     transform: str = "none"
+    """What was done to the learner's weights; ``parameters`` of a sampler are those before it."""
 
 
 @dataclass(frozen=True, slots=True)

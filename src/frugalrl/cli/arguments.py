@@ -138,6 +138,10 @@ class Train:
     """Environments side by side (default: the recipe's)."""
     workers: Workers = None
     """Worker processes that hold the environments of a central sampler; 0: threads (default: the recipe's)."""
+    sampler_transform: Name = None
+    """What is done to the weights that act, e.g. int8 or int3+stale:8 (default: none; see 'frugal list transforms')."""
+    sampler_engine: Name = None
+    """What computes the policy that acts: torch, onnx or onnx-int8 (default: torch)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
     """Change a field of the configuration, e.g. agent.learning_rate=1e-3; wins over all other options."""
     env_kwargs: Annotated[Words, arg(metavar="K=V", help_behavior_hint="")] = ()
@@ -342,9 +346,11 @@ class Reprice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class List:
-    """List what can be named: recipes, envs, explorers, machines or prices."""
+    """List what can be named: recipes, envs, explorers, transforms, machines or prices."""
 
-    topic: Annotated[Positional[str], arg(metavar="recipes|envs|explorers|machines|prices", help_behavior_hint="")]
+    topic: Annotated[
+        Positional[str], arg(metavar="recipes|envs|explorers|transforms|machines|prices", help_behavior_hint="")
+    ]
     """What to list."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""

@@ -64,6 +64,20 @@ def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
     return rows, ["Use one with --explore NAME: rules of policies are for actor-critics, the others for Q-values."]
 
 
+def _transforms(prices: Path | None) -> tuple[Rows, list[str]]:
+    from frugalrl.policies.transforms import ALIASES, TRANSFORMS, usage
+
+    also = {known: [alias for alias, name in ALIASES.items() if name == known] for known in TRANSFORMS}
+    rows = [
+        {"name": usage(t), "also": ", ".join(also[t.name]), "changes": t.stage, "what": t.what}
+        for t in TRANSFORMS.values()
+    ]
+    return rows, [
+        "Use one with --sampler-transform NAME; join several that change different things, as in int3+stale:8.",
+        "--sampler-engine: torch, or onnx and onnx-int8 (extra 'onnx') for networks without memory.",
+    ]
+
+
 def _machines(prices: Path | None) -> tuple[Rows, list[str]]:
     from frugalrl.cost.machine import detect_machine
     from frugalrl.cost.tables import load_tables
@@ -143,6 +157,7 @@ TOPICS: dict[str, Callable[[Path | None], tuple[Rows, list[str]]]] = {
     "recipes": _recipes,
     "envs": _envs,
     "explorers": _explorers,
+    "transforms": _transforms,
     "machines": _machines,
     "prices": _prices,
 }

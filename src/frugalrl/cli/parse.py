@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bill": ("BillOf", "Show the bill of a run, or those of several and their sum."),
     "report": ("Report", "Write the comparison of runs as one HTML file, with its figures and tables beside it."),
     "reprice": ("Reprice", "Compare runs as they would be on another machine or with another simulator."),
-    "list": ("List", "List what can be named: recipes, envs, explorers, machines or prices."),
+    "list": ("List", "List what can be named: recipes, envs, explorers, transforms, machines or prices."),
     "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
     "doctor": ("Doctor", "Say what can be measured here, what will be modelled, and what is chosen why."),
 }
@@ -211,7 +211,7 @@ def _sentence(box: str, name: str) -> str:
     if title.startswith("Required"):
         required = {
             "train": "ENV",
-            "list": "a topic: recipes, envs, explorers, machines or prices",
+            "list": "a topic: recipes, envs, explorers, transforms, machines or prices",
             "reproduce": "a topic: chain",
             "watch": "RUN, the folder of a run, and --video FILE",
             "export": "RUN, the folder of a run, and --to torch or --to onnx",

@@ -83,7 +83,8 @@ def build(args: arguments.Train) -> RunConfig:
     from frugalrl.algos.agents import explorer_of
     from frugalrl.envs import named_protocol
     from frugalrl.recipes import build_config
-    from frugalrl.run.config_io import override
+    from frugalrl.run.config_io import from_dict, override, to_dict
+    from frugalrl.sampling.config import SamplerConfig
 
     config = build_config(args.env, args.recipe)
     if args.explore is not None:
@@ -100,6 +101,10 @@ def build(args: arguments.Train) -> RunConfig:
     if args.sampler is not None or args.workers is not None:
         kind = args.sampler or "central"  # workers are the engine's
         sampler = replace(sampler, kind=kind, workers=sampler.workers if args.workers is None else args.workers)
+    if args.sampler_transform is not None or args.sampler_engine is not None:
+        asked = {"transform": args.sampler_transform, "engine": args.sampler_engine}
+        changed = {name: value for name, value in asked.items() if value is not None}
+        sampler = from_dict(SamplerConfig, to_dict(sampler) | changed, "sampler")
     config = replace(
         config,
         env=env,

@@ -17,8 +17,10 @@ class ActingPolicy(Protocol):
     and reward keeps ``action_tm1`` [n] int64 (-1 for none) and ``reward_tm1`` [n] float32 in it; who acts writes them.
     """
 
-    version: int
-    """Of the snapshot that acts."""
+    @property
+    def version(self) -> int:
+        """Of the snapshot that acts."""
+        ...
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a snapshot; returns the bytes that were moved."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from frugalrl.policies.transforms.int8_dynamic import pack, to_int8
 from frugalrl.types import PolicySnapshot
 
 N = TypeVar("N", bound=nn.Module)
@@ -17,14 +18,18 @@ class NetworkPolicy(Generic[N]):
     """A network that acts; its parameters come from snapshots.
 
     Except in bf16, parameters that already live on the policy's device are shared, not copied: a serial loop publishes
-    for free. In bf16 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
+    for free. In bf16 and int8 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
     """
 
     def __init__(self, net: N, device: torch.device, precision: str = "fp32", *, share: bool = True) -> None:
-        """``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``."""
+        """``share=False`` always copies: what the learner does after ``load`` is not seen before the next ``load``.
+        ``precision``: one of the learner's, or int8-dynamic (see `frugalrl.policies.transforms`), which must copy."""
         dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
         self._net: N = net.to(device, dtype).requires_grad_(False)
         self._device = next(self._net.parameters()).device  # with its number
+        self._int8 = precision == "int8-dynamic"
+        if self._int8:
+            to_int8(self._net)
         self._acts_in = torch.float32 if precision == "bf16" else dtype
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
@@ -44,6 +49,7 @@ class NetworkPolicy(Generic[N]):
             _, mine, theirs, moved = self._copied
             with torch.no_grad():
                 torch._foreach_copy_(mine, theirs)
+            self._pack()
             self._loaded()
             return moved
         moved = 0
@@ -68,8 +74,13 @@ class NetworkPolicy(Generic[N]):
             self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
         if elsewhere:
             self._moved()
+        self._pack()
         self._loaded()
         return moved
+
+    def _pack(self) -> None:
+        if self._int8:
+            pack(self._net)
 
     def _moved(self) -> None:
         """Parameters lie elsewhere now."""

@@ -34,7 +34,7 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         """``build`` makes the network, ``head`` says what its outputs mean."""
         super().__init__(build().eval(), device, precision, share=share)
         self._head = head
-        plain = device.type == "cpu" and precision != "bf16"
+        plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
         self._small = numpy_forward(self._net) if plain else None
         self._on_gpu = device.type == "cuda"
         self._own_queue = not share

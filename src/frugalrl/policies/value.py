@@ -38,7 +38,7 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         self._net.train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
         self._gpu: GpuForward | None = None
-        plain = device.type == "cpu" and precision != "bf16"
+        plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
         self._small = numpy_forward(self._net) if plain else None
         if device.type == "cuda":
             settle(precision)

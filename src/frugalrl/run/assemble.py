@@ -20,6 +20,7 @@ from frugalrl.math.explore import Explorer
 from frugalrl.nets.actor_critic import build_actor_critic
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.nets.recurrent_q import build_sequence_q
+from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.replay import Replay
@@ -27,6 +28,7 @@ from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.replay.sequences import SequenceReplay
 from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.config import RunConfig
+from frugalrl.run.sampler_policy import sampler_policy
 from frugalrl.run.samplers import Acting, AnySampler, Worlds, is_asynchronous, make_sampler, open_worlds
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
@@ -37,7 +39,7 @@ Build = Callable[[], Any]
 """Makes the configured network: a `ValueNetwork`, or a `SequenceNetwork` for agents that learn from sequences."""
 
 # one stream of random numbers per purpose: adding a part never shifts the draws of another
-_ENV, _EXPLORE, _NET, _REPLAY, _NOISE = range(5)
+_ENV, _EXPLORE, _NET, _REPLAY, _NOISE, _TRANSFORM = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,20 @@ def _join(
     noise_seed = stream_seed(config.seed, _NOISE)
     make_learner = LEARNERS[type(config.agent)]
     learner = make_learner(config.agent, spec, build, device=device, seed=stream_seed(config.seed, _NET), timer=timer)
+    policy: ValuePolicy | SequencePolicy | SamplerPolicy
+    if config.sampler.as_the_learner:
+        policy = acting_policy(config, build, device, noise_seed=noise_seed, share=sampler_timer is timer)
+    else:
+        policy = sampler_policy(
+            config,
+            build,
+            spec,
+            lambda p: acting_policy(config, build, device, precision=p, noise_seed=noise_seed, share=False),
+            device=device.type,
+            seed=stream_seed(config.seed, _TRANSFORM),
+        )
     acting = Acting(
-        policy=acting_policy(config, build, device, noise_seed=noise_seed, share=sampler_timer is timer),
+        policy=policy,
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
         cost_of_forward=partial(forward_cost, build(), spec),

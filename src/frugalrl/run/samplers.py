@@ -12,6 +12,7 @@ from frugalrl.algos.ppo import PPOConfig
 from frugalrl.cost.meters import LapTimer, LiveThreads, NativeThreads
 from frugalrl.envs import RowEnv, make_env, named_protocol
 from frugalrl.math.explore import Explorer
+from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.config import RunConfig
@@ -116,7 +117,7 @@ def environment_clock(worlds: Worlds) -> NativeThreads | LiveThreads:
 class Acting:
     """What every sampler is given."""
 
-    policy: ValuePolicy | SequencePolicy
+    policy: ValuePolicy | SequencePolicy | SamplerPolicy
     explorer: Explorer
     seed: int
     cost_of_forward: Callable[[int], Cost]

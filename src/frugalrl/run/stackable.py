@@ -11,6 +11,7 @@ from frugalrl.nets.q_network import torso_name
 from frugalrl.run.assemble import pick_device
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import differences, to_dict
+from frugalrl.sampling.config import SamplerConfig
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -31,10 +32,19 @@ def why_not_stacked(config: RunConfig, spec: EnvSpec) -> str | None:
             f"{spec.id} needs a convolution (torso {torso_name(spec, net)!r}), which gains nothing when it is stacked; "
             f"only MLPs for vector and index observations are"
         )
+    plain = SamplerConfig()
     refused = {
         "net.noisy_sigma0": (net.noisy_sigma0 is not None, "noisy layers have their own noise in each seed"),
         "net.dueling": (net.dueling, "the stacked network is a plain MLP without streams"),
         "agent.precision": (agent.precision == "bf16", "the stack computes in fp32 or fp64"),
+        **{
+            f"sampler.{name}": (
+                not config.sampler.as_the_learner,
+                "the seeds of a stack act with the learner's weights",
+            )
+            for name in ("transform", "engine", "sync_every_updates", "mix")
+            if getattr(config.sampler, name) != getattr(plain, name)
+        },
         "schedule.lag_blocks": (config.schedule.lag_blocks > 0, "the stacked loop is serial"),
         "evaluation.probe_rows": (config.evaluation.probe_rows > 0, "the probe is made for one run"),
         "budget.hours": (budget.hours is not None, "the seeds share one clock; give budget.env_steps"),

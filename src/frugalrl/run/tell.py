@@ -126,7 +126,19 @@ def sampler_in_words(config: RunConfig) -> str:
         where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
         words.append(f"{config.env.rows} environments in {where}")
         words += [] if is_asynchronous(config) else ["lockstep"]
-    return ", ".join([*words, *(["pipelined"] if config.schedule.lag_blocks else [])])
+    words += ["pipelined"] if config.schedule.lag_blocks else []
+    return ", ".join([*words, *transform_in_words(config)])
+
+
+def transform_in_words(config: RunConfig) -> list[str]:
+    """What acts, where it is not the learner's newest weights as they are."""
+    sampler = config.sampler
+    if sampler.as_the_learner:
+        return []
+    parts = sampler.parts(config.env.rows)
+    names = [f"{part.rows} rows {part.name}" for part in parts] if sampler.mix else [parts[0].name]
+    every = sampler.sync_every_updates
+    return [*names, *([f"new weights every {every} updates"] if every > 1 else [])]
 
 
 def header_of(config: RunConfig, *, device: str, folder: Path, resumed_at: int | None) -> Header:

@@ -16,6 +16,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.explore import Explorer
 from frugalrl.policies.acting import ActingPolicy
 from frugalrl.policies.handover import Handover
+from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.replay.unrolls import UnrollStore
 from frugalrl.sampling.chooser import Chooser
 from frugalrl.sampling.config import SamplerConfig
@@ -182,6 +183,7 @@ class BackgroundSampler:
             "taken_steps": self._taken_steps,
             "actor": self._actor.state_dict(),
             "transport": self._transport.state_dict(),
+            "policy": self._policy.state_dict() if isinstance(self._policy, SamplerPolicy) else {},
         }
 
     def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
@@ -195,6 +197,8 @@ class BackgroundSampler:
         # checkpoints of earlier versions do not say
         self._taken_steps = state["taken_steps" if "taken_steps" in state else "env_steps"]
         self._transport.load_state_dict(state["transport"])
+        if isinstance(self._policy, SamplerPolicy):
+            self._policy.load_state_dict(state["policy"])
         rows = np.arange(self._transport.num_rows)
         self._actor.forget(rows)
         return tuple(rows.tolist())
@@ -263,7 +267,10 @@ class BackgroundSampler:
         snapshot = self._handover.take()
         if snapshot is None:
             return False
-        self._policy.load(snapshot)  # always: what it had before may be written from now on
+        moved = self._policy.load(snapshot)  # always: what it had before may be written from now on
+        if isinstance(self._policy, SamplerPolicy):
+            with self._lock:
+                self._counted.append({"transport": Cost(bytes_min=float(moved))})
         return True
 
     def _put(self, unroll: Unroll, rows: Ints) -> None:

@@ -16,6 +16,7 @@ from frugalrl.sampling.chooser import Chooser
 from frugalrl.sampling.draws import Ints
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.incarnations import Incarnations
+from frugalrl.sampling.loads import Loads
 from frugalrl.sampling.row_actor import RowActor, grown
 from frugalrl.sampling.transport import Message, Transport
 from frugalrl.types import Collected, Cost, EnvFailed, PolicySnapshot, StateDict, merge_costs
@@ -76,7 +77,7 @@ class CentralSampler:
         self._started = False
         """Blocks were returned, by this sampler or by the one that it goes on from."""
         self._restored = self._begun = False
-        self._loads = self._moved = 0
+        self._loads = Loads(policy)
         self.env_steps = 0
 
     @property
@@ -86,11 +87,7 @@ class CentralSampler:
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
-        new = snapshot.version != self._policy.version
-        moved = self._policy.load(snapshot)
-        if new:  # a resumed process loads what was published before once more
-            self._loads += 1
-            self._moved += moved
+        self._loads.load(snapshot)
 
     def acting(self) -> PolicySnapshot:
         """What it acts with."""
@@ -206,9 +203,8 @@ class CentralSampler:
         environment = replace(counted.get("environment", Cost()), env_steps=steps, frames=frames)
         own = {
             "inference": grown(self._actor.costs, costs_before),
-            "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
+            "transport": self._loads.take(),
         }
-        self._loads = self._moved = 0
         costs = merge_costs([{**counted, "environment": environment}, own])
         return Collected(data=block.data, episodes=tuple(block.episodes), env_steps=steps, costs=costs, q=block.q)
 
@@ -219,6 +215,7 @@ class CentralSampler:
             "env_steps": self.env_steps,
             "started": self._started,
             "actor": self._actor.state_dict(),
+            "loads": self._loads.state_dict(),
             "transport": _exactly(self._transport) if exact else self._transport.state_dict(),
         }
 
@@ -226,9 +223,11 @@ class CentralSampler:
         """Before the first ``collect``. Returns the rows that could not be brought back exactly and start a new
         episode.
 
-        Raises ValueError when policy or explorer remember something else than was saved.
+        Raises ValueError when policy or explorer remember something else than was saved, or the policy has another
+        transform.
         """
         self._actor.load_state_dict(state["actor"])
+        self._loads.load_state_dict(state.get("loads", {}))
         self.env_steps = state["env_steps"]
         self._started = state["started"]
         if not self._started:

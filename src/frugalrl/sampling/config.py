@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from frugalrl.policies.transforms import parse
+from frugalrl.sampling.mix import Part, read_mix
+
+Engine = Literal["torch", "onnx", "onnx-int8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +37,26 @@ class SamplerConfig:
     restarts: int = 10
     """``central``: how often groups may be started again in a run; then it fails."""
 
+    transform: str = "none"
+    """What is done to the learner's weights before they act, such as ``int8`` or ``int3+stale:8``; see ``frugal list
+    transforms``. The evaluation never has it."""
+    engine: Engine = "torch"
+    """What computes forward passes: PyTorch, or ONNX Runtime in fp32 or with dense layers in int8."""
+    sync_every_updates: int = 1
+    """Learner updates between two loads of weights by the sampler."""
+    mix: tuple[str, ...] = ()
+    """Several samplers in one run, ``ROWS*TRANSFORM`` or ``ROWS*TRANSFORM@ENGINE`` each, for the rows in their order,
+    such as ("16*int8", "8*stale:8", "8*none@onnx"); instead of ``transform`` and ``engine``."""
+
     def __post_init__(self) -> None:
-        for name, least in (("workers", 0), ("groups", 1), ("queue_batches", 1), ("restarts", 0)):
+        self._check_policies()
+        for name, least in (
+            ("workers", 0),
+            ("groups", 1),
+            ("queue_batches", 1),
+            ("restarts", 0),
+            ("sync_every_updates", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"sampler.{name}={getattr(self, name)}: must be at least {least}")
         if not 0 < self.live_share <= 1:
@@ -44,3 +67,28 @@ class SamplerConfig:
             )
         if self.max_batch_rows is not None and self.max_batch_rows < 1:
             raise ValueError(f"sampler.max_batch_rows={self.max_batch_rows}: must be at least 1, or None")
+
+    def _check_policies(self) -> None:
+        parse(self.transform, "sampler.transform")
+        parts = read_mix(self.mix, get_args(Engine))
+        if parts and (self.transform != "none" or self.engine != "torch"):
+            raise ValueError(
+                f"sampler.mix says transform and engine of all rows, so sampler.transform={self.transform!r} and "
+                f"sampler.engine={self.engine!r} must be 'none' and 'torch'"
+            )
+
+    def parts(self, rows: int) -> tuple[Part, ...]:
+        """Transform and engine of each of ``rows`` rows. Raises ValueError when the mix is for another number."""
+        if not self.mix:
+            return (Part(rows, parse(self.transform, "sampler.transform"), self.engine),)
+        parts = read_mix(self.mix, get_args(Engine))
+        given = sum(part.rows for part in parts)
+        if given != rows:
+            raise ValueError(f"sampler.mix={self.mix} is for {given} rows, but there are {rows}; use --envs {given}")
+        return parts
+
+    @property
+    def as_the_learner(self) -> bool:
+        """Whether all rows act with the newest weights of the learner, as they are."""
+        plain = parse(self.transform).changes_nothing and self.engine == "torch"
+        return plain and not self.mix and self.sync_every_updates == 1

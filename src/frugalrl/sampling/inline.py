@@ -11,10 +11,12 @@ from frugalrl.envs import RowEnv
 from frugalrl.math.explore import EXPLORERS, Choice, Explorer, Knobs, Memory, View, counteractive, uniform
 from frugalrl.math.schedules import of_rows
 from frugalrl.nets.gpu import grown
+from frugalrl.policies.sampler_policy import SamplerPolicy, versions_of
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.exploration import ExploreConfig
 from frugalrl.sampling.inline_block import Block, no_choice
+from frugalrl.sampling.loads import Loads
 from frugalrl.sampling.row_policy import row_policy
 from frugalrl.sampling.streams import RowStreams
 from frugalrl.types import Collected, Cost, EnvFailed, PolicySnapshot, StateDict, Step
@@ -26,7 +28,7 @@ class InlineSampler:
     def __init__(
         self,
         env: RowEnv,
-        policy: ValuePolicy | SequencePolicy,
+        policy: ValuePolicy | SequencePolicy | SamplerPolicy,
         config: ExploreConfig,
         *,
         prefill_env_steps: int,
@@ -56,12 +58,12 @@ class InlineSampler:
         self._prefill, self._whole = prefill_env_steps, whole_unrolls
         self._streams = RowStreams(seed, env.num_rows)
         self._inference_cost = inference_cost
-        self._rows = row_policy(policy if isinstance(policy, SequencePolicy) else self._q_values, env.num_rows)
+        self._rows = row_policy(policy, env.num_rows, self._q_values)
         self._remembers = bool(self._rows.state)
         # without a consumer of mu a row that explores at random needs no forward pass, unless the policy remembers
         self._explores = None if needs_log_mu or self._remembers else explorer.explores
         self._timer = timer
-        self._loads = self._moved = 0
+        self._loads = Loads(policy)
         self._step: Step | None = None
         self._gpu_s_before: float | None = None
         self.env_steps = 0
@@ -70,11 +72,7 @@ class InlineSampler:
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
-        new = snapshot.version != self._policy.version
-        moved = self._policy.load(snapshot)
-        if new:  # a resumed process loads what was published before once more
-            self._loads += 1
-            self._moved += moved
+        self._loads.load(snapshot)
 
     def acting(self) -> PolicySnapshot:
         """What it acts with."""
@@ -114,7 +112,7 @@ class InlineSampler:
         if self._step is None:
             self._step = self._env.reset()
             self._rows.arrive(self._step)
-            block.add(self._step, no_choice(self._env.num_rows), self._policy.version, self._rows.state)
+            block.add(self._step, no_choice(self._env.num_rows), versions_of(self._policy), self._rows.state)
         return block, self._step
 
     def _advance(self, block: Block, choice: Choice) -> Step:
@@ -122,7 +120,7 @@ class InlineSampler:
         self._rows.acted(choice.action)
         self._step = step = self._env.step(choice.action)
         self._rows.arrive(step)
-        block.add(step, choice, self._policy.version, self._rows.state, self._q)
+        block.add(step, choice, versions_of(self._policy), self._rows.state, self._q)
         block.calls += 1
         self.env_steps += int(np.count_nonzero(step.valid))
         return step
@@ -139,9 +137,8 @@ class InlineSampler:
                 bytes_min=forwards * (one.bytes_min or 0.0),
                 gpu_s=grown(self._gpu_s_before, self._policy.gpu_s),
             ),
-            "transport": Cost(calls=self._loads, flop=0.0, bytes_min=float(self._moved)),
+            "transport": self._loads.take(),
         }
-        self._loads = self._moved = 0
         return Collected(data=data, episodes=tuple(block.episodes), env_steps=steps, costs=costs, q=block.q())
 
     def epsilon(self) -> float | None:
@@ -193,7 +190,7 @@ class InlineSampler:
         return q
 
     def _q_values(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return cast(ValuePolicy, self._policy).q_values(obs, self.forwards)
+        return cast(ValuePolicy | SamplerPolicy, self._policy).q_values(obs, self.forwards)
 
     def _mark(self) -> tuple[Step | None, int, int, Memory, Memory]:
         self._streams.mark()
@@ -218,13 +215,14 @@ class InlineSampler:
             "streams": self._streams.state_dict(),
             "explorer": _copies(self._memory),
             "policy": dict(self._rows.state),
+            "loads": self._loads.state_dict(),
             "env": self._env.state_dict() if self._step is not None else {},
         }
 
     def load_state_dict(self, state: StateDict) -> tuple[int, ...]:
         """Returns the rows that could not be brought back exactly and start a new episode.
 
-        Raises ValueError when the explorer remembers something else than was saved.
+        Raises ValueError when the explorer remembers something else than was saved, or the transform is another one.
         """
         self.env_steps = state["env_steps"]
         self.forwards = state["forwards"]
@@ -236,6 +234,7 @@ class InlineSampler:
             )
         self._memory = memory
         self._rows.state = _copies(state.get("policy", {}))
+        self._loads.load_state_dict(state.get("loads", {}))
         if not state["started"]:
             return ()
         restored = self._env.load_state_dict(state["env"])

@@ -9,6 +9,9 @@ import numpy as np
 from frugalrl.math.explore import Choice, Memory
 from frugalrl.types import Episode, Rows, Step
 
+Version = int | np.ndarray[Any, Any]
+"""Of the weights that acted: one for all rows, or [B]."""
+
 
 class Block:
     """Grows step by step."""
@@ -17,13 +20,13 @@ class Block:
         self.env_steps_before, self.forwards_before, self.calls = env_steps_before, forwards_before, 0
         self._steps: list[Step] = []
         self._choices: list[Choice] = []
-        self._versions: list[int] = []
+        self._versions: list[Version] = []
         self._states: list[Memory] = []
         self._q: list[np.ndarray[Any, Any] | None] = []
         self.episodes: list[Episode] = []
 
     def add(
-        self, step: Step, choice: Choice, version: int, state: Memory, q: np.ndarray[Any, Any] | None = None
+        self, step: Step, choice: Choice, version: Version, state: Memory, q: np.ndarray[Any, Any] | None = None
     ) -> None:
         self._states.append(state)
         self._steps.append(step)
@@ -52,7 +55,7 @@ class Block:
             last=np.array([s.last for s in steps]),
             valid=np.array([s.valid for s in steps]),
             log_mu=np.array([c.log_mu for c in choices]),
-            version=np.repeat(np.array(self._versions, np.int64)[:, None], rows, 1),
+            version=_by_row(self._versions, rows),
             explored=np.array([c.explored for c in choices]),
             state={name: np.array([state[name] for state in self._states]) for name in self._states[0]},
         )
@@ -61,3 +64,8 @@ class Block:
 def no_choice(rows: int) -> Choice:
     """The action of rows that are about to be reset, which nobody uses."""
     return Choice(np.zeros(rows, np.int64), np.full(rows, np.nan, np.float32), np.zeros(rows, np.bool_))
+
+
+def _by_row(versions: list[Version], rows: int) -> np.ndarray[Any, Any]:
+    made = np.array(versions, np.int64)
+    return made if made.ndim == 2 else np.repeat(made[:, None], rows, 1)

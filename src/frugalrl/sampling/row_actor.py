@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from frugalrl.math.explore import Choice
 from frugalrl.policies.acting import ActingPolicy
+from frugalrl.policies.sampler_policy import values_of, versions_of
 from frugalrl.sampling.chooser import Chooser, no_choice
 from frugalrl.sampling.draws import Ints
 from frugalrl.types import Cost, StateDict, Step
@@ -71,7 +72,7 @@ class RowActor:
         """These rows begin anew, without a last step before."""
         self._reset(rows)
         self._action[rows], self._log_mu[rows], self._explored[rows] = no_choice(len(rows))
-        self._version[rows] = self._policy.version
+        self._version[rows] = versions_of(self._policy, rows)
         self._chooser.forget(rows)
 
     def _reset(self, rows: Ints) -> None:
@@ -106,7 +107,7 @@ class RowActor:
         made: list[NDArray[Any]] = []
 
         def values() -> NDArray[Any]:
-            made.append(self._forward(step.obs, state))
+            made.append(self._forward(rows, step.obs, state))
             return made[0]
 
         choice, explored = self._chooser.choose(rows, step.obs, step.last, env_steps, values)
@@ -120,10 +121,10 @@ class RowActor:
         if made and explored:
             self.values = made[0]
         self._action[rows], self._log_mu[rows], self._explored[rows] = choice
-        self._version[rows] = self._policy.version
+        self._version[rows] = versions_of(self._policy, rows)
         return choice
 
-    def _forward(self, obs: NDArray[Any], state: Arrays) -> NDArray[Any]:
+    def _forward(self, of: Ints, obs: NDArray[Any], state: Arrays) -> NDArray[Any]:
         began = self._clock()
         self.forwards += 1
         rows = len(obs)
@@ -131,7 +132,7 @@ class RowActor:
         if size > rows:
             obs = _filled_up(obs, size)
             state = {name: _filled_up(array, size) for name, array in state.items()}
-        values, after = self._policy.values(obs, state, self.forwards)
+        values, after = values_of(self._policy, of, obs, state, self.forwards)
         self._after = {name: array[:rows] for name, array in after.items()}
         if size not in self._one_cost:
             self._one_cost[size] = self._forward_cost(size)

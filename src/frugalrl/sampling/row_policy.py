@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.policies.acting import ActingPolicy
+from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import Memory, SequencePolicy
 from frugalrl.types import Step
 
@@ -56,7 +58,7 @@ class Memoryless:
 class Remembering:
     """A recurrent policy; a feed-forward one has an empty state."""
 
-    def __init__(self, policy: SequencePolicy, rows: int) -> None:
+    def __init__(self, policy: ActingPolicy, rows: int) -> None:
         self._policy = policy
         self._initial = policy.initial_state(rows)
         self._state = self._after = self._initial
@@ -93,9 +95,14 @@ class Remembering:
             self._after = self._after | {"action_tm1": action.astype(np.int64, copy=True)}
 
 
-def row_policy(policy: QValues | SequencePolicy, rows: int) -> RowPolicy:
-    """A function of observations, or a policy that may remember, for ``rows`` rows."""
-    return Remembering(policy, rows) if isinstance(policy, SequencePolicy) else Memoryless(policy)
+def row_policy(policy: QValues | ActingPolicy, rows: int, q_values: QValues | None = None) -> RowPolicy:
+    """A function of observations, or a policy that may remember, for ``rows`` rows.
+
+    ``q_values``: what to ask a policy that remembers nothing instead, if it is not one of sequences."""
+    if callable(policy):
+        return Memoryless(policy)
+    remembers = isinstance(policy, SequencePolicy) or (isinstance(policy, SamplerPolicy) and policy.initial_state(1))
+    return Remembering(policy, rows) if remembers or q_values is None else Memoryless(q_values)
 
 
 def _replaced(x: Array, where: Array, by: Array) -> Array:

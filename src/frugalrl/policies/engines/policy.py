@@ -1,0 +1,47 @@
+"""A policy that an engine outside of PyTorch computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from frugalrl.nets.heads import Head
+from frugalrl.policies.engines.onnx_runtime import OnnxRuntime
+from frugalrl.types import PolicySnapshot
+
+
+class EnginePolicy:
+    """As `ValuePolicy` and `SequencePolicy` for networks without memory."""
+
+    gpu_s: float | None = None
+
+    def __init__(self, engine: OnnxRuntime, head: Head) -> None:
+        """``head``: what the network's outputs mean."""
+        self._engine, self._head = engine, head
+        self._parameters: Mapping[str, Any] = {}
+        self.version = 0
+
+    def load(self, snapshot: PolicySnapshot) -> int:
+        """Write these weights into the engine; returns the bytes moved."""
+        self._engine.load(snapshot.parameters)
+        self._parameters, self.version = snapshot.parameters, snapshot.version
+        return self._engine.nbytes + sum(int(p.nbytes) for p in snapshot.parameters.values())
+
+    def snapshot(self) -> PolicySnapshot:
+        """What was loaded."""
+        return PolicySnapshot(version=self.version, parameters=self._parameters)
+
+    def initial_state(self, rows: int) -> dict[str, NDArray[Any]]:
+        """It remembers nothing."""
+        return {}
+
+    def values(
+        self, obs: NDArray[Any], state: Mapping[str, NDArray[Any]], draw: int = 0
+    ) -> tuple[NDArray[np.float32], Mapping[str, NDArray[Any]]]:
+        """obs [B, *obs_shape] -> Q-values or logits float32 [B, A], and the state as it came."""
+        out = torch.from_numpy(self._engine(obs))
+        return self._head.to_q(out).numpy(), state
