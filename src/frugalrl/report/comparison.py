@@ -14,6 +14,8 @@ from frugalrl.cost.tables import MachineProfile, Tables
 from frugalrl.report.check import check
 from frugalrl.report.crossover import crossovers_of
 from frugalrl.report.groups import Group, Reached, Setting, groups_of, reach
+from frugalrl.report.lever_design import sampler_words
+from frugalrl.report.levers import levers_of
 from frugalrl.report.method import method_result
 from frugalrl.report.overall import overall_of
 from frugalrl.report.records import RunRecord
@@ -155,6 +157,7 @@ def _env(
         views=views_of(groups, baseline, setting),
         crossovers=tuple(crossovers),
         anchors=tuple(anchor for anchor in anchors if anchor.env == env),
+        levers=levers_of(groups, reached, baseline, setting),
     )
 
 
@@ -196,5 +199,6 @@ def _run_line(record: RunRecord) -> RunLine:
 
 def _doc(record: RunRecord) -> str:
     config = record.config
-    sampler = "inline, pipelined" if config.schedule.lag_blocks else "inline"
-    return f"recipe {config.recipe}, agent {config.agent.kind}, explorer {config.explore.name}, sampler {sampler}"
+    sampler = f"{config.sampler.kind}, pipelined" if config.schedule.lag_blocks else config.sampler.kind
+    acts = "" if config.sampler.as_the_learner else f" with {sampler_words(config)}"
+    return f"recipe {config.recipe}, agent {config.agent.kind}, explorer {config.explore.name}, sampler {sampler}{acts}"

@@ -113,19 +113,31 @@ def cost_effect(
         how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, {_pairing(paired)}"
         return Estimate(value, (value / half, value * half), min(sizes), level, how)
 
-    def evaluate(picked: Indices) -> Floats:
-        each = [
-            _log_cost(c[at], r[at], kind)
-            for (c, r), at in zip(runs, picked * (len(runs) if paired else 1), strict=True)
-        ]
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.exp(sum(w * x for w, x in zip(weights, each, strict=True))))
-
     check_draws(draws)
-    values = resample.resampled(evaluate, sizes, draws, given(rng))
-    unknown = np.isnan(values)
-    ends = resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
+    ends = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
     return Estimate(value, ends, min(sizes), level, f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}")
+
+
+def _percentile(
+    runs: Sequence[tuple[Floats, Bools]],
+    weights: Floats,
+    kind: Kind,
+    sizes: Sequence[int],
+    rng: np.random.Generator,
+    draws: int,
+    level: float,
+) -> tuple[float, float]:
+    """The ends of a cost effect over resampled runs; one entry of ``sizes``: seeds are drawn for all cells at once."""
+
+    def evaluate(picked: Indices) -> Floats:
+        each = picked * (len(runs) // len(picked))
+        logs = [_log_cost(c[at], r[at], kind) for (c, r), at in zip(runs, each, strict=True)]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.exp(sum(w * x for w, x in zip(weights, logs, strict=True))))
+
+    values = resample.resampled(evaluate, sizes, draws, rng)
+    unknown = np.isnan(values)
+    return resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
 
 
 def score_effect(
@@ -156,7 +168,7 @@ def score_effect(
     sizes = _sizes([len(x) for x in runs], paired)
 
     def evaluate(picked: Indices) -> Floats:
-        each = picked * (len(runs) if paired else 1)
+        each = picked * (len(runs) // len(picked))
         return np.asarray(sum(w * x[at].mean(-1) for w, x, at in zip(weights, runs, each, strict=True)))
 
     value = resample.of_the_data(evaluate, sizes)
