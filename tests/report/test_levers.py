@@ -15,6 +15,7 @@ from frugalrl.cost.tables import load_tables
 from frugalrl.report.comparison import compare
 from frugalrl.report.comparison_io import from_json, to_json
 from frugalrl.report.csv_files import tables_as_csv
+from frugalrl.report.figures.levers import lever_figures
 from frugalrl.report.groups import groups_of
 from frugalrl.report.lever_design import Design, design_of
 from frugalrl.report.records import RunRecord
@@ -145,6 +146,10 @@ def test_json_csv_page_and_terminal(whole: Comparison) -> None:
     page = html_report(whole)
     assert ">Levers<" in page
     assert "exploration × sampling × sampler" in page
+    drawn = lever_figures(whole.envs[0], "x")
+    assert [d.name for d in drawn] == ["x-lever-exploration", "x-lever-sampling", "x-lever-sampler"]
+    assert ("samples", 0.5) in [(r[0], round(r[1], 9)) for r in drawn[0].rows]
+    assert all(d.title in page for d in drawn)
     console = Console(width=110, record=True, file=io.StringIO())
     render(whole, console)
     text = console.export_text()

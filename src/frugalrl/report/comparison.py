@@ -27,6 +27,7 @@ from frugalrl.report.use import Rates, rates_of, rates_on
 from frugalrl.report.views import VIEWS, views_of
 from frugalrl.report.words import short
 from frugalrl.run.config_io import hint
+from frugalrl.run.samplers import is_asynchronous
 from frugalrl.types import UserError
 
 Targets = Mapping[str, Sequence[float]]
@@ -71,6 +72,7 @@ def compare(
     envs = tuple(_env(env, groups[env], wanted[env], methods[0], anchors, setting) for env in groups)
     overall, about_overall = overall_of(groups, methods, setting)
     notes = [*checked.notes, *_notes(envs, methods[0], anchors), *about_overall, *filter(None, [modelled])]
+    notes += _asynchronous(envs, records)
     return Comparison(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(command),
@@ -179,6 +181,15 @@ def _notes(envs: Sequence[EnvResult], baseline: str, anchors: Sequence[Anchor]) 
     unused = sorted({anchor.env for anchor in anchors} - {env.env for env in envs})
     if unused:
         yield f"Scores from elsewhere for {', '.join(unused)} are not shown: no run has these environments."
+
+
+def _asynchronous(envs: Sequence[EnvResult], records: Sequence[RunRecord]) -> Iterator[str]:
+    found = list(dict.fromkeys(record.method for record in records if is_asynchronous(record.config)))
+    if found and any(env.crossovers for env in envs):
+        yield (
+            f"Crossovers take the samples of {', '.join(found)} as measured, although these runs are asynchronous: a "
+            f"slower step would also change how stale their data are. Their time is that on one core."
+        )
 
 
 def _run_line(record: RunRecord) -> RunLine:

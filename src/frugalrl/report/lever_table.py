@@ -23,6 +23,12 @@ def render_levers(env: EnvResult, targets: Sequence[float], console: Console) ->
     """Print the cells and the effects, for each of these targets."""
     levers = env.levers
     assert levers is not None
+    text = (
+        f"All with {levers.learner}; only the levers differ. Effect: with the lever over without it, averaged over the "
+        f"other levers; 1 is none. Interaction: the effect of one where the other is used over where it is not."
+    )
+    console.print(text, style="dim", highlight=False, markup=False)
+    console.print()
     for target in targets:
         found = next(t for t in levers.targets if t.target == target)
         for shown in (_WORK, _LOAD, _PRICE):
@@ -69,7 +75,7 @@ def _effects(levers: Levers, effects: Sequence[LeverEffect], size: int, title: s
         found = {e.levers: e for e in effects if e.quantity == quantity}
         cells = [_effect(found[name]) if name in found else "" for name in names]
         if any(cells):
-            _row(table, TITLES[quantity], cells)
+            _row(table, TITLES[quantity], cells if size == 1 else [_two(c) for c in cells])
     return table
 
 

@@ -41,13 +41,11 @@ def _overall(entry: Overall, baseline: str, envs: int) -> str:
 
 
 def _env(env: EnvResult, baseline: str) -> Iterator[str]:
-    if env.levers is not None:
-        # pairs of methods are in the tables: each lever is in half of them
-        yield from lever_sentences(env)
-        yield from _unreached(env)
-        return
     base = next((m for m in env.methods if m.method == baseline), None)
     others = [m for m in env.methods if m.method != baseline]
+    if env.levers is not None:
+        yield from lever_sentences(env)
+        others = []  # of a factorial each lever is in half of the pairs, which are in the tables
     main = headline_target(env)
     if base is not None and main is not None:
         for other in others:

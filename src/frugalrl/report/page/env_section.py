@@ -66,7 +66,7 @@ def env_section(
     body = [tag("h2", text_of(env.env)), tag("p", f"Protocol {text_of(env.protocol)}.", class_="facts")]
     body.append(part("What a score costs", *_targets(env, tables, place, all_targets, explained)))
     if levers := levers_body(env, tables.origins, f"env-{place}-levers"):
-        body.insert(2, part("Levers", *levers))
+        body.insert(2, part("Levers", *levers, figure_group(figures.get("levers", []), "three")))
     table, missing = tables.budget(env, f"env-{place}-budget")
     note = _foot(BUDGET_NOTE if explained else "", missing)
     body.append(part("At the end of the budget", table, note, *_failed(env)))

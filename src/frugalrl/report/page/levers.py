@@ -31,12 +31,14 @@ def levers_body(env: EnvResult, origins: Origins, name: str) -> list[str]:
     effects = (*(found.effects if found else ()), *levers.score)
     said = tag("ul", *(tag("li", text_of(s)) for s in lever_sentences(env)), class_="says")
     goal = "" if target is None else f", to a mean return of {plain(target)}"
-    shown = _table(levers, effects, origins, name, f"What each lever does on {env.env}{goal}")
+    each = [e for e in effects if len(e.levers) == 1]
+    together = [e for e in effects if len(e.levers) > 1]
     bounded = _BOUNDED if any(shown_effect(e)[1] for e in effects) else ""
     return [
         tag("p", text_of(f"All methods have the same learner, {levers.learner}; only the levers differ.")),
         said,
-        shown,
+        _table(levers, each, origins, name, f"What each lever does on {env.env}{goal}"),
+        _table(levers, together, origins, f"{name}-x", f"Whether the levers change each other on {env.env}{goal}"),
         tag("p", text_of(NOTE + bounded), class_="foot"),
     ]
 
