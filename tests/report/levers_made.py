@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
+from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.report.records import RunRecord
 from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.exploration import ExploreConfig
@@ -31,6 +32,7 @@ def factorial(seeds: int = 3, *, never: tuple[str, ...] = (), budget: int = 8) -
                 seed,
                 [replace(p, frames=4 * p.env_steps) for p in points],
                 explore=ExploreConfig(name="counteractive" if rule == "coact" else "uniform"),
+                agent=ImpalaConfig(),
                 sampler=SamplerConfig(kind=kind, transform="int8" if sampler == "int8" else "none"),
             )
             found.append(made)

@@ -76,6 +76,8 @@ def test_pairing_takes_the_seed_out(whole: Comparison) -> None:
     steps = effect(levers_in(whole), "env_steps", "exploration").effect
     assert steps.interval == pytest.approx((0.5, 0.5)), "each seed says one half, however slow it is"
     assert "paired" in steps.source
+    assert levers_in(whole).learner == "V-trace"
+    assert any("eps-central-int8" in note and "asynchronous" in note for note in whole.notes)
     other = [
         replace(r, config=replace(r.config, seed=r.seed + 100)) if "central" in r.method else r for r in factorial()
     ]

@@ -90,8 +90,10 @@ def _score(lever: Lever, levers: Levers) -> str:
     figure = effect.effect
     if figure.value is None:
         return "its final score is not known"
-    words = {"less": "it is lower", "more": "it is higher", "": "no difference shown"}[verdict(figure, 0.0)]
     sign = "+" if figure.value > 0 else ""
+    if figure.interval is None:
+        return f"final score {sign}{short(figure.value)}, without an interval"
+    words = {"less": "it is lower", "more": "it is higher", "": "no difference shown"}[verdict(figure, 0.0)]
     return f"final score {sign}{short(figure.value)}{between(figure.interval)}: {words}"
 
 
