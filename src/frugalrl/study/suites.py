@@ -32,7 +32,7 @@ class Scale:
 
 
 _SCALES = {
-    "minatar": Scale(budget_steps=350_000, episodes=30),
+    "minatar": Scale(budget_steps=300_000, episodes=30),
     "atari100k": Scale(budget_steps=500_000, evaluations=10),
 }
 _TARGETS: Mapping[str, tuple[float, ...]] = {"MinAtar/Breakout-v1": (2.0, 4.0), "ALE/Pong-v5": (-18.0, -12.0, 0.0)}
