@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Array = Any
 """A numpy array or a torch tensor; which one is said where it is used."""
@@ -23,39 +23,10 @@ StateDict = dict[str, Any]
 or lists of those scalars. Arrays go to safetensors, the rest to JSON."""
 
 Role = Literal[
-    "environment",
-    "inference",
-    "learner",
-    "target",
-    "replay",
-    "correction",
-    "transport",
-    "evaluation",
-    "probe",
-    "startup",
-    "checkpoint",
-    "reporting",
-    "waiting",
-    "redone",
-    "unassigned",
-]
-ROLES: tuple[Role, ...] = (
-    "environment",
-    "inference",
-    "learner",
-    "target",
-    "replay",
-    "correction",
-    "transport",
-    "evaluation",
-    "probe",
-    "startup",
-    "checkpoint",
-    "reporting",
-    "waiting",
-    "redone",
-    "unassigned",
-)
+    "environment", "inference", "learner", "target", "replay", "correction", "transport", "evaluation", "probe",
+    "startup", "checkpoint", "reporting", "waiting", "redone", "unassigned",
+]  # fmt: skip
+ROLES: tuple[Role, ...] = get_args(Role)
 
 How = Literal["measured", "counted", "modelled", "assumed"]
 """How a number was obtained, strongest first. A total is only as strong as its weakest part."""
@@ -74,6 +45,10 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
+class EngineFailed(RunFailed):
+    """The process that samples for a learner has died or answers nonsense. The run's own state is whole."""
+
+
 class SamplerNotFinite(FloatingPointError):
     """What acts answered with NaN or infinity although the learner's weights are finite: the run's state is whole."""
 
@@ -81,7 +56,7 @@ class SamplerNotFinite(FloatingPointError):
 class BadBatch(RunFailed):
     """What the sampler recorded in the batch ``replayed`` cannot be used. The weights were not changed."""
 
-    def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls) -> None:
+    def __init__(self, message: str, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> None:
         super().__init__(message)
         self.replayed = replayed
 
@@ -267,6 +242,28 @@ class Unroll:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens, fewer where an
+    end token comes first."""
+
+    prompt: Array
+    """[N, P] int64"""
+    response: Array
+    """[N, R] int64; 0 where ``mask`` is False."""
+    mask: Array
+    """[N, R] bool: this token was generated and counts, an end token included."""
+    log_mu: Array
+    """[N, R] float32: log-probability with which the sampler drew ``response``, temperature and transform included;
+    NaN where ``mask`` is False."""
+    group: Array
+    """[N] int64: number of the prompt in its stream; the completions of one prompt stand together."""
+    version: Array
+    """[N] int64: version of the weights that generated the row."""
+    reward: Array
+    """[N] float32: of the whole completion."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A batch of (n-step) transitions. ``discount_t`` holds gamma^n times the discounts on the way."""
 
@@ -303,6 +300,17 @@ class ReplayedUnrolls:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayedTokens:
+    """As `Replayed`, for learners of language models; one key and one weight per completion."""
+
+    batch: Tokens
+    keys: Array
+    """[N] int64"""
+    weight: Array
+    """[N] float32"""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySnapshot:
     """Parameters to act with. ``version`` grows by one per update."""
 
@@ -331,6 +339,20 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectedTokens:
+    """What a sampler of language models returns."""
+
+    data: Tokens
+    episodes: tuple[Episode, ...]
+    """One per completion."""
+    env_steps: int
+    """Generated tokens that count."""
+    costs: Costs
+    invalid_rows: int = 0
+    """Nothing lies between two completions."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """What an asynchronous sampler has done between two events; its unrolls went to the learner by a queue."""
 
@@ -340,6 +362,10 @@ class Gathered:
     invalid_rows: int
     """Rows between two episodes, in the unrolls that the learner has fetched."""
     costs: Costs
+
+
+Experience = Collected | CollectedTokens | Gathered
+"""What one round has brought, whoever sampled it."""
 
 
 @dataclass(frozen=True, slots=True)

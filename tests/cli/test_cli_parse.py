@@ -28,6 +28,7 @@ USAGES = (
     "bill RUN RUN",
     "report RUN RUN --out FILE --baseline NAME --target 1 -2 --against FILE --prices FILE --json",
     "reprice RUN RUN --on NAME --env-step-ms 0.5 --baseline NAME --target 1 -2 --prices FILE --json",
+    "mismatch RUN --correction token-tis:2 --strict --json",
     "list recipes --json",
     "doctor --json",
     "reproduce chain --seeds 1_00 --gamma 0.9 --alpha 0.1 0.5 --eps 0.2 --quick --out DIR --overwrite --processes 1 "

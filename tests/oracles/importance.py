@@ -88,15 +88,16 @@ def slow_kept(d: dict[int, float], t: int, reject: Any) -> bool:
 
 @dataclass
 class Estimate:
-    """Of a gradient: E[estimate] and the sum of its components' variances, by enumeration."""
+    """Of a gradient: E[estimate], the sum of its components' variances and the largest norm, by enumeration."""
 
     mean: np.ndarray
     variance: float
+    largest: float
 
     def against(self, truth: np.ndarray) -> tuple[float, float, float]:
-        """Relative bias, variance, cosine."""
-        size = float(np.linalg.norm(truth))
-        cosine = float(self.mean @ truth) / (float(np.linalg.norm(self.mean)) * size)
+        """Relative bias, variance, cosine; a mean of 0 has no direction, and a cosine of 0."""
+        size, length = float(np.linalg.norm(truth)), float(np.linalg.norm(self.mean))
+        cosine = float(self.mean @ truth) / (length * size) if length else 0.0
         return float(np.linalg.norm(self.mean - truth)) / size, self.variance, cosine
 
 
@@ -105,7 +106,7 @@ def expectation(probabilities: Sequence[float], values: Sequence[np.ndarray]) ->
     p = np.array(probabilities)[:, None]
     x = np.stack(values)
     mean = (p * x).sum(0)
-    return Estimate(mean, float((p * (x - mean) ** 2).sum()))
+    return Estimate(mean, float((p * (x - mean) ** 2).sum()), float(np.linalg.norm(x, axis=1).max()))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

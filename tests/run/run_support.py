@@ -61,6 +61,25 @@ def vtrace(*settings: str, steps: int | None = 600) -> RunConfig:
     return override(build_config("CartPole-v1", "inline-vtrace"), [*known, *settings])
 
 
+def ppo(*settings: str, steps: int | None = 600) -> RunConfig:
+    """ppo on CartPole, shrunk."""
+    known = (
+        "env.rows=4",
+        "agent.unroll_steps=10",
+        "agent.batch_unrolls=4",
+        "agent.epochs=2",
+        "schedule.steps_per_round=10",
+        "net.hidden_units=16",
+        "evaluation.every_env_steps=200",
+        "evaluation.episodes=2",
+        "evaluation.rows=2",
+        "device=cpu",
+        "checkpoint.every_s=3600",
+        f"budget.env_steps={steps}",
+    )
+    return override(build_config("CartPole-v1", "ppo"), [*known, *settings])
+
+
 def r2d2(*settings: str, steps: int | None = 600) -> RunConfig:
     """seed-r2d2-small on Recall with an inline sampler, shrunk."""
     known = (

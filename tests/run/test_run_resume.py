@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kill_resume import bill_counts, differences, exact_state, scores
-from run_support import Killed, Watcher, breakout, cartpole, die, r2d2, vtrace
+from run_support import Killed, Watcher, breakout, cartpole, die, ppo, r2d2, vtrace
 
 from frugalrl.envs import RowEnv
 from frugalrl.run.config import BudgetConfig, RunConfig
@@ -40,6 +40,7 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
     "vtrace": (vtrace, [], 600),
     "vtrace-lstm-counteractive": (vtrace, ["net.lstm_units=8", "explore.name=counteractive"], 600),
     "vtrace-lockstep": (vtrace, ["sampler.kind=central", "sampler.lockstep=true"], 600),
+    "ppo-token-tis": (ppo, ["agent.correction=token-tis:2"], 600),
     "r2d2": (r2d2, [], 600),
     "r2d2-lockstep": (r2d2, ["sampler.kind=central", "sampler.lockstep=true"], 600),
 }

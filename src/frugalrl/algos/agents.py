@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
+from frugalrl.algos.grpo import GRPOLearner
+from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.algos.impala import ImpalaConfig, ImpalaLearner
 from frugalrl.algos.ppo import PPOConfig, PPOLearner
 from frugalrl.algos.qrdqn import QRDQNConfig, QRDQNLearner
@@ -16,7 +18,7 @@ from frugalrl.algos.tabular import TabularConfig, TabularLearner
 from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS, Explorer
 from frugalrl.types import UserError
 
-AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config | PPOConfig
+AgentConfig = DQNConfig | QRDQNConfig | C51Config | TabularConfig | ImpalaConfig | R2D2Config | PPOConfig | GRPOConfig
 """``kind`` says which; without it, the first."""
 
 PolicyConfig = ImpalaConfig | PPOConfig
@@ -25,11 +27,16 @@ PolicyConfig = ImpalaConfig | PPOConfig
 SequenceConfig = PolicyConfig | R2D2Config
 """Agents that learn from unrolls of consecutive steps instead of transitions."""
 
-Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner | PPOLearner
+TokenConfig = GRPOConfig
+"""Agents that are language models and learn from completions."""
+
+Learner = DQNLearner | TabularLearner | ImpalaLearner | R2D2Learner | PPOLearner | GRPOLearner
 
 
 def explorers_of(agent: AgentConfig) -> dict[str, Explorer]:
-    """The exploration rules for what this agent's network answers: Q-values, or the logits of an actor-critic."""
+    """The exploration rules for what this agent's network answers: Q-values, or the logits of a policy."""
+    if isinstance(agent, TokenConfig):
+        return {"policy": POLICY_EXPLORERS["policy"]}
     return POLICY_EXPLORERS if isinstance(agent, PolicyConfig) else EXPLORERS
 
 
@@ -41,6 +48,16 @@ def explorer_of(agent: AgentConfig, name: str) -> Explorer:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise UserError(f"unknown explorer {name!r} for agent.kind={agent.kind}; {hint}")
     return known[name]
+
+
+def correction_setting(agent: AgentConfig, name: str) -> str:
+    """``agent.correction=NAME``. Raises UserError for an agent that corrects nothing."""
+    if not hasattr(agent, "correction"):
+        raise UserError(
+            f"correction {name!r}: agent.kind={agent.kind} has none, as its values are learned from whatever acted; "
+            f"leave it out, or take a learner of policies such as --recipe ppo"
+        )
+    return f"agent.correction={name}"
 
 
 LEARNERS: dict[type[Any], Callable[..., Learner]] = {

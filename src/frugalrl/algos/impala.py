@@ -71,6 +71,8 @@ class ImpalaConfig:
     """Multiplies rewards. Policy and value share a network, and errors of large values drown the policy's gradient."""
     max_abs_reward: float | None = None
     """Clip rewards, scaled, to this size, beyond what the protocol does; None: as they come."""
+    correction: str = "vtrace"
+    """``vtrace``: by the three truncated ratios. ``none``: a control without log mu, as if the learner had acted."""
     max_lag: int | None = None
     """Rows acted by weights older than so many updates take no part in the loss; None: all do."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
@@ -94,6 +96,12 @@ class ImpalaConfig:
             raise ValueError(f"agent.adam_beta1={self.adam_beta1}: must lie in [0, 1)")
         if self.max_lag is not None and self.max_lag < 0:
             raise ValueError(f"agent.max_lag={self.max_lag}: must be at least 0, or None")
+        if self.correction not in ("vtrace", "none"):
+            raise ValueError(
+                f"agent.correction={self.correction!r}: V-trace corrects by its own truncated ratio, and a weight on "
+                f"top would square it; set agent.pg_rho_bar (for token-tis:C it is C) and agent.rho_bar, or use "
+                f"'vtrace' or 'none'"
+            )
         if self.rho_bar is not None and (self.c_bar is None or self.c_bar > self.rho_bar):
             raise ValueError(
                 f"agent.c_bar={self.c_bar} > agent.rho_bar={self.rho_bar}: V-trace converges for c_bar of at most "
@@ -177,7 +185,7 @@ class ImpalaLearner:
         bars = {"rho_bar": config.rho_bar, "c_bar": config.c_bar, "pg_rho_bar": config.pg_rho_bar}
         found = vtrace(
             log_pi,
-            log_mu,
+            log_mu if config.correction == "vtrace" else log_pi,
             reward,
             config.gamma * discount,
             values.detach(),
@@ -185,6 +193,8 @@ class ImpalaLearner:
             lambda_=config.lambda_,
             **bars,
         )
+        if config.correction == "none":  # the metrics are of what the loss does not see
+            found = found._replace(ratio=torch.where(valid_t, (log_pi.detach() - log_mu).exp(), 1.0))
         timer.lap("correction")
         loss = actor_critic_loss(
             log_pi_all,

@@ -20,10 +20,10 @@ from torch import Tensor
 from frugalrl.algos.adam import Adam
 from frugalrl.algos.ppo_batch import Batch, Minibatch, check_sampler
 from frugalrl.algos.ppo_cost import PPOCosts
-from frugalrl.algos.ppo_metrics import ages, mismatch, of_values
+from frugalrl.algos.ppo_metrics import ages, of_values
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.gae import gae
-from frugalrl.math.importance import Corrected, Correction, apply
+from frugalrl.math.importance import Corrected, Correction, apply, measure
 from frugalrl.math.policy_gradient import log_probabilities
 from frugalrl.math.ppo import Part, ppo_batch_loss
 from frugalrl.nets.actor_critic import ActorCriticNetwork
@@ -232,7 +232,7 @@ class PPOLearner:
         values = self._head.value(out)
         self._timer.lap("correction" if self._correction.weighs else "learner")
         corrected = self._corrected(replayed, log_old, log_mu, mask)
-        told = mismatch(corrected)
+        told = measure(corrected).metrics()
         self._timer.lap("correction")
         found = gae(
             config.reward_scale * reward, config.gamma * discount, values, valid=mask, lambda_=config.gae_lambda

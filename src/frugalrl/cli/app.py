@@ -66,6 +66,10 @@ def _dispatch(found: Any, words: list[str], context: errors.Context) -> int:
         from frugalrl.cli.report import report
 
         return report(found, words)
+    if isinstance(found, arguments.MismatchOf):
+        from frugalrl.cli.mismatch import mismatch
+
+        return mismatch(found)
     if isinstance(found, arguments.List):
         from frugalrl.cli.listing import show_list
 

@@ -2,124 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
-from tyro.constructors import PrimitiveConstructorSpec
 
-N = TypeVar("N", int, float)
-
-
-def read_whole(text: str) -> int:
-    """A whole number; underscores are allowed. Raises ValueError with a sentence."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number such as 10_000") from None
-
-
-def read_number(text: str) -> float:
-    """A finite number; underscores are allowed. Raises ValueError with a sentence."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number such as 1.5") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not a finite number")
-    return number
-
-
-def _positive(read: Callable[[str], N]) -> Callable[[str], N]:
-    def checked(text: str) -> N:
-        number = read(text)
-        if number <= 0:
-            raise ValueError(f"{text!r} must be more than 0")
-        return number
-
-    return checked
-
-
-def _natural(text: str) -> int:
-    number = read_whole(text)
-    if number < 0:
-        raise ValueError(f"{text!r} must be 0 or more")
-    return number
-
-
-def _not_negative(text: str) -> float:
-    number = read_number(text)
-    if number < 0:
-        raise ValueError(f"{text!r} must be 0 or more")
-    return number
-
-
-def _value(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=metavar,
-        instance_from_str=lambda words: read(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, int | float | str),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _format(text: str) -> str:
-    if text not in ("torch", "onnx"):
-        raise ValueError(f"{text!r} is not one of torch, onnx")
-    return text
-
-
-def _device(text: str) -> str:
-    if text not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"{text!r} is not one of auto, cpu, cuda")
-    return text
-
-
-def _sampler(text: str) -> str:
-    if text not in ("inline", "central"):
-        raise ValueError(f"{text!r} is not one of inline, central")
-    return text
-
-
-def _values(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
-    def at_least_one(words: list[str]) -> tuple[Any, ...]:
-        if not words:
-            raise ValueError("one value or more is needed")
-        return tuple(read(word) for word in words)
-
-    return PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=metavar,
-        instance_from_str=at_least_one,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [str(part) for part in value],
-    )
-
-
-_NO_DEFAULT = arg(help_behavior_hint="")
-Steps = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
-Hours = Annotated[float | None, _value(_positive(read_number), "H"), _NO_DEFAULT]
-Euros = Annotated[float | None, _value(_positive(read_number), "X"), _NO_DEFAULT]
-Target = Annotated[float | None, _value(read_number, "SCORE"), _NO_DEFAULT]
-Count = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
-Seed = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
-Rate = Annotated[float | None, _value(_positive(read_number), "F"), _NO_DEFAULT]
-Format = Annotated[Literal["torch", "onnx"], _value(_format, "torch|onnx"), _NO_DEFAULT]
-Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _value(_device, "auto|cpu|cuda"), _NO_DEFAULT]
-Sampler = Annotated[Literal["inline", "central"] | None, _value(_sampler, "inline|central"), _NO_DEFAULT]
-Workers = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
-Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
-Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
-File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
-Flag = Annotated[bool, arg(help_behavior_hint="")]
-Numbers = Annotated[tuple[float, ...], _values(read_number, "X"), _NO_DEFAULT]
-Words = tuple[str, ...]
-RunFolders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")]
-RunFolderArgument = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="")]
+from frugalrl.cli.options import (
+    Count,
+    Device,
+    Euros,
+    File,
+    Flag,
+    Folder,
+    Format,
+    Hours,
+    Milliseconds,
+    Name,
+    Numbers,
+    Rate,
+    RunFolderArgument,
+    RunFolders,
+    Sampler,
+    Seed,
+    Seeds,
+    Steps,
+    Target,
+    Words,
+    Workers,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +45,8 @@ class Train:
     """Exploration rule (default: the recipe's, epsilon-greedy; see 'frugal list explorers')."""
     sampler: Sampler = None
     """Who acts: the thread that steps the environments, or one engine for all of them (default: the recipe's)."""
+    correction: Name = None
+    """For a sampler that differs from the learner of a policy, e.g. token-tis:2 (default: the recipe's)."""
     envs: Count = None
     """Environments side by side (default: the recipe's)."""
     workers: Workers = None
@@ -212,7 +125,7 @@ class Compare:
     env: Annotated[Words, arg(metavar="ENV", help_behavior_hint="")] = ()
     """Environments (default: CartPole-v1)."""
     methods: Annotated[Words, arg(metavar="METHOD", help_behavior_hint="")] = ()
-    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe or a.b=c
+    """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe, a sampler such as int4-tis2, or a.b=c
     (default: epsilon-greedy counteractive counteractive-mixed)."""
     suite: Name = None
     """Methods with a name instead of --methods; levers: exploration x sampling x sampler, with 5 seeds by default."""
@@ -220,7 +133,7 @@ class Compare:
     """With --suite levers: the other sampler, e.g. int8 or onnx-int8 (default: by environment)."""
     baseline: Name = None
     """The method that the others are compared with (default: the first)."""
-    seeds: Annotated[tuple[int, ...], _values(_natural, "N"), _NO_DEFAULT] = ()
+    seeds: Seeds = ()
     """One number: how many seeds; several: the seeds themselves (default: 10)."""
     budget_steps: Steps = None
     """Agent steps of every run (default: the recipe's; 30,000 without --env)."""
@@ -336,7 +249,7 @@ class Reprice:
     """Folders of runs, or folders that hold some."""
     on: Name = None
     """Machine to model seconds, joules and money for (default: the one of the runs; see 'frugal list machines')."""
-    env_step_ms: Annotated[float | None, _value(_not_negative, "X"), _NO_DEFAULT] = None
+    env_step_ms: Milliseconds = None
     """Milliseconds of one environment step, in place of what the environment took."""
     baseline: Name = None
     """Method that the others are compared with (default: epsilon-greedy, else the first)."""
@@ -344,6 +257,20 @@ class Reprice:
     """Mean returns whose cost is compared (default: 25, 50, 75 and 100 % of the way to the reference score)."""
     prices: File = None
     """Your own TOML price file, merged over the package's (default: $FRUGALRL_PRICES)."""
+    json: Flag = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MismatchOf:
+    """Say how far a sampler is from its learner, and name what is probably wrong."""
+
+    place: Annotated[Positional[Path], arg(metavar="RUN|FILE.npz", help_behavior_hint="")]
+    """Folder of a run, or a file with log_pi and log_mu, perhaps mask and advantage: [B, T] or [N]."""
+    correction: Name = None
+    """What is done with the ratios, e.g. sequence-mask:0.5,2 (default: the run's own; token-tis:2 for a file)."""
+    strict: Flag = False
+    """Exit with 1 when there is a warning."""
     json: Flag = False
     """Print one JSON object and nothing else on stdout."""
 

@@ -14,7 +14,11 @@ from frugalrl.types import UserError
 
 Rows = list[dict[str, Any]]
 
-EXTRAS = (("ale_py", "atari", "Atari games (ALE/...)"), ("minatar", "minatar", "MinAtar games (MinAtar/...)"))
+EXTRAS = (
+    ("ale_py", "atari", "Atari games (ALE/...)"),
+    ("minatar", "minatar", "MinAtar games (MinAtar/...)"),
+    ("transformers", "lm", "language models (lm:...)"),
+)
 """(module, extra that installs it, what it brings)"""
 
 
@@ -128,6 +132,7 @@ def _prices(prices: Path | None) -> tuple[Rows, list[str]]:
 
 def _envs(prices: Path | None) -> tuple[Rows, list[str]]:
     from frugalrl.envs import default_protocol, registered_ids
+    from frugalrl.envs.lm import TASKS
     from frugalrl.recipes import default_recipe
 
     rows: Rows = []
@@ -142,6 +147,7 @@ def _envs(prices: Path | None) -> tuple[Rows, list[str]]:
         rows.append(
             {"id": env_id, "group": group, "protocol": default_protocol(env_id), "recipe": default_recipe(env_id)}
         )
+    rows += [{"id": i, "group": _LANGUAGE, "protocol": default_protocol(i), "recipe": default_recipe(i)} for i in TASKS]
     rows.sort(key=lambda row: (_GROUPS.index(row["group"]), row["id"]))
     notes = [
         f"{what} need the extra '{extra}': pip install 'frugalrl[{extra}]'"
@@ -164,7 +170,8 @@ TOPICS: dict[str, Callable[[Path | None], tuple[Rows, list[str]]]] = {
 
 # -- environments ----------------------------------------------------------------------------------------------------
 
-_GROUPS = ("toy of FrugalRL", "classic control", "toy text", "Box2D", "MinAtar", "Atari", "other")
+_LANGUAGE = "language model"
+_GROUPS = ("toy of FrugalRL", "classic control", "toy text", "Box2D", "MinAtar", "Atari", _LANGUAGE, "other")
 _NEEDS_A_SIMULATOR = ("gymnasium.envs.mujoco", "gymnasium.envs.phys2d", "gymnasium.envs.tabular")
 
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bill": ("BillOf", "Show the bill of a run, or those of several and their sum."),
     "report": ("Report", "Write the comparison of runs as one HTML file, with its figures and tables beside it."),
     "reprice": ("Reprice", "Compare runs as they would be on another machine or with another simulator."),
+    "mismatch": ("MismatchOf", "Say how far a sampler is from its learner, and name what is probably wrong."),
     "list": ("List", "List what can be named: recipes, envs, explorers, transforms, machines or prices."),
     "reproduce": ("Reproduce", "Put a published claim to the test: chain."),
     "doctor": ("Doctor", "Say what can be measured here, what will be modelled, and what is chosen why."),
@@ -70,6 +71,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "reprice": (
         "frugal reprice study --on cloud-16vcpu",
         "frugal reprice runs/A runs/B --env-step-ms 20 --target 100 200",
+    ),
+    "mismatch": (
+        "frugal mismatch logprobs.npz",
+        "frugal mismatch runs/NAME --json",
+        "frugal mismatch logprobs.npz --correction sequence-mask:0.5,2 --strict",
     ),
     "list": ("frugal list envs", "frugal list machines --prices my_prices.toml"),
     "reproduce": (

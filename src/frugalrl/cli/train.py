@@ -80,7 +80,7 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
 
 def build(args: arguments.Train) -> RunConfig:
     """The configuration: recipe, then options, then ``--set``. Raises UserError."""
-    from frugalrl.algos.agents import explorer_of
+    from frugalrl.algos.agents import correction_setting, explorer_of
     from frugalrl.envs import named_protocol
     from frugalrl.recipes import build_config
     from frugalrl.run.config_io import from_dict, override, to_dict
@@ -117,6 +117,8 @@ def build(args: arguments.Train) -> RunConfig:
         threads=args.threads or config.threads,
         machine=args.machine or config.machine,
     )
+    if args.correction is not None:
+        config = override(config, [correction_setting(config.agent, args.correction)])
     return override(config, [word for words in args.set for word in words])
 
 

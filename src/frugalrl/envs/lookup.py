@@ -21,6 +21,7 @@ from typing import Any, Literal
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
+from frugalrl.envs.lm import TASKS
 from frugalrl.types import UserError
 
 Family = Literal["ale", "minatar", "other"]
@@ -153,7 +154,7 @@ def _import_here_too(name: str) -> ModuleType:
 
 
 def _unknown(env_id: str, name: str, module: ModuleType | None) -> str:
-    known = registered_ids()
+    known = [*registered_ids(), *TASKS]
     if module is not None:
         for attribute, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, gym.Env | gym.vector.VectorEnv):

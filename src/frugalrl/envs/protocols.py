@@ -11,9 +11,10 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from frugalrl.envs.lm import is_task
 from frugalrl.types import UserError
 
-Suite = Literal["ale", "minatar", "any"]
+Suite = Literal["ale", "minatar", "any", "lm"]
 """Which environments a protocol can be applied to."""
 
 _ALE_ONLY = ("frame_skip", "frame_stack", "screen_size", "grayscale", "max_pool", "noop_max", "fire_reset")
@@ -26,7 +27,8 @@ class Protocol:
     name: str
     """Printed with every score."""
     suite: Suite
-    """``ale`` needs an ``ALE/`` id, ``minatar`` a ``MinAtar/`` id; ``any`` leaves emulator settings alone."""
+    """``ale`` needs an ``ALE/`` id, ``minatar`` a ``MinAtar/`` id, ``lm`` an ``lm:`` task; ``any`` leaves emulator
+    settings alone."""
     sticky_probability: float | None
     """Probability in [0, 1] that the environment repeats the previous action."""
     life_loss_ends_return: bool
@@ -207,7 +209,35 @@ _PLAIN = Protocol(
     ),
 )
 
-PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (_ATARI_100K, _ALE_STICKY, _MINATAR, _PLAIN)}
+EXACT_MATCH = "lm-exact-match"
+_EXACT_MATCH = Protocol(
+    name=EXACT_MATCH,
+    suite="lm",
+    sticky_probability=None,
+    life_loss_ends_return=False,
+    noop_max=None,
+    max_episode_steps=None,
+    frame_skip=None,
+    frame_stack=None,
+    screen_size=None,
+    grayscale=None,
+    max_pool=None,
+    full_action_space=None,
+    fire_reset=None,
+    difficulty_ramping=None,
+    clip_reward=False,
+    eval_epsilon=0.0,
+    eval_episodes=512,
+    final_eval_episodes=2_048,
+    eval_max_steps=None,
+    source=(
+        "Our own: the share of held-out prompts whose completion is the whole right answer, one completion of each, "
+        "sampled at temperature 1 from the learner's weights in its own precision; prompts and draws are those of the "
+        "evaluation's seed, the same for every evaluation and method."
+    ),
+)
+
+PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (_ATARI_100K, _ALE_STICKY, _MINATAR, _PLAIN, _EXACT_MATCH)}
 """The named protocols."""
 
 
@@ -226,6 +256,8 @@ def named_protocol(name: str) -> Protocol:
 
 def default_protocol(env_id: str) -> str:
     """Name of the protocol an environment id gets when none is asked for."""
+    if is_task(env_id):
+        return EXACT_MATCH
     bare = env_id.rsplit(":", 1)[-1]
     if bare.startswith("ALE/"):
         return "atari100k"

@@ -10,6 +10,7 @@ from typing import Literal
 class NetConfig:
     """Torso and head of a network."""
 
+    kind: Literal["torso"] = "torso"
     torso: Literal["auto", "mlp", "minatar", "nature", "impala-shallow", "impala-deep"] = "auto"
     """``auto``: ``nature`` for images of 36 pixels and more, ``minatar`` for smaller ones, else ``mlp``. Both torsos of
     IMPALA (Espeholt et al. 2018, figure 3) are for images, with one dense layer of 256 after them."""
@@ -32,3 +33,31 @@ class NetConfig:
             raise ValueError(f"net.noisy_sigma0={self.noisy_sigma0}: must be positive, or None for ordinary layers")
         if not self.hidden_units or min(self.hidden_units) < 1:
             raise ValueError(f"net.hidden_units={self.hidden_units}: give at least one width of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenNetConfig:
+    """A causal language model: a small Llama with random weights, or a folder that holds a model."""
+
+    kind: Literal["llama"] = "llama"
+    layers: int = 2
+    width: int = 64
+    """Units of the residual stream."""
+    heads: int = 4
+    mlp_width: int = 172
+    """Units inside of a block's gated MLP."""
+    init_std: float = 0.02
+    """Standard deviation of the initial weights."""
+    checkpoint: str | None = None
+    """Folder with ``config.json`` and ``*.safetensors`` as transformers writes them, whose tokens are those of the
+    task; it sets all of the sizes above. None: random weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "mlp_width", "init_std"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"net.{name}={getattr(self, name)}: must be positive")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"net.width={self.width}, heads={self.heads}: each head needs an even number of units, so make width a "
+                f"multiple of {2 * self.heads}"
+            )

@@ -11,6 +11,7 @@ from frugalrl.envs import default_protocol
 from frugalrl.math.schedules import Schedule
 from frugalrl.nets.config import NetConfig
 from frugalrl.recipes.atari100k import atari100k_ddqn, atari100k_qrdqn, der, drq_eps, otr
+from frugalrl.recipes.language import grpo_tiny, rloo_tiny
 from frugalrl.recipes.ppo import ppo, ppo_atari, ppo_lstm, ppo_minatar
 from frugalrl.recipes.seed import (
     impala_deep,
@@ -153,6 +154,8 @@ RECIPES: dict[str, Recipe] = {
         ("impala-deep", impala_deep),
         ("seed-r2d2", seed_r2d2),
         ("seed-r2d2-small", seed_r2d2_small),
+        ("grpo-tiny", grpo_tiny),
+        ("rloo-tiny", rloo_tiny),
         ("ppo", ppo),
         ("ppo-lstm", ppo_lstm),
         ("ppo-minatar", ppo_minatar),
@@ -164,7 +167,13 @@ RECIPES: dict[str, Recipe] = {
 def default_recipe(env_id: str) -> str:
     """The recipe for an environment when none is named."""
     protocol = default_protocol(env_id)
-    return {"atari100k": "atari100k-ddqn", "minatar": "minatar-dqn"}.get(protocol, "classic-dqn")
+    known = {"atari100k": "atari100k-ddqn", "minatar": "minatar-dqn", "lm-exact-match": "grpo-tiny"}
+    return known.get(protocol, "classic-dqn")
+
+
+def policy_recipe(env_id: str) -> str:
+    """The recipe of a learner of policies for an environment: what samplers and corrections are compared with."""
+    return {"atari100k": "ppo-atari", "minatar": "ppo-minatar"}.get(default_protocol(env_id), "ppo")
 
 
 def build_config(env_id: str, recipe: str | None = None) -> RunConfig:

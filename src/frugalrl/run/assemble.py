@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, explorer_of
+from frugalrl.algos.agents import LEARNERS, Learner, PolicyConfig, SequenceConfig, TokenConfig, explorer_of
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost.flops import bytes_min_forward, count_flops
 from frugalrl.cost.meters import LapTimer, threads_that_worked
 from frugalrl.math.explore import Explorer
 from frugalrl.nets.actor_critic import build_actor_critic
+from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.nets.recurrent_q import build_sequence_q
 from frugalrl.policies.sampler_policy import SamplerPolicy
@@ -33,6 +35,7 @@ from frugalrl.run.samplers import Acting, AnySampler, Worlds, is_asynchronous, m
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.sampling.row_policy import QValues
+from frugalrl.sampling.tokens import TokenSampler
 from frugalrl.types import Cost, EnvSpec, UserError
 
 Build = Callable[[], Any]
@@ -60,6 +63,11 @@ class Parts:
     def spec(self) -> EnvSpec:
         """The environment after its protocol."""
         return self.worlds.spec
+
+    def keep_output(self, folder: Path) -> None:
+        """Have an engine in a process of its own keep what it prints in the run's folder."""
+        if isinstance(self.sampler, TokenSampler):
+            self.sampler.keep_output(folder)
 
 
 def assemble(config: RunConfig, timer: LapTimer, inline: type[InlineSampler] = InlineSampler) -> Parts:
@@ -143,11 +151,14 @@ def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffe
 
 def network_builder(config: RunConfig, spec: EnvSpec) -> Build:
     """Builds the configured network for this environment."""
-    if isinstance(config.agent, PolicyConfig):
-        return lambda: build_actor_critic(spec, config.net)
-    if isinstance(config.agent, R2D2Config):
-        return lambda: build_sequence_q(spec, config.net, config.net.lstm_units)
-    return lambda: build_q_network(spec, config.net, config.agent.head())
+    net, agent = config.net, config.agent
+    if isinstance(agent, TokenConfig) or isinstance(net, TokenNetConfig):
+        raise TypeError("language models are built by run/language/assemble.py")
+    if isinstance(agent, PolicyConfig):
+        return lambda: build_actor_critic(spec, net)
+    if isinstance(agent, R2D2Config):
+        return lambda: build_sequence_q(spec, net, net.lstm_units)
+    return lambda: build_q_network(spec, net, agent.head())
 
 
 def acting_policy(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from frugalrl.algos.agents import AgentConfig, SequenceConfig
+from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig
 from frugalrl.algos.dqn import DQNConfig
-from frugalrl.nets.config import NetConfig
+from frugalrl.nets.config import NetConfig, TokenNetConfig
 from frugalrl.replay.config import ReplayConfig
 from frugalrl.replay.sequences import SequenceReplayConfig
 from frugalrl.sampling.config import SamplerConfig
@@ -133,7 +133,7 @@ class RunConfig:
     recipe: str
     """Name of the recipe this started from; the fields below are what counts."""
     env: EnvConfig
-    net: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig | TokenNetConfig = field(default_factory=NetConfig)
     agent: AgentConfig = field(default_factory=DQNConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     sequences: SequenceReplayConfig = field(default_factory=SequenceReplayConfig)
@@ -154,7 +154,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 1:
             raise ValueError(f"seed={self.seed}, threads={self.threads}: need seed >= 0 and threads >= 1")
-        if isinstance(self.agent, SequenceConfig):
+        if isinstance(self.agent, TokenConfig) != isinstance(self.net, TokenNetConfig):
+            raise ValueError(
+                f"agent.kind={self.agent.kind} and net.kind={self.net.kind} do not fit: language models "
+                f"(agent.kind=grpo) have net.kind=llama, all others net.kind=torso"
+            )
+        if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
             raise ValueError(

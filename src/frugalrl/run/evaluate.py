@@ -24,7 +24,8 @@ class Score:
 
     mean_return: float
     interval: tuple[float, float] | None
-    """95 % percentile-bootstrap interval of the mean over episodes; None for a single episode."""
+    """95 % percentile-bootstrap interval of the mean over episodes; None for a single episode. Of shares of right
+    answers: Wilson's."""
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     epsilon: float

@@ -20,10 +20,13 @@ class Evaluator:
     """Scores snapshots; remembers when the next score is due."""
 
     def __init__(self, config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> None:
-        self._config = config
-        self._protocol = named_protocol(config.env.protocol)
+        self._begin(config)
         self._policy = acting_policy(config, build, device)
         self._forward = forward_cost(build().eval(), spec, min(config.evaluation.rows, self.episodes))
+
+    def _begin(self, config: RunConfig) -> None:
+        self._config = config
+        self._protocol = named_protocol(config.env.protocol)
         self.next_step = config.evaluation.every_env_steps
         self.last: Score | None = None
         self.last_step: int | None = None
@@ -49,16 +52,27 @@ class Evaluator:
 
         The cost holds native threads and counts, not the loop thread's own time.
         """
+        settings, before = self._config.evaluation, time.process_time()
+        score, cost = self._score(snapshot, episodes or self.episodes, settings.seed if seed is None else seed, stop)
+        if score is None:
+            return None, cost
+        self.last, self.last_step = replace(score, cpu_s=time.process_time() - before), env_steps
+        while self.next_step <= env_steps:
+            self.next_step += settings.every_env_steps
+        return self.last, cost
+
+    def _score(
+        self, snapshot: PolicySnapshot, episodes: int, seed: int, stop: Callable[[], bool]
+    ) -> tuple[Score | None, Cost]:
         self._policy.load(snapshot)
-        env, settings = self._config.env, self._config.evaluation
-        before, gpu_s = time.process_time(), self._policy.gpu_s
+        env, gpu_s = self._config.env, self._policy.gpu_s
         score, cost = evaluate(
             plays_with(self._policy),
             env.id,
             self._protocol,
-            episodes=episodes or self.episodes,
-            rows=settings.rows,
-            seed=settings.seed if seed is None else seed,
+            episodes=episodes,
+            rows=self._config.evaluation.rows,
+            seed=seed,
             threads=env.threads,
             env_kwargs=env.kwargs,
             stop=stop,
@@ -70,12 +84,7 @@ class Evaluator:
             bytes_min=calls * (self._forward.bytes_min or 0.0),
             gpu_s=grown(gpu_s, self._policy.gpu_s),
         )
-        if score is None:
-            return None, cost
-        self.last, self.last_step = replace(score, cpu_s=time.process_time() - before), env_steps
-        while self.next_step <= env_steps:
-            self.next_step += settings.every_env_steps
-        return self.last, cost
+        return score, cost
 
     def state_dict(self) -> StateDict:
         last = self.last

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from frugalrl.algos.grpo import GRPOLearner
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.sequences import SequenceReplay
@@ -14,13 +15,20 @@ from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.assemble import Parts, watch_tensor_threads
 from frugalrl.run.asynchronous import asynchronous
 from frugalrl.run.config import RunConfig
+from frugalrl.run.language.loop import token_rounds
+from frugalrl.run.language.warm_start import WarmStart
+from frugalrl.run.language.world import PromptWorld
 from frugalrl.run.loop import Counters, Event, serial
 from frugalrl.run.pipelined import pipelined
 from frugalrl.sampling.background import BackgroundSampler
+from frugalrl.sampling.tokens import TokenSampler
 
 
 def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer) -> Iterator[Event]:
     """Rounds without an end; ``timer`` is that of the calling thread, which makes the updates."""
+    if isinstance(parts.sampler, TokenSampler):
+        return _of_language(config, parts, counters, timer)
+    assert not isinstance(parts.learner, GRPOLearner)
     spec, size = parts.spec, config.agent.batch_size
     if isinstance(parts.sampler, BackgroundSampler):
         assert isinstance(parts.replay, UnrollQueue | SequenceReplay)
@@ -53,3 +61,12 @@ def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer)
     parts.hand.finish()
     settings |= {"sampler_timer": parts.sampler_timer, "hand": parts.hand}
     return pipelined(parts.sampler, parts.learner, parts.replay, config.schedule, counters, **settings)
+
+
+def _of_language(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer) -> Iterator[Event]:
+    learner, world = parts.learner, parts.worlds
+    assert isinstance(parts.sampler, TokenSampler)
+    assert isinstance(learner, GRPOLearner)
+    assert isinstance(world, PromptWorld)
+    warm_start = WarmStart(config, learner, world.task, parts.device, timer) if learner.imitating else None
+    return token_rounds(parts.sampler, learner, warm_start, counters, timer)

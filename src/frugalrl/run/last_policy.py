@@ -7,12 +7,15 @@ from pathlib import Path
 
 import torch
 
+from frugalrl.algos.agents import TokenConfig
 from frugalrl.envs import Protocol, RowEnv, make_env, named_protocol
+from frugalrl.envs.lm import find_task
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.assemble import acting_policy, network_builder, pick_device
 from frugalrl.run.checkpoint import Checkpoints
 from frugalrl.run.config import RunConfig
+from frugalrl.run.language.world import PromptWorld
 from frugalrl.run.record import RunFolder
 from frugalrl.types import EnvSpec, PolicySnapshot, RunFailed, UserError
 
@@ -30,11 +33,24 @@ class LastPolicy:
     """One sentence per newer checkpoint that could not be used."""
 
     def env(self, *, rows: int, seed: int, training: bool = False) -> RowEnv:
-        """The run's environment under its protocol."""
+        """The run's environment under its protocol. Raises UserError for a language model, which has none."""
         env = self.config.env
+        if isinstance(self.config.agent, TokenConfig):
+            raise UserError(
+                f"{env.id} is a task for language models: its policy can be trained and evaluated, but not drawn or "
+                f"exported; docs/language-models.md says how to take its weights out"
+            )
         return make_env(
             env.id, protocol=self.protocol, num_rows=rows, seed=seed, env_kwargs=env.kwargs, training=training
         )
+
+    def spec(self) -> EnvSpec:
+        """What the rest needs to know of the environment."""
+        if isinstance(self.config.agent, TokenConfig):
+            return PromptWorld(find_task(self.config.env.id, self.config.env.kwargs), self.config).spec
+        env = self.env(rows=1, seed=0)
+        env.close()
+        return env.spec
 
     def policy(self, spec: EnvSpec, *, device: torch.device | None = None, precision: str | None = None) -> ValuePolicy:
         """The policy with the snapshot's parameters, by default on the run's device and in its precision.

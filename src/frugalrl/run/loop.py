@@ -10,7 +10,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.sampling.engine_meters import EngineStatistics
-from frugalrl.types import BadBatch, Collected, Cost, Costs, EnvFailed, Gathered, PolicySnapshot, Updated
+from frugalrl.types import BadBatch, Collected, Cost, Costs, EnvFailed, Experience, PolicySnapshot, Updated
 
 
 class Sampler(Protocol):
@@ -43,8 +43,8 @@ class Counters:
 class Event:
     """One round: what was collected, what was learned, what it cost."""
 
-    collected: Collected | Gathered | None
-    """None when the sampler failed and its block was dropped, while the learner worked."""
+    collected: Experience | None
+    """None when the sampler failed and its block was dropped, while the learner worked, and in a warm start."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]
     """What was counted; the seconds are on the timers of the threads."""
@@ -54,6 +54,8 @@ class Event:
     """What the inference engine tells about itself, where there is one."""
     faults: tuple[str, ...] = ()
     """Sentences about environments that failed and were started again."""
+    notes: tuple[str, ...] = ()
+    """Other sentences worth reading."""
 
 
 def serial(

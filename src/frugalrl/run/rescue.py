@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from frugalrl.types import Replayed, ReplayedUnrolls, RunFailed
+from frugalrl.types import Replayed, ReplayedTokens, ReplayedUnrolls, RunFailed
 
 CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
 """What helps against values that are not finite."""
@@ -34,7 +34,7 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     )
 
 
-def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls) -> Path:
+def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> Path:
     """Write a batch as ``bad_batch.safetensors`` into the run folder. Raises RunFailed when the disk refuses."""
     path = folder / "bad_batch.safetensors"
     arrays = {f.name: getattr(replayed.batch, f.name) for f in fields(replayed.batch)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from frugalrl.algos.agents import TokenConfig
 from frugalrl.policies.engines.onnx_runtime import OnnxRuntime
 from frugalrl.policies.engines.policy import EnginePolicy
 from frugalrl.policies.sampler_policy import Member, SamplerPolicy
@@ -61,5 +62,6 @@ def _engine_policy(
             f"sampler.engine={part.engine} computes on the CPU, but this run is on {device}; use --device cpu, or "
             f"sampler.engine=torch"
         )
+    assert not isinstance(config.agent, TokenConfig)  # language models have a sampler of their own
     net = build().eval()
     return EnginePolicy(OnnxRuntime(net, spec, int8=part.engine == "onnx-int8"), config.agent.head())

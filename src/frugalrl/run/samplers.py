@@ -16,18 +16,20 @@ from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.config import RunConfig
+from frugalrl.run.language.world import PromptWorld
 from frugalrl.sampling.background import BackgroundSampler
 from frugalrl.sampling.central import CentralSampler
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.sampling.processes import ProcessTransport
 from frugalrl.sampling.threads import EPISODES_PER_LIFE, ThreadTransport
+from frugalrl.sampling.tokens import TokenSampler
 from frugalrl.sampling.transport import Transport
 from frugalrl.sampling.worker_job import EnvPlan
 from frugalrl.types import Cost, UserError
 
-AnySampler = InlineSampler | CentralSampler | BackgroundSampler
-Worlds = RowEnv | Transport
-"""Environments of the sampler's own, or what leads to those of others."""
+AnySampler = InlineSampler | CentralSampler | BackgroundSampler | TokenSampler
+Worlds = RowEnv | Transport | PromptWorld
+"""Environments of the sampler's own, what leads to those of others, or prompts."""
 
 
 def is_asynchronous(config: RunConfig) -> bool:
@@ -145,6 +147,7 @@ def make_sampler(config: RunConfig, worlds: Worlds, acting: Acting, inline: type
             whole_unrolls=isinstance(config.agent, PPOConfig),
             **common,
         )
+    assert not isinstance(worlds, PromptWorld)
     agent = config.agent
     if is_asynchronous(config):
         assert isinstance(agent, SequenceConfig)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from frugalrl.run.assemble import network_builder, pick_device
+from frugalrl.run.assemble import pick_device
 from frugalrl.run.evaluate import Score
-from frugalrl.run.evaluator import Evaluator
+from frugalrl.run.kinds import builder, make_evaluator
 from frugalrl.run.last_policy import last_policy
 from frugalrl.types import RunFailed
 
@@ -21,11 +21,9 @@ def evaluate_run(folder: Path, *, episodes: int | None = None, seed: int | None 
     """
     last = last_policy(folder)
     config = last.config
-    env = last.env(rows=1, seed=0)
-    spec = env.spec
-    env.close()
+    spec = last.spec()
     torch.set_num_threads(config.threads)
-    evaluator = Evaluator(config, spec, network_builder(config, spec), pick_device(config.device))
+    evaluator = make_evaluator(config, spec, builder(config, spec), pick_device(config.device))
     try:
         score, _ = evaluator.run(last.snapshot, 0, episodes=episodes or last.protocol.final_eval_episodes, seed=seed)
     except (ValueError, FloatingPointError) as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from frugalrl.algos.agents import SequenceConfig
+from frugalrl.algos.agents import SequenceConfig, TokenConfig
 from frugalrl.algos.tabular import TabularConfig
+from frugalrl.nets.config import NetConfig
 from frugalrl.nets.q_network import torso_name
 from frugalrl.run.assemble import pick_device
 from frugalrl.run.config import RunConfig
@@ -23,6 +24,9 @@ def why_not_stacked(config: RunConfig, spec: EnvSpec) -> str | None:
     agent, net, budget = config.agent, config.net, config.budget
     if isinstance(agent, TabularConfig):
         return "agent.kind=tabular has no network, so there is nothing to stack"
+    if isinstance(agent, TokenConfig):
+        return f"agent.kind={agent.kind} is a language model; only agents that learn from transitions are stacked"
+    assert isinstance(net, NetConfig)
     if isinstance(agent, SequenceConfig):
         return f"agent.kind={agent.kind} learns from unrolls; only agents that learn from transitions are stacked"
     if pick_device(config.device).type != "cpu":

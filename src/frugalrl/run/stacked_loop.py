@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from frugalrl.algos.agents import TokenConfig
 from frugalrl.algos.dqn import DQNLearner
 from frugalrl.algos.stacked import StackedLearner
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
@@ -27,6 +28,7 @@ class StackedLoop:
         self._runs = list(runs)
         config, spec = runs[0].config, runs[0].spec
         self._schedule, self._rows, self._size = config.schedule, config.env.rows, config.agent.batch_size
+        assert not isinstance(config.agent, TokenConfig)
         self._head = config.agent.head()
         self._row_bytes = bytes_min_replay_row(spec)
         self._batch_bytes = bytes_min_replay_sample(spec, self._size, n_step=config.replay.n_step)
@@ -112,7 +114,7 @@ class StackedLoop:
         replayed = run.parts.replay.sample(self._size, env_step=run.counters.env_steps)
         self._timer.lap("replay")
         try:
-            answer = run.parts.learner.update(replayed)
+            answer = _learner(run).update(replayed)
         except NonFiniteLoss as error:
             return error
         if answer.priorities is not None:

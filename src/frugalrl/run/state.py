@@ -11,6 +11,7 @@ from frugalrl.run.assemble import Parts
 from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.loop import Counters
 from frugalrl.run.theory import NoMeters, TheoryMeters
+from frugalrl.sampling.tokens import TokenSampler
 from frugalrl.types import PolicySnapshot, StateDict
 
 
@@ -37,6 +38,7 @@ class RunState:
             "theory": self.theory.state_dict(),
         }
         if self.counters.learner_ahead:  # else the newest weights act next
+            assert not isinstance(parts.sampler, TokenSampler)  # its loop is serial
             acting = parts.sampler.acting()
             state["acting"] = {"version": acting.version, "parameters": dict(acting.parameters)}
         return state

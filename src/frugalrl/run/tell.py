@@ -10,10 +10,13 @@ from typing import Any
 import psutil
 import torch
 
-from frugalrl.algos.agents import explorer_of, explorers_of
+from frugalrl.algos.agents import AgentConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.ppo import PPOConfig
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.stages import Stages
+from frugalrl.math.importance import Correction, find
+from frugalrl.nets.config import NetConfig
 from frugalrl.nets.precision import SLOW_BF16, bf16_is_slow
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
@@ -30,7 +33,8 @@ _CLIPPED = 0.05
 
 def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     """What a user should hear before the run gets going."""
-    explore, noisy = config.explore, config.net.noisy_sigma0 is not None and config.agent.kind != "tabular"
+    explore, net = config.explore, config.net
+    noisy = isinstance(net, NetConfig) and net.noisy_sigma0 is not None and config.agent.kind != "tabular"
     found: list[str] = []
     if config.agent.precision == "bf16" and bf16_is_slow(device):
         found.append(f"{SLOW_BF16}; leave out agent.precision=bf16")
@@ -47,8 +51,18 @@ def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
     return tuple(found)
 
 
-def alarms(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:
+def phase_of(config: RunConfig, updates: int) -> str:
+    """What a run does between two evaluations."""
+    if updates:
+        return "training"
+    return "warm start" if isinstance(config.agent, TokenConfig) else "filling the replay"
+
+
+def alarms(metrics: Mapping[str, float | None], agent: AgentConfig) -> tuple[tuple[str, str], ...]:
     """(name, sentence) of what a user should hear about these means over the last updates; each once per run."""
+    if isinstance(agent, PPOConfig | TokenConfig):
+        known = {name: value for name, value in metrics.items() if value is not None}
+        return tuple((found.name, str(found)) for found in find(known, Correction.parse(agent.correction)))
     clipped = metrics.get("support_clipped") or 0.0
     if clipped <= _CLIPPED:
         return ()
@@ -136,7 +150,7 @@ def transform_in_words(config: RunConfig) -> list[str]:
     if sampler.as_the_learner:
         return []
     parts = sampler.parts(config.env.rows)
-    names = [f"{part.rows} rows {part.name}" for part in parts] if sampler.mix else [parts[0].name]
+    names = [f"{part.rows} of {part.name}" for part in parts] if sampler.mix else [parts[0].name]
     every = sampler.sync_every_updates
     return [*names, *([f"new weights every {every} updates"] if every > 1 else [])]
 

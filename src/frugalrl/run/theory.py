@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frugalrl.algos.agents import SequenceConfig
+from frugalrl.algos.agents import SequenceConfig, TokenConfig
 from frugalrl.math.theory import branch_sums, disadvantage_gap, slack_of
 from frugalrl.run.config import RunConfig
 from frugalrl.run.loop import Event
@@ -93,7 +93,7 @@ class NoMeters:
 
 def theory_meters(config: RunConfig, spec: EnvSpec) -> TheoryMeters | NoMeters:
     """The meters of a run."""
-    if isinstance(config.agent, SequenceConfig):
+    if isinstance(config.agent, SequenceConfig | TokenConfig):
         return NoMeters()
     rows = config.env.rows
     # what epsilon-greedy explores with is the mixture without its argmin part; a step in which every row explores has

@@ -16,13 +16,13 @@ from frugalrl.cost.money import cost_so_far_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
 from frugalrl.run import tell
-from frugalrl.run.assemble import Parts, assemble, network_builder
+from frugalrl.run.assemble import Parts
 from frugalrl.run.checkpoint import Checkpoints
 from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.config_io import to_dict
 from frugalrl.run.evaluate import Score
-from frugalrl.run.evaluator import Evaluator
 from frugalrl.run.events import events
+from frugalrl.run.kinds import assemble_run, builder, make_evaluator
 from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
@@ -35,7 +35,7 @@ from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
-from frugalrl.types import BadBatch, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
+from frugalrl.types import BadBatch, EngineFailed, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
 
 _EVALUATION_SHARE = 0.2
 _LOG_EVERY_S = 10.0  # between two progress lines, however often a screen is drawn
@@ -120,8 +120,8 @@ class Run:
         self._watch = follow_clocks(config, parts, self._ledger, self._timer)
         self._spec = parts.spec
         self._counters = Counters()
-        build = network_builder(config, self._spec)
-        self._evaluator = Evaluator(config, self._spec, build, parts.device)
+        build = builder(config, self._spec)
+        self._evaluator = make_evaluator(config, self._spec, build, parts.device)
         self._theory = theory_meters(config, self._spec)
         self._probe = make_probe(config, self._spec, build, parts.device)
         self._state = RunState(parts, self._counters, self._evaluator, self._ledger, self._theory)
@@ -144,7 +144,7 @@ class Run:
         return ledger, timer
 
     def _assemble(self, config: RunConfig) -> Parts:
-        return assemble(config, self._timer)
+        return assemble_run(config, self._timer)
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
         """What machine.json holds."""
@@ -156,6 +156,7 @@ class Run:
         self._record = record
         self._progress = record.progress()
         self._checkpoints = Checkpoints(record.checkpoints, self._config.checkpoint.keep)
+        self._parts.keep_output(record.path)
 
     def close(self) -> None:
         """Free the environments and the run folder; harmless when called twice."""
@@ -201,10 +202,10 @@ class Run:
             kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
-        if isinstance(error, EnvFailed | SamplerNotFinite):
+        if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):
             keep_traceback(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
-                self._save()  # the sampler has dropped the broken block: what was learned before it is kept
+                self._save()  # what was broken never entered the state: what was learned before it is kept
         elif isinstance(error, FloatingPointError):
             return self._failed(f"{error} at step {self._counters.env_steps:,}; {CALMER}")
         return self._failed(str(error))
@@ -229,7 +230,7 @@ class Run:
             if self._evaluator.due(self._counters.env_steps):
                 self._evaluate(interrupt)
             if self._window.age_s >= self._reporter.interval_s:
-                self._report("training" if self._counters.updates else "filling the replay")
+                self._report(tell.phase_of(self._config, self._counters.updates))
             if time.monotonic() - saved_at >= config.checkpoint.every_s:
                 self._save()
                 saved_at = time.monotonic()
@@ -260,9 +261,10 @@ class Run:
             )
         self._window.add(event)
         self._watch.read(event)
-        for sentence in event.faults:
-            self._reporter.note(sentence)
-            self._record.log("fault", env_steps=self._counters.env_steps, sentence=sentence)
+        for kind, sentences in (("fault", event.faults), ("note", event.notes)):
+            for sentence in sentences:
+                self._reporter.note(sentence)
+                self._record.log(kind, env_steps=self._counters.env_steps, sentence=sentence)
         self._theory.read(event)
         self._write_progress()
         self._timer.lap("reporting")
@@ -331,7 +333,7 @@ class Run:
             stages=self._watch.stages(),
         )
         self._reporter.status(status)
-        for name, sentence in tell.alarms(status.metrics):
+        for name, sentence in tell.alarms(status.metrics, self._config.agent):
             if name not in self._told:
                 self._told.add(name)
                 self._reporter.note(sentence)

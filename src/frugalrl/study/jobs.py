@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from frugalrl.algos.agents import TokenConfig
 from frugalrl.envs import make_env, named_protocol
 from frugalrl.run.config import RunConfig
 from frugalrl.run.samplers import is_asynchronous
@@ -57,6 +58,8 @@ def at_a_time(cells: Sequence[Cell], cores: int) -> int:
 
 def why_alone(config: RunConfig) -> str | None:
     """Why seeds of this configuration are not stacked; None when they are."""
+    if isinstance(config.agent, TokenConfig):
+        return f"agent.kind={config.agent.kind} is a language model"
     return why_not_stacked(config, _spec(config))
 
 

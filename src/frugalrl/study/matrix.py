@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from frugalrl.algos.agents import explorer_of
+from frugalrl.algos.agents import correction_setting, explorer_of
 from frugalrl.math.explore import EXPLORERS, POLICY_EXPLORERS
 from frugalrl.recipes import build_config
-from frugalrl.recipes.catalog import RECIPES
+from frugalrl.recipes.catalog import RECIPES, policy_recipe
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import hint, override
+from frugalrl.study.sampler_words import read_sampler
 from frugalrl.types import UserError
 
 CADENCE = "evaluation.every_env_steps"
@@ -27,13 +28,35 @@ class Method:
     """None: the environment's own."""
     explore: str | None = None
     """None: the recipe's."""
+    sampler_transform: str | None = None
+    """What is done to the weights that act, ``sampler.transform``; None: the recipe's."""
+    sampler_engine: str | None = None
+    """What computes the policy that acts, ``sampler.engine``; None: the recipe's."""
+    correction: str | None = None
+    """Importance correction, ``agent.correction``; None: the recipe's."""
     set: tuple[str, ...] = ()
-    """``a.b=c`` settings; they win over recipe and explorer."""
+    """``a.b=c`` settings; they win over all of the above."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether it says who acts or how that is corrected, which is for learners of policies."""
+        return any(x is not None for x in (self.sampler_transform, self.sampler_engine, self.correction))
 
     def words(self) -> str:
         """What it is, in one line."""
-        parts = (f"recipe {self.recipe or 'by environment'}", f"explorer {self.explore or 'of the recipe'}", *self.set)
-        return ", ".join(parts)
+        parts = [f"recipe {self.recipe or 'by environment'}", f"explorer {self.explore or 'of the recipe'}"]
+        for what in ("sampler_transform", "sampler_engine", "correction"):
+            if getattr(self, what) is not None:
+                parts.append(f"{what.replace('_', ' ')} {getattr(self, what)}")
+        return ", ".join((*parts, *self.set))
+
+    def settings(self, config: RunConfig) -> tuple[str, ...]:
+        """Sampler and correction as ``a.b=c``. Raises UserError for an agent that has no correction."""
+        named = {"sampler.transform": self.sampler_transform, "sampler.engine": self.sampler_engine}
+        found = [f"{path}={value}" for path, value in named.items() if value is not None]
+        if self.correction is not None:
+            found.append(correction_setting(config.agent, self.correction))
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,14 +150,14 @@ def cells(study: Study) -> tuple[Cell, ...]:
 def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:
     settings = (*study.set, *method.set)
     try:
-        config = build_config(env, method.recipe)
+        config = build_config(env, method.recipe or (policy_recipe(env) if method.samples else None))
         config = replace(
             config,
             seed=seed,
             explore=replace(config.explore, name=method.explore or config.explore.name),
             budget=replace(config.budget, env_steps=study.budget_steps or config.budget.env_steps),
         )
-        config = override(config, settings)
+        config = override(config, (*study.set, *method.settings(config), *method.set))
         explorer_of(config.agent, config.explore.name)
         if config.seed != seed:
             raise UserError("the seed of a run comes from the matrix, so it cannot be set; use seeds")
@@ -147,14 +170,15 @@ def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:
 
 
 def method_from_word(word: str) -> Method:
-    """``[NAME=]PART+PART+...``: each part an explorer, a recipe or a setting ``a.b=c``.
+    """``[NAME=]PART+PART+...``: each part an explorer, a recipe, a sampler or a setting ``a.b=c``.
 
-    ``counteractive``, ``der+counteractive``, ``wide=counteractive+net.hidden_units=512``. Raises UserError.
+    ``counteractive``, ``der+counteractive``, ``wide=counteractive+net.hidden_units=512``, ``int4-tis2`` (samplers:
+    `frugalrl.study.sampler_words`). Raises UserError.
     """
     name, equals, rest = word.partition("=")
     if not equals or "." in name or "+" in name:
         name, rest = word, word
-    recipe = explore = None
+    recipe = explore = sampler = None
     explorers = EXPLORERS | POLICY_EXPLORERS
     settings: list[str] = []
     for part in rest.split("+"):
@@ -164,14 +188,28 @@ def method_from_word(word: str) -> Method:
             explore = part
         elif part in RECIPES and recipe is None:
             recipe = part
+        elif part not in explorers and part not in RECIPES and (read := read_sampler(part)) is not None:
+            if sampler is not None:
+                raise UserError(f"--methods {word!r} names two samplers; a method has one")
+            sampler = read
         elif part in explorers or part in RECIPES:
             raise UserError(f"--methods {word!r} names two explorers or two recipes; a method has one of each")
         else:
-            known = [*explorers, *RECIPES]
-            raise UserError(f"--methods {word!r}: {part!r} is neither explorer, recipe nor a.b=c{hint(part, known)}")
+            known = [*explorers, *RECIPES, "fp32", "bf16", "int8", "int4-tis2", "stale8-none"]
+            raise UserError(
+                f"--methods {word!r}: {part!r} is neither explorer, recipe, sampler nor a.b=c{hint(part, known)}"
+            )
     if not name:
         raise UserError(f"--methods {word!r} has an empty name before the '='")
-    return Method(name=name, recipe=recipe, explore=explore, set=tuple(settings))
+    transform, correction = sampler or (None, None)
+    return Method(
+        name=name,
+        recipe=recipe,
+        explore=explore,
+        sampler_transform=transform,
+        correction=correction,
+        set=tuple(settings),
+    )
 
 
 def seeds_of(numbers: Sequence[int]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ SCHEMA = "frugalrl.study/1"
 _KEYS = (
     "envs", "seeds", "method", "suite", "cheap_sampler", "baseline", "budget_steps", "evaluations", "targets", "set",
 )  # fmt: skip
-_METHOD_KEYS = ("recipe", "explore", "set")
+_METHOD_TEXTS = ("recipe", "explore", "sampler_transform", "sampler_engine", "correction")
 
 
 def read_study(path: Path) -> Study:
@@ -37,6 +37,9 @@ def read_study(path: Path) -> Study:
     [method.counteractive]
     explore = "counteractive"
     set.agent.learning_rate = 1e-3
+    [method.int4-tis2]
+    sampler_transform = "int4"
+    correction = "token-tis:2"
 
     ``suite = "levers"`` (with ``cheap_sampler = "int8"`` or without) takes the place of methods and baseline.
     """
@@ -119,11 +122,9 @@ def _study(document: dict[str, Any]) -> Study:
 def _method(name: str, entry: Any) -> Method:
     where = f"method.{name}"
     entry = _table(entry, where)
-    _known(entry, _METHOD_KEYS, f"{where}.")
-    recipe, explore = (
-        None if key not in entry else _one(entry[key], str, f"{where}.{key}", "a text") for key in _METHOD_KEYS[:2]
-    )
-    return Method(name=name, recipe=recipe, explore=explore, set=_settings(entry.get("set", {}), f"{where}.set"))
+    _known(entry, (*_METHOD_TEXTS, "set"), f"{where}.")
+    texts = {key: _one(entry[key], str, f"{where}.{key}", "a text") for key in _METHOD_TEXTS if key in entry}
+    return Method(name=name, **texts, set=_settings(entry.get("set", {}), f"{where}.set"))
 
 
 def _settings(value: Any, where: str) -> tuple[str, ...]:

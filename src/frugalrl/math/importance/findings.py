@@ -96,9 +96,10 @@ class _Metrics:
 
 
 def _missing(m: _Metrics) -> Finding | None:
-    share, advice = m["missing_share"], "Record the log-probability of each sampled token; until then their ratio is 1."
+    share, advice = m["missing_share"], "Record the log-probability of each sampled token."
     if share > 0:
-        return Finding("missing log-probs", f"{_percent(share)} of the log-probabilities are NaN or infinite.", advice)
+        text = f"{_percent(share)} of the tokens have a log-probability that is NaN or infinite, and so a ratio of 1."
+        return Finding("missing log-probs", text, advice)
     for side, who in (("mu", "log_mu"), ("pi", "log_pi")):
         if m[f"zero_{side}_share"] > ZEROS:
             zeros = _percent(m[f"zero_{side}_share"])

@@ -1,0 +1,1 @@
+"""Runs whose environment is a task for language models."""
