@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from frugalrl.sampling.vllm import find
 from frugalrl.sampling.vllm.checkpoint import for_engine, quantized, weight_levels, write_checkpoint
 from frugalrl.sampling.vllm.engine import VllmEngine
+from frugalrl.sampling.vllm.heads import Heads
 from frugalrl.sampling.vllm.process import EngineProcess
 from frugalrl.types import RunFailed, UserError
 
@@ -248,3 +250,53 @@ def test_generating_needs_weights_and_a_temperature() -> None:
     engine._built = True
     with pytest.raises(UserError, match=r"temperature=0\.0: .* needs one above 0"):
         engine.generate(one, one[0], one[0], max_tokens=1, temperature=0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- the heads
+
+
+def llama(heads: int, groups: int, width: int = 32):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=11, hidden_size=width, intermediate_size=48, num_hidden_layers=2, num_attention_heads=heads,
+        num_key_value_heads=groups, initializer_range=0.4, max_position_embeddings=64,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def logits_of(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in config.items() if k != "model_type"})).eval()
+    model.load_state_dict(weights)
+    with torch.inference_mode():
+        return model(torch.arange(60).reshape(2, 30) % 11).logits
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(2, 2), (4, 4), (4, 2)])
+def test_wider_heads_are_the_same_function(heads: int, groups: int) -> None:
+    model = llama(heads, groups)
+    config, weights = model.config.to_dict(), dict(model.state_dict())
+    wide = Heads(config)
+    assert wide.config["head_dim"] == 32
+    same = logits_of(config, weights)
+    other = wide.widened(weights)
+    torch.testing.assert_close(logits_of(dict(wide.config), other), same, rtol=0, atol=2e-5)
+    # wrong variants: the frequencies, or the scale of the scores, of the wider head
+    slow = {**wide.config, "rope_parameters": config["rope_parameters"], "rope_theta": 1e4}
+    assert (logits_of(slow, other) - same).abs().max() > 1e-2
+    unscaled = {n: w * ((32 // heads) / 32) ** 0.5 if "q_proj" in n else w for n, w in other.items()}
+    assert (logits_of(dict(wide.config), unscaled) - same).abs().max() > 1e-2
+
+
+def test_heads_that_fit_stay_as_they_are_and_those_of_other_models_are_refused() -> None:
+    config = llama(1, 1).config.to_dict()
+    given_ = weights()
+    assert Heads(config).config == config
+    assert Heads(config).widened(given_) == given_
+    with pytest.raises(
+        UserError, match=r"this model \(gpt2\) has heads of 16, and only a plain Llama's can be widened"
+    ):
+        Heads({"model_type": "gpt2", "hidden_size": 64, "num_attention_heads": 4})

@@ -54,7 +54,7 @@ class Train:
     sampler_transform: Name = None
     """What is done to the weights that act, e.g. int8 or int3+stale:8 (default: none; see 'frugal list transforms')."""
     sampler_engine: Name = None
-    """What computes the policy that acts: torch, onnx or onnx-int8 (default: torch)."""
+    """What computes the policy that acts: torch, onnx, onnx-int8, or vllm for language models (default: torch)."""
     set: Annotated[UseAppendAction[tuple[Words, ...]], arg(metavar="A.B=C", help_behavior_hint="(repeatable)")] = ()
     """Change a field of the configuration, e.g. agent.learning_rate=1e-3; wins over all other options."""
     env_kwargs: Annotated[Words, arg(metavar="K=V", help_behavior_hint="")] = ()

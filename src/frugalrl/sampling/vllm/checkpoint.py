@@ -23,8 +23,6 @@ PRECISIONS = ("fp32", "bf16", "int8")
 _DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _VNNI = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
-HEAD_WIDTHS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-"""What vLLM 0.32.0's attention on CPUs has kernels for (``v1/attention/backends/cpu_attn.py``)."""
 _SCHEME = {
     "quant_method": "compressed-tensors",
     "format": "int-quantized",
@@ -97,19 +95,6 @@ def for_engine(weights: Mapping[str, torch.Tensor], precision: str, levels: int 
         else:
             ready[name] = weight.to(dtype, copy=True).contiguous()
     return ready
-
-
-def check_heads(config: Mapping[str, Any]) -> None:
-    """Raises UserError for a model whose attention heads have a width that vLLM cannot compute on a CPU."""
-    units, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    width = int(config.get("head_dim") or units // heads)
-    if width not in HEAD_WIDTHS:
-        fits = next((units // w for w in HEAD_WIDTHS if units % w == 0), None)
-        hint = f"; with net.width={units} set net.heads={fits}" if fits else "; change net.width or net.heads"
-        raise UserError(
-            f"vLLM on a CPU computes attention heads of {', '.join(map(str, HEAD_WIDTHS))} units, and this model's "
-            f"have {width} (net.width={units}, net.heads={heads}){hint}."
-        )
 
 
 def write_checkpoint(

@@ -13,8 +13,8 @@ from frugalrl.nets.token_cost import generation_cost
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.policies.tokens import Generated
 from frugalrl.policies.transforms import Transformer, parse
-from frugalrl.sampling.vllm.checkpoint import check_heads
 from frugalrl.sampling.vllm.engine import VllmEngine
+from frugalrl.sampling.vllm.heads import Heads
 from frugalrl.types import Costs, EngineFailed, PolicySnapshot, RunFailed, StateDict
 
 _PRECISION = {"": "fp32", "bf16": "bf16", "int8-dynamic": "int8"}
@@ -67,8 +67,7 @@ class VllmTokens:
         self._transformer = Transformer(
             model, "+".join(of_weights) or "none", seed=seed, sync_every_updates=sync_every_updates
         )
-        self._config = model.lm.config.to_dict()
-        check_heads(self._config)
+        self._heads = Heads(model.lm.config.to_dict())
         self._engine = VllmEngine(python, _PRECISION[plan.compute_name], max_length=prompt_tokens + response_tokens)
         self._cost = generation_cost(model, prompt_tokens, response_tokens)
         self._width, self._end, self._temperature, self._seed = response_tokens, end, temperature, seed
@@ -99,7 +98,7 @@ class VllmTokens:
         first = self._pushed is None
         weights = {n.removeprefix(_PREFIX): w for n, w in self._transformer.module.named_parameters()}
         try:
-            moved = self._engine.load(self._config, weights)
+            moved = self._engine.load(self._heads.config, self._heads.widened(weights))
         except RunFailed as error:
             self._failure = error
             return 0
