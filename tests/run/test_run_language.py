@@ -19,7 +19,9 @@ from frugalrl.run.last_policy import last_policy
 from frugalrl.run.score_run import evaluate_run
 from frugalrl.run.status import Silent
 from frugalrl.run.train import resume, train
+from frugalrl.study.folder import StudyFolder
 from frugalrl.study.jobs import why_alone
+from frugalrl.study.matrix import Study, cells, method_from_word
 from frugalrl.types import UserError
 
 TINY = (
@@ -148,3 +150,12 @@ def test_grpo_learns_to_sort(tmp_path: Path) -> None:
     done = train(build_config("lm:sort-digits", "grpo-tiny"), tmp_path / "run", Silent())
     assert done.score is not None
     assert done.score.mean_return > 0.5
+
+
+def test_methods_of_a_comparison_are_named_by_sampler_and_correction(tmp_path: Path) -> None:
+    methods = (method_from_word("int3-tis2"),)
+    study = Study(envs=("lm:copy",), methods=methods, seeds=(0,), baseline=methods[0].name, set=TINY)
+    (cell,) = cells(study)
+    assert (cell.config.recipe, cell.config.sampler.transform) == ("grpo-tiny", "int3")
+    assert cell.config.agent.correction == "token-tis:2"  # type: ignore[union-attr]
+    StudyFolder.create(tmp_path / "study", study, ()).try_out()

@@ -9,7 +9,7 @@ from typing import Any
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.report.records import RunRecord, read_run
-from frugalrl.run.assemble import assemble
+from frugalrl.run.kinds import assemble_run
 from frugalrl.run.record import Progress, RunFolder, code_version, read_json, write_json
 from frugalrl.study.job import check_same
 from frugalrl.study.matrix import Cell, Study, cells
@@ -97,7 +97,7 @@ class StudyFolder:
             if cell.seed != self.study.seeds[0] or (cell.env != first_env and cell.method != first_method):
                 continue
             try:
-                assemble(cell.config, LapTimer()).sampler.close()
+                assemble_run(cell.config, LapTimer()).sampler.close()
             except UserError as error:
                 raise UserError(f"method {cell.method!r} on {cell.env}: {error}") from error
 
