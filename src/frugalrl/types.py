@@ -45,6 +45,10 @@ class EnvFailed(RunFailed):
     """An environment raised, or gave what no environment may give. The run's own state is whole."""
 
 
+class EngineFailed(RunFailed):
+    """The process that samples for a learner has died or answers nonsense. The run's own state is whole."""
+
+
 class SamplerNotFinite(FloatingPointError):
     """What acts answered with NaN or infinity although the learner's weights are finite: the run's state is whole."""
 
@@ -239,10 +243,8 @@ class Unroll:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens.
-
-    What ``Step`` is for environments. A response runs to its end token or to R tokens, whichever comes first.
-    """
+    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens, fewer where an
+    end token comes first."""
 
     prompt: Array
     """[N, P] int64"""
@@ -360,6 +362,10 @@ class Gathered:
     invalid_rows: int
     """Rows between two episodes, in the unrolls that the learner has fetched."""
     costs: Costs
+
+
+Experience = Collected | CollectedTokens | Gathered
+"""What one round has brought, whoever sampled it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,3 +382,21 @@ def test_a_bandit_is_learned_with_each_behaviour(name: str) -> None:
         learner.update(ReplayedUnrolls(batch=unroll, keys=np.arange(32), weight=np.ones(32, np.float32)))
     pi = torch.from_numpy(logits[0]).softmax(0)
     assert pi[1] > 0.9, pi
+
+
+def test_as_a_control_it_learns_as_if_the_learner_s_own_policy_had_acted() -> None:
+    """And tells the ratios that its loss does not see; a weight on top of V-trace's own is refused."""
+    control, plain = new(correction="none", precision="fp64"), new(precision="fp64")
+    replayed = batch_of(plain)
+    with torch.no_grad():
+        out = plain._net(torch.from_numpy(replayed.batch.obs[:-1]).double().flatten(0, 1))
+    log_pi = out[:, :-1].log_softmax(-1).view(T, B, A).gather(-1, torch.from_numpy(replayed.batch.action)[..., None])
+    told = control.update(replayed).metrics
+    ratio = (log_pi[..., 0].numpy() - replayed.batch.log_mu)[replayed.batch.valid]
+    assert told["ratio_mean"] == pytest.approx(np.exp(ratio).mean(), rel=1e-6)
+    replayed.batch.log_mu[...] = log_pi[..., 0]
+    plain.update(replayed)
+    for name, p in plain.weights().items():
+        np.testing.assert_allclose(control.weights()[name], p, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match=r"agent.correction='token-tis:2': .* would square it; set agent.pg_rho_bar"):
+        new(correction="token-tis:2")

@@ -102,7 +102,7 @@ def config(**changed: Any) -> Any:
     [
         ("sequence_mask", None, 3.0, "sequence-mask:3"), ("token_truncate", None, 2.0, "token-tis:2"),
         ("token_truncate", 0.5, 2.0, "token-clamp:0.5,2"), ("token_mask", 0.5, 5.0, "token-mask:0.5,5"),
-        ("sequence_truncate", None, None, "sequence-vanilla"), ("token_truncate", 0.5, None, "token-clamp:0.5,"),
+        ("sequence_mask", None, None, "sequence-vanilla"), ("token_truncate", 0.5, None, "token-clamp:0.5,"),
     ],
 )  # fmt: skip
 def test_trls_settings_in_our_words(mode: str, low: float | None, high: float | None, name: str) -> None:

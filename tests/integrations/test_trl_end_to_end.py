@@ -17,8 +17,9 @@ import torch
 import trl_tiny as tiny
 from trl import GRPOTrainer
 
+from frugalrl.importance import apply
 from frugalrl.integrations.trl import CorrectedGRPOTrainer, MismatchCallback, SamplerCopy
-from frugalrl.integrations.trl_batch import OLD, WEIGHT
+from frugalrl.integrations.trl_batch import OLD, WEIGHT, trl_correction
 from frugalrl.types import RunFailed, UserError
 from oracles import importance_trl as oracle
 
@@ -418,3 +419,48 @@ def test_two_processes_log_the_diagnostics_of_both(tmp_path: Path) -> None:
         for name, value in expected.items():
             assert rank["logged"][f"mismatch/{name}"] == pytest.approx(value, rel=1e-3, abs=1e-5), name
     assert ranks[0]["logged"]["mismatch/tokens"] == sum(int(b[2].sum()) for b in batches)
+
+
+TRL_MODES = [
+    ("token_truncate", None, 1.2), ("token_truncate", 0.9, 1.1), ("token_mask", 0.8, 1.25), ("token_mask", None, 1.25),
+    ("sequence_truncate", None, 1.5), ("sequence_truncate", 0.8, 1.5), ("sequence_mask", None, 3.0),
+    ("sequence_mask", 0.5, 2.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "low", "high"), TRL_MODES)
+def test_trls_own_ratios_are_what_we_say_its_settings_mean(
+    tmp_path: Path, mode: str, low: float | None, high: float | None
+) -> None:
+    settings = {
+        "vllm_importance_sampling_mode": mode, "vllm_importance_sampling_clip_min": low,
+        "vllm_importance_sampling_clip_max": high,
+    }  # fmt: skip
+
+    def gaps(prompts: Any, trainer: Any) -> dict[str, Any]:
+        out = noisy(0.1)(prompts, trainer)
+        return {**out, "logprobs": [[None, *row[1:]] for row in out["logprobs"]]}
+
+    trainer = made(GRPOTrainer, tmp_path, settings=settings, rollout_func=gaps)
+    # TRL's branch for vLLM, without vLLM: the rollout generates, and no weights need to be sent
+    trainer.use_vllm = trainer.args.use_vllm = True
+    trainer._last_loaded_step = 0
+    batch = batch_of(trainer)
+    mask = batch["completion_mask"].bool()
+    correction = trl_correction(trainer.args)
+    ours = apply(correction, batch["old_per_token_logps"], batch["sampling_per_token_logps"], mask).weight
+    theirs = batch["importance_sampling_ratio"].expand(mask.shape)
+    assert torch.allclose(ours[mask], theirs[mask], rtol=1e-5)
+    assert float((theirs[mask] - 1).abs().max()) > 0.05
+
+
+def test_the_script_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    print(done.stdout)
+    shown = [line for line in done.stdout.splitlines() if line.startswith("{'reward'")]
+    assert len(shown) == 2

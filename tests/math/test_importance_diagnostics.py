@@ -229,3 +229,16 @@ def test_an_epsilon_mixture_with_the_exact_log_mu_has_a_mean_ratio_of_1() -> Non
     found = correct(*taken, high=1.0)
     assert found.metrics[PREFIX + "ratio_mean"] == pytest.approx(1.0, abs=0.01)
     assert {w.name for w in found.warnings} <= {"temperature mismatch"}
+
+
+@pytest.mark.gpu
+def test_a_device_gives_what_the_processor_gives() -> None:
+    arrays = [torch.from_numpy(x) for x in sample()]
+    for name in ("token-tis:1.3", "sequence-mask:0.5,2+normalize", "vanilla+k3-mean:0.1"):
+        here = apply(Correction.parse(name), *arrays)
+        there = apply(Correction.parse(name), *(x.cuda() for x in arrays))
+        assert there.weight.device.type == "cuda"
+        torch.testing.assert_close(there.weight.cpu(), here.weight)
+        np.testing.assert_allclose(there.mismatch.sums, here.mismatch.sums, rtol=1e-9)
+        np.testing.assert_array_equal(there.mismatch.histogram, here.mismatch.histogram)
+        assert [w.name for w in there.warnings] == [w.name for w in here.warnings]

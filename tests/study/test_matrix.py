@@ -88,6 +88,23 @@ def test_two_names_that_give_one_folder_are_refused() -> None:
             Method(name="wide", explore="ucb", set=("net.hidden_units=512", "agent.gamma=0.9")),
         ),
         ("agent.gamma=0.9", Method(name="agent.gamma=0.9", set=("agent.gamma=0.9",))),
+        ("fp32", Method(name="fp32", sampler_transform="none")),
+        ("int4-none", Method(name="int4-none", sampler_transform="int4", correction="none")),
+        ("int4-tis2", Method(name="int4-tis2", sampler_transform="int4", correction="token-tis:2")),
+        ("int4-seq-mask", Method(name="int4-seq-mask", sampler_transform="int4", correction="sequence-mask:2")),
+        ("bf16-seq-mask1.5", Method(name="bf16-seq-mask1.5", sampler_transform="bf16", correction="sequence-mask:1.5")),
+        ("int8-seq-tis5", Method(name="int8-seq-tis5", sampler_transform="int8", correction="sequence-tis:5")),
+        ("int3-mask", Method(name="int3-mask", sampler_transform="int3", correction="token-mask:0.5,5")),
+        (
+            "stale8-ppo-denominator",
+            Method(name="stale8-ppo-denominator", sampler_transform="stale:8", correction="ppo-denominator"),
+        ),
+        (
+            "x=ppo-minatar+int3-vanilla+agent.epochs=2",
+            Method(
+                name="x", recipe="ppo-minatar", sampler_transform="int3", correction="vanilla", set=("agent.epochs=2",)
+            ),
+        ),
     ],
 )
 def test_methods_from_words(word: str, method: Method) -> None:
@@ -100,11 +117,33 @@ def test_methods_from_words(word: str, method: Method) -> None:
         ("counteractiv", "did you mean 'counteractive'"),
         ("ucb+softmin", "two explorers or two recipes"),
         ("=ucb", "empty name"),
+        ("int4-tsi2", "'tsi2' is no correction; did you mean 'tis2'"),
+        ("int4-tis", "'tis' is no correction; did you mean 'tis2'"),
+        ("int4-none+int3", "names two samplers"),
+        ("in4-tis2", "did you mean 'int4-tis2'"),
     ],
 )
 def test_words_that_are_no_method(word: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         method_from_word(word)
+
+
+@pytest.mark.parametrize(
+    ("env", "recipe"),
+    [("CartPole-v1", "ppo"), ("MinAtar/Breakout-v1", "ppo-minatar"), ("ALE/Pong-v5", "ppo-atari")],
+)
+def test_a_correction_alone_asks_for_a_learner_of_policies(env: str, recipe: str) -> None:
+    methods = (Method(name="a", correction="token-tis:2"), Method(name="b", correction="token-tis:2",
+                                                                  set=("agent.correction=vanilla",)))  # fmt: skip
+    one, two = cells(study(envs=(env,), methods=methods, baseline="a", seeds=(0,)))
+    assert one.config.recipe == recipe
+    assert [c.config.agent.correction for c in (one, two)] == ["token-tis:2", "vanilla"]
+
+
+def test_a_correction_of_an_agent_without_one_is_refused() -> None:
+    method = Method(name="a", recipe="classic-dqn", correction="vanilla")
+    with pytest.raises(UserError, match=r"method 'a': correction 'vanilla': agent.kind=dqn has none"):
+        cells(study(envs=("CartPole-v1",), methods=(method,), baseline="a"))
 
 
 def test_one_number_is_a_count() -> None:

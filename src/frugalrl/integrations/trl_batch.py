@@ -82,8 +82,6 @@ def trl_correction(config: Any) -> Correction:
         return Correction(level=level, mode="vanilla")  # type: ignore[arg-type]
     if mode == "truncate" and low is not None:
         mode = "clamp"
-    if mode == "truncate" and high is None:
-        mode = "vanilla"
     return Correction(level=level, mode=mode, low=low, high=high)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from frugalrl.nets.token_cost import generation_cost
 from frugalrl.nets.token_model import TokenModel
 from frugalrl.policies.transforms import Transformer
-from frugalrl.types import Cost, PolicySnapshot, StateDict
+from frugalrl.types import Cost, Costs, PolicySnapshot, StateDict
 
 _PER_COUNT = 4
 """Numbers that one count of the Philox generator makes."""
@@ -108,6 +109,16 @@ class TokenPolicy:
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a copy of these parameters; returns the bytes moved, 0 for a snapshot that is not taken."""
         return self._transformer.load(snapshot)
+
+    def keep_output(self, folder: Path) -> None:
+        """It prints nothing."""
+
+    def take_costs(self) -> Costs:
+        """Nothing: it works in the calling thread."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def state_dict(self) -> StateDict:
         """Older weights, where the transform keeps them."""

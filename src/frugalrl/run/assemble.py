@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from frugalrl.run.samplers import Acting, AnySampler, Worlds, is_asynchronous, m
 from frugalrl.run.worker import Worker
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.sampling.row_policy import QValues
+from frugalrl.sampling.tokens import TokenSampler
 from frugalrl.types import Cost, EnvSpec, UserError
 
 Build = Callable[[], Any]
@@ -61,6 +63,11 @@ class Parts:
     def spec(self) -> EnvSpec:
         """The environment after its protocol."""
         return self.worlds.spec
+
+    def keep_output(self, folder: Path) -> None:
+        """Have an engine in a process of its own keep what it prints in the run's folder."""
+        if isinstance(self.sampler, TokenSampler):
+            self.sampler.keep_output(folder)
 
 
 def assemble(config: RunConfig, timer: LapTimer, inline: type[InlineSampler] = InlineSampler) -> Parts:

@@ -10,17 +10,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.buffer import ReplayBuffer
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.sampling.engine_meters import EngineStatistics
-from frugalrl.types import (
-    BadBatch,
-    Collected,
-    CollectedTokens,
-    Cost,
-    Costs,
-    EnvFailed,
-    Gathered,
-    PolicySnapshot,
-    Updated,
-)
+from frugalrl.types import BadBatch, Collected, Cost, Costs, EnvFailed, Experience, PolicySnapshot, Updated
 
 
 class Sampler(Protocol):
@@ -53,7 +43,7 @@ class Counters:
 class Event:
     """One round: what was collected, what was learned, what it cost."""
 
-    collected: Collected | CollectedTokens | Gathered | None
+    collected: Experience | None
     """None when the sampler failed and its block was dropped, while the learner worked, and in a warm start."""
     updated: tuple[Updated, ...]
     costs: tuple[Costs, ...]

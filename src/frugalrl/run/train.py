@@ -35,7 +35,7 @@ from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.theory import theory_meters
 from frugalrl.run.window import Window
-from frugalrl.types import BadBatch, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
+from frugalrl.types import BadBatch, EngineFailed, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
 
 _EVALUATION_SHARE = 0.2
 _LOG_EVERY_S = 10.0  # between two progress lines, however often a screen is drawn
@@ -156,6 +156,7 @@ class Run:
         self._record = record
         self._progress = record.progress()
         self._checkpoints = Checkpoints(record.checkpoints, self._config.checkpoint.keep)
+        self._parts.keep_output(record.path)
 
     def close(self) -> None:
         """Free the environments and the run folder; harmless when called twice."""
@@ -201,10 +202,10 @@ class Run:
             kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
-        if isinstance(error, EnvFailed | SamplerNotFinite):
+        if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):
             keep_traceback(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
-                self._save()  # the sampler has dropped the broken block: what was learned before it is kept
+                self._save()  # what was broken never entered the state: what was learned before it is kept
         elif isinstance(error, FloatingPointError):
             return self._failed(f"{error} at step {self._counters.env_steps:,}; {CALMER}")
         return self._failed(str(error))

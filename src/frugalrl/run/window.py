@@ -14,6 +14,7 @@ from frugalrl.sampling.engine_meters import EngineStatistics
 from frugalrl.types import Episode
 
 _EPISODES = 20
+_EXTREMES = ("_max", "_min")
 
 
 class Window:
@@ -21,6 +22,7 @@ class Window:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
+        self._extremes: dict[str, float] = {}
         self._updates = 0
         self._steps = 0
         self._since = time.perf_counter()
@@ -37,7 +39,11 @@ class Window:
         for update in event.updated:
             self._updates += 1
             for name, value in update.metrics.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value
+                if name.endswith(_EXTREMES):  # the mean of largest values is not the largest one
+                    worst = max if name.endswith("_max") else min
+                    self._extremes[name] = worst(self._extremes.get(name, value), value)
+                else:
+                    self._sums[name] = self._sums.get(name, 0.0) + value
 
     def add_episodes(self, episodes: tuple[Episode, ...]) -> None:
         self._returns.extend(e.raw_return for e in episodes)
@@ -55,16 +61,17 @@ class Window:
         return int(self._process.memory_info().rss)
 
     def close(self, ledger: Ledger) -> tuple[float, Mapping[str, float], Mapping[str, float]]:
-        """(agent steps per second, mean metrics, share of wall time by role) since the last call; starts anew."""
+        """(agent steps per second, metrics, share of wall time by role) since the last call; starts anew. Metrics are
+        means over updates, those named ``_max`` and ``_min`` the extremes."""
         seconds = max(self.age_s, 1e-9)
         busy = {role: cost.busy_s or 0.0 for role, cost in ledger.totals().items()}
         spent = {role: s - self._busy.get(role, 0.0) for role, s in busy.items()}
         whole = max(sum(spent.values()), 1e-9)
         shares = {role: s / whole for role, s in spent.items() if s > 0}
-        means = {name: total / self._updates for name, total in self._sums.items()}
+        means = {name: total / self._updates for name, total in self._sums.items()} | self._extremes
         means |= {} if self._engine is None else engine_meters(self._engine)
         speed = self._steps / seconds
-        self._sums, self._updates, self._steps, self._busy = {}, 0, 0, busy
+        self._sums, self._extremes, self._updates, self._steps, self._busy = {}, {}, 0, 0, busy
         self._since = time.perf_counter()
         return speed, means, shares
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from frugalrl.policies.transforms import parse
 from frugalrl.sampling.mix import Part, read_mix
 
-Engine = Literal["torch", "onnx", "onnx-int8"]
+Engine = Literal["torch", "onnx", "onnx-int8", "vllm"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,10 @@ class SamplerConfig:
     """What is done to the learner's weights before they act, such as ``int8`` or ``int3+stale:8``; see ``frugal list
     transforms``. The evaluation never has it."""
     engine: Engine = "torch"
-    """What computes forward passes: PyTorch, or ONNX Runtime in fp32 or with dense layers in int8."""
+    """What computes forward passes: PyTorch, or ONNX Runtime in fp32 or with dense layers in int8; for language models
+    PyTorch, or vLLM in a process of its own."""
+    vllm_python: str | None = None
+    """``engine=vllm``: the Python of the environment of ``scripts/vllm_env``; None: the one in ``.venvs/vllm``."""
     sync_every_updates: int = 1
     """Learner updates between two loads of weights by the sampler."""
     mix: tuple[str, ...] = ()

@@ -206,8 +206,7 @@ class InlineSampler:
             self._env.roll_back()
 
     def state_dict(self) -> StateDict:
-        """Streams, counters, what the explorer remembers and the environment's own state. The standing observation is
-        replayed, not saved."""
+        """Streams, counters, what it remembers, the environment's state; the standing observation is replayed."""
         return {
             "env_steps": self.env_steps,
             "forwards": self.forwards,

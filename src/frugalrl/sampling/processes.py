@@ -11,7 +11,6 @@ frame stacks are sent: to rebuild them from the newest frame moves the same byte
 from __future__ import annotations
 
 import select
-import signal
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.sampling.config import SamplerConfig
+from frugalrl.sampling.life import how_it_ended
 from frugalrl.sampling.slots import MAX_GROUPS, TEXT
 from frugalrl.sampling.transport import Fault, Message
 from frugalrl.sampling.worker_job import EnvPlan, enough_for_each_group
@@ -301,7 +301,7 @@ class ProcessTransport:
 
     def _died(self, worker: WorkerProcess) -> None:
         group, doing = worker.doing()
-        how = _how_it_ended(self._retire(worker))
+        how = how_it_ended(self._retire(worker))
         kind = "died" if worker.spec is not None else "birth"
         self._fail(worker, kind, group, f"{self._name(worker)} {how} {doing}.")
 
@@ -350,13 +350,6 @@ class ProcessTransport:
                 _ended(workers, 1.0)
             for worker in workers:
                 self._retire(worker)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    names = {known.value: known.name for known in signal.Signals}
-    return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _spent(restarts: int) -> str:

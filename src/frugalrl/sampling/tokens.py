@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from frugalrl.cost.meters import LapTimer
 from frugalrl.envs.lm import Task, train_prompts
 from frugalrl.policies.tokens import Generated
-from frugalrl.types import CollectedTokens, Cost, Episode, PolicySnapshot, StateDict, Tokens
+from frugalrl.types import CollectedTokens, Cost, Costs, Episode, PolicySnapshot, StateDict, Tokens, merge_costs
 
 
 class TokenEngine(Protocol):
@@ -27,6 +28,15 @@ class TokenEngine(Protocol):
     def generate(self, prompt: NDArray[np.int64], first: int) -> Generated:
         """Responses to [N, P] prompts. Row i is completion ``first + i`` of the run: what is random in it depends on
         that number and the seed alone."""
+
+    def keep_output(self, folder: Path) -> None:
+        """Keep what a process of its own prints in a file there; called before the first ``load``."""
+
+    def take_costs(self) -> Costs:
+        """What it used since the last time beside the seconds of the calling thread and ``Generated.cost``."""
+
+    def close(self) -> None:
+        """Free what is open; harmless when called twice."""
 
     def state_dict(self) -> StateDict:
         """What a resumed run could not have from the learner's weights."""
@@ -45,6 +55,10 @@ class TokenSampler:
         self._loaded = -1
         self.prompts = 0
         """How many were drawn: the number of the next one."""
+
+    def keep_output(self, folder: Path) -> None:
+        """Keep what the engine prints, if it is another process, in a file there."""
+        self._engine.keep_output(folder)
 
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
@@ -87,7 +101,7 @@ class TokenSampler:
         self._loads = self._moved = 0
         self.prompts += n
         timer.lap("environment")
-        return CollectedTokens(tokens, episodes, steps, costs)
+        return CollectedTokens(tokens, episodes, steps, merge_costs([costs, self._engine.take_costs()]))
 
     def epsilon(self) -> float | None:
         """None: a language model samples from its own distribution."""
@@ -111,4 +125,5 @@ class TokenSampler:
         return ()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """End the engine."""
+        self._engine.close()

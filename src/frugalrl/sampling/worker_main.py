@@ -6,13 +6,11 @@ its parent: one line that holds the `Job`, then wake-ups of one byte. It ends wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,6 +18,7 @@ from types import TracebackType
 
 from frugalrl.envs import RowEnv, make_env
 from frugalrl.envs.rows import say_error
+from frugalrl.sampling.life import die_with_parent
 from frugalrl.sampling.slots import (
     ANSWERED,
     BEAT,
@@ -210,29 +209,6 @@ def _read_badly(error: EnvFailed) -> bool:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     return at is not None and at.tb_frame.f_globals.get("__name__") in _READERS
-
-
-def die_with_parent(life_fd: int) -> None:
-    """End this process when the other end of this pipe is closed, even while an environment hangs in native code.
-
-    The kernel sends SIGKILL (Linux). A death signal (PR_SET_PDEATHSIG) would come when the *thread* ends that started
-    us. Elsewhere a thread watches, which needs the interpreter lock now and then.
-    """
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(life_fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(life_fd, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(life_fd, fcntl.F_SETFL, fcntl.fcntl(life_fd, fcntl.F_GETFL) | os.O_ASYNC)
-        watch = select.poll()
-        watch.register(life_fd, 0)
-        if watch.poll(0):  # it was closed before we asked for the signal
-            os._exit(1)
-        return
-
-    def wait() -> None:
-        os.read(life_fd, 1)
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _read_job(pipe: int) -> Job:

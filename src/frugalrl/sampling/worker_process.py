@@ -1,7 +1,7 @@
 """The parent's handle of one worker process: start it, hear it, see whether it lives, kill it.
 
 A worker has a session of its own, so that Ctrl-C reaches the parent only and a kill reaches what the environment
-started. It is ended by the kernel when the parent is gone (``worker_main.die_with_parent``).
+started. It is ended by the kernel when the parent is gone (``life.die_with_parent``).
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from frugalrl.run.config import RunConfig
 from frugalrl.run.language.check import check_language
 from frugalrl.run.language.world import NothingKept, PromptWorld
 from frugalrl.run.worker import Worker
-from frugalrl.sampling.tokens import TokenSampler
+from frugalrl.sampling.tokens import TokenEngine, TokenSampler
+from frugalrl.sampling.vllm.find import find_python
+from frugalrl.sampling.vllm.tokens import VllmTokens
 
 PROMPTS, DRAWS, NET, WARM_START = range(4)
 """Purposes of random numbers, each with a stream of its own."""
@@ -45,12 +47,29 @@ def assemble_language(config: RunConfig, timer: LapTimer) -> Parts:
         seed=stream_seed(config.seed, NET),
         timer=timer,
     )
-    engine = token_policy(
-        config, task, device, temperature=agent.temperature, seed=stream_seed(config.seed, DRAWS),
-        transform=config.sampler.transform,
-    )  # fmt: skip
+    engine = token_engine(config, task, device, timer)
     sampler = TokenSampler(engine, task, samples=agent.samples, seed=stream_seed(config.seed, PROMPTS), timer=timer)
     return Parts(PromptWorld(task, config), sampler, NothingKept(), learner, device, timer, Worker("sampler"))
+
+
+def token_engine(config: RunConfig, task: Task, device: torch.device, timer: LapTimer) -> TokenEngine:
+    """What samples for the learner. Raises UserError: it is not there, or cannot compute this model."""
+    agent, sampler, seed = config.agent, config.sampler, stream_seed(config.seed, DRAWS)
+    assert isinstance(agent, GRPOConfig)
+    if sampler.engine == "torch":
+        return token_policy(config, task, device, temperature=agent.temperature, seed=seed, transform=sampler.transform)
+    return VllmTokens(
+        model_builder(config, task),
+        find_python(sampler.vllm_python),
+        prompt_tokens=task.prompt_tokens,
+        response_tokens=task.answer_tokens,
+        end=task.end,
+        temperature=agent.temperature,
+        seed=seed,
+        timer=timer,
+        transform=sampler.transform,
+        sync_every_updates=sampler.sync_every_updates,
+    )
 
 
 def model_builder(config: RunConfig, task: Task) -> Callable[[], TokenModel]:

@@ -17,6 +17,11 @@ def check_pair(config: RunConfig) -> None:
             f"{config.env.id} is a task for language models, and agent.kind={config.agent.kind} is none (recipe "
             f"{config.recipe}); use --recipe grpo-tiny or rloo-tiny"
         )
+    sampler = config.sampler
+    if not learns and (sampler.engine == "vllm" or any(part.endswith("@vllm") for part in sampler.mix)):
+        raise UserError(
+            f"sampler.engine=vllm samples from language models, and {config.env.id} is no lm: task; leave it out"
+        )
     if learns and not asks:
         raise UserError(
             f"agent.kind={config.agent.kind} trains language models on lm: tasks (see 'frugal list envs'), not "
@@ -41,6 +46,14 @@ def check_language(config: RunConfig) -> None:
             sampler.kind != "inline" or sampler.workers > 0,
             f"sampler.kind={sampler.kind}, workers={sampler.workers}: completions are generated in one batch per round "
             f"already; use --sampler inline",
+        ),
+        (
+            sampler.engine not in ("torch", "vllm"),
+            f"sampler.engine={sampler.engine} computes control policies; language models are sampled by torch or vllm",
+        ),
+        (
+            bool(sampler.mix),
+            f"sampler.mix={sampler.mix}: completions of a round come from one sampler; use sampler.transform",
         ),
         (
             schedule.lag_blocks != 0,
