@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,12 +70,23 @@ def tiers(env: str) -> tuple[tuple[tuple[str, str], ...], ...]:
     )
 
 
-def cells(env: str, seeds: int | None = None) -> Iterator[Cell]:
-    """All runs of an environment in their order: within a tier seed by seed."""
-    for tier in tiers(env):
-        for seed in range(SEEDS[env] if seeds is None else seeds):
-            for sampler, correction in tier:
-                yield Cell(env, sampler, correction, seed)
+def cells(env: str, seeds: int | None = None) -> list[Cell]:
+    """All runs of an environment in their order."""
+    return [cell for tier in range(len(tiers(env))) for cell in _of_tier(env, tier, seeds)]
+
+
+def order(envs: Sequence[str], seeds: int | None = None) -> list[Cell]:
+    """The runs of several environments: tier by tier, the long ones a tier later, the longest at the end."""
+    begin = {LANGUAGE: 0, CARTPOLE: 0, MINATAR: 1, ATARI: 99}
+    slots = sorted((begin[env] + tier, envs.index(env), env, tier) for env in envs for tier in range(len(tiers(env))))
+    return [cell for _, _, env, tier in slots for cell in _of_tier(env, tier, seeds)]
+
+
+def _of_tier(env: str, tier: int, seeds: int | None) -> Iterator[Cell]:
+    """Seed by seed."""
+    for seed in range(SEEDS[env] if seeds is None else seeds):
+        for sampler, correction in tiers(env)[tier]:
+            yield Cell(env, sampler, correction, seed)
 
 
 def config_of(cell: Cell, model: Path | None = None) -> RunConfig:

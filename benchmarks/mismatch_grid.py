@@ -23,7 +23,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mismatch_cells import ENVS, Cell, cells
+from mismatch_cells import ENVS, Cell, order
 from mismatch_run import about, result_path, run_cell
 
 ONE_THREAD = {
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--collect", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    todo = [cell for env in args.env for cell in cells(env, args.seeds)]
+    todo = order(args.env, args.seeds)
     if args.list or args.collect:
         for env in args.env:
             mine = [cell for cell in todo if cell.env == env]

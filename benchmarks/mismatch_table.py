@@ -117,7 +117,7 @@ def page(grids: dict[str, Grid]) -> Iterator[str]:
         if grid is None:
             yield f"### {env}\n\nNo run has ended yet.\n"
             continue
-        whole = len(list(cells(env)))
+        whole = len(cells(env))
         yield f"### {env}\n"
         yield f"{len(grid.all())} of {whole} runs.\n"
         for words, of in dict.fromkeys((("final score", final), judged(env))):

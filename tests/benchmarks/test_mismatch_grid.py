@@ -20,7 +20,7 @@ from mismatch_results import Grid, final
 
 @pytest.mark.parametrize("env", [LANGUAGE, CARTPOLE])
 def test_the_full_grid_has_every_cell_once_and_the_telling_ones_on_all_seeds_first(env: str) -> None:
-    found = list(cells(env))
+    found = cells(env)
     assert len(set(found)) == len(found)
     every = set(itertools.product(SAMPLERS, CORRECTIONS, range(5)))
     assert {(c.sampler, c.correction, c.seed) for c in found} == every
@@ -29,6 +29,14 @@ def test_the_full_grid_has_every_cell_once_and_the_telling_ones_on_all_seeds_fir
     assert first[0] == Cell(env, "none", "none", 0)
     assert {c.correction for c in first} == {"none", "token-tis:2", "ppo-denominator"}
     assert len({c.name for c in found}) == len(found)
+
+
+def test_all_environments_in_one_order_have_every_cell_once() -> None:
+    found = mismatch_cells.order(ENVS)
+    assert sorted(c.name for c in found) == sorted(c.name for env in ENVS for c in cells(env))
+    assert [c for c in found if c.env == LANGUAGE] == cells(LANGUAGE)
+    assert found[0].env == LANGUAGE
+    assert found[-1].env == mismatch_cells.ATARI
 
 
 @pytest.mark.parametrize("env", ENVS)
