@@ -22,6 +22,7 @@ CORRECTIONS = (
 )  # fmt: skip
 LANGUAGE, CARTPOLE, MINATAR, ATARI = "lm:sort-digits", "CartPole-v1", "MinAtar/Breakout-v1", "ALE/Breakout-v5"
 ENVS = (LANGUAGE, CARTPOLE, MINATAR, ATARI)
+FIGURES = {LANGUAGE: "mismatch-lm", CARTPOLE: "mismatch-cartpole", MINATAR: "mismatch-minatar", ATARI: "mismatch-atari"}
 SEEDS = {LANGUAGE: 5, CARTPOLE: 5, MINATAR: 5, ATARI: 3}
 POINTS = 12
 """Evaluations of a run, at equal distances."""

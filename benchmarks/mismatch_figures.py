@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from mismatch_cells import AGES, ATARI, BITS, CARTPOLE, CORRECTIONS, LANGUAGE, MINATAR, NONE
+from mismatch_cells import AGES, BITS, CORRECTIONS, FIGURES, NONE
 from mismatch_results import Grid, Run, drawdown, judged, read
 
 # colours after Okabe and Ito; the main three are drawn thick
@@ -31,7 +31,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "token-tis:1": {"color": "#b8860b", "linestyle": "-.", "marker": "<"},
     "token-tis:5": {"color": "#8a63a8", "linestyle": "-.", "marker": ">"},
 }
-NAMES = {LANGUAGE: "mismatch-lm", CARTPOLE: "mismatch-cartpole", MINATAR: "mismatch-minatar", ATARI: "mismatch-atari"}
 TICKS = {"none": "fp32\n(0)", "stale:1": "1", "stale:4": "4", "stale:8": "8", "stale:16": "16"}
 
 
@@ -74,7 +73,7 @@ def figure_of(grid: Grid, path: Path) -> None:
     axes[0, 0].set_ylabel(f"{score} of the fp32 learner")
     axes[1, 0].set_ylabel("largest fall from a peak")
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes[0]), key=lambda found: len(found[1]))
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(f"{grid.env}: mean and 95 % interval over {grid.seeds()} seeds at most", fontsize=10)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
@@ -87,7 +86,7 @@ def main() -> int:
     args = parser.parse_args()
     for env, grid in read(args.evidence).items():
         if len({run["sampler"] for run in grid.all()}) > 1:
-            figure_of(grid, args.images / f"{NAMES[env]}.png")
+            figure_of(grid, args.images / f"{FIGURES[env]}.png")
     return 0
 
 

@@ -35,11 +35,11 @@ class Grid:
         return [run for group in self._runs.values() for run in group.values()]
 
     def estimate(self, sampler: str, correction: str, of: Callable[[Run], float | None]) -> Estimate | None:
-        """Mean over seeds with its interval (Student's); None where no run has the number."""
+        """Mean over seeds of a number that is never below 0, with Student's interval; None where no run has it."""
         values = [v for run in self.runs(sampler, correction).values() if (v := of(run)) is not None]
         if not values:
             return None
-        return stratified(np.array(values)[:, None], mean, rng=np.random.default_rng(0), draws=400)
+        return stratified(np.array(values)[:, None], mean, rng=np.random.default_rng(0), draws=400, bounds=(0, np.inf))
 
     def against(
         self, one: tuple[str, str], other: tuple[str, str], of: Callable[[Run], float | None]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mismatch_break_even import break_even
-from mismatch_cells import AGES, BELOW, BITS, CORRECTIONS, ENVS, NONE, SEEDS, TIS, cells
+from mismatch_cells import AGES, BELOW, BITS, CORRECTIONS, ENVS, FIGURES, NONE, SEEDS, TIS, cells
 from mismatch_results import Grid, Run, drawdown, final, judged, late, read, shown
 
 from frugalrl.stats import Estimate
@@ -90,9 +90,28 @@ def sentences(grid: Grid) -> Iterator[str]:
         }
         if found:
             yield f"- `{correction}` against no correction, same sampler: {verdicts(found, 'helps', 'hurts')}"
+    yield from beside_truncation(grid, samplers, of)
     failed = [run for run in grid.all() if run["failed"]]
     for run in failed:
         yield f"- Failed: {label(run['sampler'])}, `{run['correction']}`, seed {run['seed']}: {run['failed']}"
+
+
+def beside_truncation(grid: Grid, samplers: Sequence[str], of: Callable[[Run], float | None]) -> Iterator[str]:
+    """The other corrections against the one that is mostly used; only what is shown."""
+    found = {
+        (c, s): grid.against((s, c), (s, TIS), of)
+        for c in CORRECTIONS if c not in (NONE, TIS) for s in samplers if grid.runs(s, c) and grid.runs(s, TIS)
+    }  # fmt: skip
+    parts = []
+    for sign, word in ((1, "better"), (-1, "worse")):
+        hits = [
+            f"`{c}` at {label(s)} ({in_words(e, e.n, sign=True)})"
+            for (c, s), e in found.items()
+            if e and shown(e) == sign
+        ]
+        parts.append(f"{word} {', '.join(hits) if hits else 'is none'}")
+    if any(found.values()):
+        yield f"- Against `{TIS}`, same sampler: {'; '.join(parts)}. Of the other cells no difference is shown."
 
 
 def verdicts(found: dict[str, Estimate | None], good: str, bad: str) -> str:
@@ -120,6 +139,8 @@ def page(grids: dict[str, Grid]) -> Iterator[str]:
         whole = len(cells(env))
         yield f"### {env}\n"
         yield f"{len(grid.all())} of {whole} runs.\n"
+        if len({run["sampler"] for run in grid.all()}) > 1:
+            yield f"![Score and largest fall on {env}](images/{FIGURES[env]}.png)\n"
         for words, of in dict.fromkeys((("final score", final), judged(env))):
             yield from score_table(grid, BITS, words, of)
             yield from score_table(grid, AGES, words, of)
