@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Tables, sentences and the break-even of the mismatch grid, from its raw results: docs/mismatch.md.
+
+    python benchmarks/mismatch_table.py evidence/mismatch-grid                             # print
+    python benchmarks/mismatch_table.py evidence/mismatch-grid --write docs/mismatch.md    # between the page's markers
+
+Nothing on the page between the markers is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mismatch_break_even import break_even
+from mismatch_cells import AGES, BELOW, BITS, CORRECTIONS, ENVS, FIGURES, NONE, SEEDS, TIS, cells
+from mismatch_results import Grid, Run, drawdown, final, judged, late, read, shown
+
+from frugalrl.stats import Estimate
+
+BEGIN, END = "<!-- benchmarks/mismatch_table.py -->", "<!-- end -->"
+
+
+def number(x: float) -> str:
+    return f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 1 else f"{x:.3f}"
+
+
+def in_words(found: Estimate | None, full: int, sign: bool = False) -> str:
+    """Mean and interval; the number of seeds where it is not the full one."""
+    if found is None:
+        return "-"
+    value = f"{'+' if sign and found.value > 0 else ''}{number(found.value)}"
+    ends = "" if found.interval is None else f" [{number(found.interval[0])}, {number(found.interval[1])}]"
+    return f"{value}{ends}" + (f" ({found.n})" if found.n != full else "")
+
+
+def label(sampler: str) -> str:
+    return "fp32" if sampler == "none" else sampler
+
+
+def score_table(grid: Grid, samplers: Sequence[str], words: str, of: Callable[[Run], float | None]) -> Iterator[str]:
+    """A score of every cell."""
+    full = SEEDS[grid.env]
+    there = [s for s in samplers if any(grid.runs(s, c) for c in CORRECTIONS)]
+    if len(there) < 2:
+        return
+    yield f"| {words} | {' | '.join(label(s) for s in there)} |"
+    yield "|---" * (1 + len(there)) + "|"
+    for correction in CORRECTIONS:
+        if any(grid.runs(s, correction) for s in there):
+            row = [in_words(grid.estimate(s, correction, of), full) for s in there]
+            yield f"| `{correction}` | {' | '.join(row)} |"
+    yield ""
+
+
+def mismatch_table(grid: Grid) -> Iterator[str]:
+    """How large the mismatch of each sampler is late in a run without a correction, and what falls."""
+    yield (
+        "| sampler | k3 | ESS, tokens | ESS, sequences | ratio, 99 % below | updates old | largest fall: `none` | "
+        "`token-tis:2` | `ppo-denominator` |"
+    )
+    yield "|---" * 9 + "|"
+    for sampler in (*BITS, *AGES[1:]):
+        if not grid.runs(sampler, NONE):
+            continue
+        names = ("k3", "ess", "ess_sequence", "ratio_p99")
+        values = [grid.estimate(sampler, NONE, late(f"mismatch_{name}")) for name in names]
+        values.append(grid.estimate(sampler, NONE, late("lag_mean")))
+        row = ["-" if v is None else f"{v.value:.2g}" if i == 0 else f"{v.value:.3g}" for i, v in enumerate(values)]
+        falls = [grid.estimate(sampler, c, drawdown) for c in (NONE, TIS, BELOW)]
+        row += ["-" if v is None else number(v.value) for v in falls]
+        yield f"| {label(sampler)} | {' | '.join(row)} |"
+    yield ""
+
+
+def sentences(grid: Grid) -> Iterator[str]:
+    """What is shown and what is not, by paired intervals."""
+    reference, (words, of) = grid.reference(), judged(grid.env)
+    base = grid.estimate(*reference, of)
+    if base is None:
+        return
+    yield f"- Without mismatch (fp32, no correction) the {words} is {in_words(base, SEEDS[grid.env])}."
+    samplers = [s for s in (*BITS[1:], *AGES[1:]) if grid.runs(s, NONE)]
+    costs = {s: grid.against((s, NONE), reference, of) for s in samplers}
+    yield f"- A worse sampler alone, no correction, against fp32: {verdicts(costs, 'gains', 'loses')}"
+    for correction in CORRECTIONS[1:]:
+        found = {
+            s: grid.against((s, correction), (s, NONE), of) for s in ("none", *samplers) if grid.runs(s, correction)
+        }
+        if found:
+            yield f"- `{correction}` against no correction, same sampler: {verdicts(found, 'helps', 'hurts')}"
+    yield from beside_truncation(grid, samplers, of)
+    failed = [run for run in grid.all() if run["failed"]]
+    for run in failed:
+        yield f"- Failed: {label(run['sampler'])}, `{run['correction']}`, seed {run['seed']}: {run['failed']}"
+
+
+def beside_truncation(grid: Grid, samplers: Sequence[str], of: Callable[[Run], float | None]) -> Iterator[str]:
+    """The other corrections against the one that is mostly used; only what is shown."""
+    found = {
+        (c, s): grid.against((s, c), (s, TIS), of)
+        for c in CORRECTIONS if c not in (NONE, TIS) for s in samplers if grid.runs(s, c) and grid.runs(s, TIS)
+    }  # fmt: skip
+    parts = []
+    for sign, word in ((1, "better"), (-1, "worse")):
+        hits = [
+            f"`{c}` at {label(s)} ({in_words(e, e.n, sign=True)})"
+            for (c, s), e in found.items()
+            if e and shown(e) == sign
+        ]
+        parts.append(f"{word} {', '.join(hits) if hits else 'is none'}")
+    if any(found.values()):
+        yield f"- Against `{TIS}`, same sampler: {'; '.join(parts)}. Of the other cells no difference is shown."
+
+
+def verdicts(found: dict[str, Estimate | None], good: str, bad: str) -> str:
+    """One sentence over samplers."""
+    parts = []
+    for sign, word in ((1, good), (-1, bad)):
+        hits = [f"{label(s)} ({in_words(e, e.n, sign=True)})" for s, e in found.items() if e and shown(e) == sign]
+        if hits:
+            parts.append(f"it {word} at {', '.join(hits)}")
+    silent = [label(s) for s, e in found.items() if e is not None and not shown(e)]
+    few = [label(s) for s, e in found.items() if e is None]
+    if silent:
+        parts.append(f"no difference shown at {', '.join(silent)}")
+    if few:
+        parts.append(f"too few seeds yet at {', '.join(few)}")
+    return "; ".join(parts) + "."
+
+
+def page(grids: dict[str, Grid]) -> Iterator[str]:
+    for env in ENVS:
+        grid = grids.get(env)
+        if grid is None:
+            yield f"### {env}\n\nNo run has ended yet.\n"
+            continue
+        whole = len(cells(env))
+        yield f"### {env}\n"
+        yield f"{len(grid.all())} of {whole} runs.\n"
+        if len({run["sampler"] for run in grid.all()}) > 1:
+            yield f"![Score and largest fall on {env}](images/{FIGURES[env]}.png)\n"
+        for words, of in dict.fromkeys((("final score", final), judged(env))):
+            yield from score_table(grid, BITS, words, of)
+            yield from score_table(grid, AGES, words, of)
+        yield from mismatch_table(grid)
+        yield from sentences(grid)
+        yield ""
+        yield from break_even(grid)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("evidence", type=Path)
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    made = "\n".join(page(read(args.evidence))).strip()
+    if args.write is None:
+        print(made)
+        return 0
+    text = args.write.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{args.write} has no markers {BEGIN} and {END}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    args.write.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,190 @@
+"""The mismatch grid: which cells, what is kept of a run, and what the page says of results that are known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mismatch_cells
+import mismatch_run
+import mismatch_table
+import numpy as np
+import pytest
+from mismatch_break_even import break_even, least_ess
+from mismatch_cells import CARTPOLE, CORRECTIONS, ENVS, LANGUAGE, SAMPLERS, Cell, cells, config_of
+from mismatch_results import Grid, final
+
+
+@pytest.mark.parametrize("env", [LANGUAGE, CARTPOLE])
+def test_the_full_grid_has_every_cell_once_and_the_telling_ones_on_all_seeds_first(env: str) -> None:
+    found = cells(env)
+    assert len(set(found)) == len(found)
+    every = set(itertools.product(SAMPLERS, CORRECTIONS, range(5)))
+    assert {(c.sampler, c.correction, c.seed) for c in found} == every
+    first = found[: len(mismatch_cells.tiers(env)[0]) * 5]
+    assert {c.seed for c in first} == set(range(5))
+    assert first[0] == Cell(env, "none", "none", 0)
+    assert {c.correction for c in first} == {"none", "token-tis:2", "ppo-denominator"}
+    assert len({c.name for c in found}) == len(found)
+
+
+def test_all_environments_in_one_order_have_every_cell_once() -> None:
+    found = mismatch_cells.order(ENVS)
+    assert sorted(c.name for c in found) == sorted(c.name for env in ENVS for c in cells(env))
+    assert [c for c in found if c.env == LANGUAGE] == cells(LANGUAGE)
+    assert found[0].env == LANGUAGE
+    assert found[-1].env == mismatch_cells.ATARI
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_the_cells_of_an_environment_differ_in_sampler_correction_and_seed_only(env: str) -> None:
+    one, other = config_of(Cell(env, "none", "none", 0)), config_of(Cell(env, "int3", "token-tis:2", 1))
+    assert other.sampler.transform == "int3"
+    assert other.seed == 1
+    agent = replace(other.agent, correction="none")  # type: ignore[arg-type]
+    assert replace(other, seed=0, sampler=one.sampler, agent=agent) == one
+    steps, every = one.budget.env_steps, one.evaluation.every_env_steps
+    assert steps == mismatch_cells.POINTS * every, "the last evaluation is the end of the run"
+
+
+def slow_drawdown(scores: list[float]) -> float:
+    return max([0.0, *(scores[i] - scores[j] for j in range(len(scores)) for i in range(j))])
+
+
+def test_the_largest_fall_is_from_an_earlier_peak() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        scores = rng.normal(size=rng.integers(1, 9)).tolist()
+        assert math.isclose(mismatch_run.drawdown(scores), slow_drawdown(scores))
+    rising = [1.0, 2.0, 5.0]
+    assert mismatch_run.drawdown(rising) == 0.0 != max(rising) - min(rising), "not the range of the scores"
+
+
+def test_rounds_that_were_done_twice_count_once() -> None:
+    rounds = [{"env_steps": s, "mismatch_k3": float(s), "mismatch_ratio_max": float(s)} for s in range(12)]
+    found = mismatch_run.metrics_of([*rounds[:8], *rounds[4:]])
+    assert found == mismatch_run.metrics_of(rounds)
+    assert found["mismatch_k3"] == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]
+    assert found["mismatch_ratio_max"] == [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
+
+
+def test_what_was_not_measured_is_none() -> None:
+    short = mismatch_run.short({"a": math.nan, "b": [1.23456789, 3, None]})
+    assert short == {"a": None, "b": [1.2346, 3, None]}
+
+
+def test_break_even_by_its_definition() -> None:
+    share, speed, cost = 0.4, 2.0, 0.05
+    e = least_ess(share, speed, cost)
+    per_sample = (1 - share) + share / speed + cost
+    assert math.isclose(per_sample / e, 1.0), "at e* the same information costs the same"
+    assert least_ess(share, math.inf, 0.0) == 1 - share
+    assert least_ess(share, 1.0, cost) > 1, "a sampler that is no faster cannot pay"
+
+
+def known(sampler: str, correction: str, seed: int, score: float) -> dict[str, Any]:
+    roles = {"inference": {"cpu_s": 4.0}, "learner": {"cpu_s": 6.0}, "correction": {"cpu_s": 0.0}}
+    if correction != "none":
+        roles["correction"]["cpu_s"] = 0.5
+    bill = {"roles": roles, "counts": {}, "energy": {"cpu_j": {"value": 50.0, "how": "modelled"}}}
+    metrics = {name: [0.5] for name in ("mismatch_k3", "mismatch_ess", "mismatch_ess_sequence", "mismatch_ratio_p99")}
+    return {
+        "env": CARTPOLE, "sampler": sampler, "correction": correction, "seed": seed, "failed": None, "final": score,
+        "mean_of_curve": score,
+        "worst_drawdown": 1.0, "metrics": metrics, "bill": bill,
+    }  # fmt: skip
+
+
+def grid() -> Grid:
+    noise = [0.0, 3.0, -2.0, 1.0, -1.0]
+    means = {("none", "none"): 400, ("int3", "none"): 300, ("int3", "token-tis:2"): 380, ("int8", "none"): 400}
+    means |= {("int3", "vanilla"): 250, ("int8", "token-tis:2"): 400}
+    wiggle = {("int8", "token-tis:2"): (2, -2, 1, -1, 0)}
+    runs = [
+        known(*cell, seed, mean + noise[seed] + seed * 0.1 + wiggle.get(cell, (0, 1, 0, 1, 0))[seed])
+        for cell, mean in means.items()
+        for seed in range(5)
+    ]
+    return Grid(runs)
+
+
+def test_the_sentences_say_where_a_correction_helps_hurts_and_does_nothing() -> None:
+    told = "\n".join(mismatch_table.sentences(grid()))
+    assert "it loses at int3" in told
+    assert "no difference shown at int8" in told
+    assert "`token-tis:2` against no correction, same sampler: it helps at int3" in told
+    assert "`vanilla` against no correction, same sampler: it hurts at int3" in told
+
+
+def test_seeds_are_paired() -> None:
+    """Seeds that differ by far more than the methods do: pairing shows the difference, the means alone do not."""
+    far = [0.0, 100.0, 200.0, 300.0, 400.0]
+    runs = [known("int3", c, s, far[s] + d + 0.1 * s) for c, d in (("none", 0), ("vanilla", 5)) for s in range(5)]
+    runs[3]["final"] += 0.5
+    found = Grid(runs).against(("int3", "vanilla"), ("int3", "none"), final)
+    assert found is not None
+    assert found.interval is not None
+    assert found.interval[0] > 0
+    alone = Grid(runs).estimate("int3", "vanilla", final)
+    assert alone is not None
+    assert alone.interval is not None
+    assert alone.interval[0] < far[2]
+
+
+def test_the_break_even_is_that_of_the_bills() -> None:
+    told = "\n".join(break_even(grid()))
+    assert "10 CPU-s without evaluations, 40% of it" in told
+    assert "+5.0% of that" in told
+    assert "below 0.85, 0.75, 0.65," in told
+
+
+def test_one_seed_shows_nothing() -> None:
+    runs = [known("none", "none", 0, 400), known("int3", "none", 0, 300)]
+    assert "too few seeds yet at int3" in "\n".join(mismatch_table.sentences(Grid(runs)))
+
+
+@pytest.mark.slow
+def test_runs_from_the_shared_warm_start_are_those_that_warm_up_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from frugalrl.run.train import train
+
+    monkeypatch.setattr(mismatch_cells, "ROUNDS", 12)
+    monkeypatch.setattr(mismatch_cells, "PROMPTS", 4)
+    cell = Cell(LANGUAGE, "int3", "token-tis:2", 3)
+    model, told = mismatch_run.warm_model(tmp_path, 3)
+    assert told["steps"] > 0
+    assert told["cpu_s"] > 0
+    shared = train(config_of(cell, model), tmp_path / "shared")
+    alone = train(config_of(cell), tmp_path / "alone")
+    assert shared.score is not None
+    assert alone.score is not None
+    assert shared.score.returns == alone.score.returns
+    other = train(config_of(replace(cell, seed=4), model), tmp_path / "other")
+    assert other.score is not None
+    assert other.score.returns != alone.score.returns, "the comparison is not blind"
+
+
+@pytest.mark.slow
+def test_a_cell_becomes_one_result_and_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mismatch_cells, "STEPS", {CARTPOLE: 6_144})
+    monkeypatch.setattr(mismatch_cells, "EPISODES", {CARTPOLE: 2})
+    cell = Cell(CARTPOLE, "int3", "token-tis:2", 0)
+    with mismatch_run.claimed(tmp_path / "runs" / cell.name) as mine:
+        assert mine
+        assert mismatch_run.run_cell(cell, tmp_path) == "elsewhere"
+    assert mismatch_run.run_cell(cell, tmp_path) == "done"
+    result = mismatch_run.result_path(tmp_path, cell)
+    before = result.read_bytes()
+    assert mismatch_run.run_cell(cell, tmp_path) == "elsewhere"
+    assert result.read_bytes() == before
+    document = mismatch_run.read_json(result)
+    assert len(document["curve"]) == 12
+    assert document["final"] == document["curve"][-1][1]
+    assert len(document["metrics"]["mismatch_k3"]) == 6
+    assert min(document["metrics"]["mismatch_k3"]) > 0
+    assert document["bill"]["roles"]["inference"]["cpu_s"] > 0
