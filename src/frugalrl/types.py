@@ -243,10 +243,8 @@ class Unroll:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens.
-
-    What ``Step`` is for environments. A response runs to its end token or to R tokens, whichever comes first.
-    """
+    """Completions of prompts by a language model: N rows, P prompt tokens, at most R response tokens, fewer where an
+    end token comes first."""
 
     prompt: Array
     """[N, P] int64"""

@@ -48,7 +48,8 @@ def slow_metrics(log_pi: np.ndarray, log_mu: np.ndarray, mask: np.ndarray) -> di
         "ratio_max": rho.max(), "ratio_above": np.maximum(rho - 1, 0).mean(),
         "ess": rho.sum() ** 2 / n / (rho**2).sum(),
         "slope": np.cov(x, y)[0, 1] / np.var(x, ddof=1), "slope_inverse": np.var(y, ddof=1) / np.cov(x, y)[0, 1],
-        "correlation": np.corrcoef(x, y)[0, 1], "correlation_next": after / x.std() / y.std(), "spread_mu": x.std(),
+        "correlation": np.corrcoef(x, y)[0, 1], "slope_share": np.corrcoef(d, x + y)[0, 1] ** 2,
+        "correlation_next": after / x.std() / y.std(), "spread_mu": x.std(),
         "length": length.mean(), "k1_sequence": -total.mean(), "log_ratio_sequence_std": total.std(),
         "log_ratio_sequence_max": np.abs(total).max(), "chi2_sequence_log1p": math.log((product**2).mean()),
         "ess_sequence": product.sum() ** 2 / len(rows) / (product**2).sum(), "mult_error_sequence": error.mean(),
@@ -183,6 +184,20 @@ def test_healthy_samplers_are_not_warned_about(how: str) -> None:
     for seed in range(25):
         assert correct(*recorded(how, seed), high=2.0).warnings == [], f"seed {seed}"
         assert correct(*recorded(how, seed, rows=3), high=2.0).warnings == [], f"seed {seed}, few tokens"
+
+
+def test_tokens_that_belong_to_others_are_known_without_neighbours() -> None:
+    """Shuffled actions without sequences; two policies that have little in common are no such thing."""
+    log_pi, log_mu = (x.ravel() for x in recorded("fp32"))
+    order = np.random.default_rng(0).permutation(len(log_pi))
+    assert correct(log_pi[order], log_mu, high=2.0).warnings[0].name == "shifted tokens"
+    rng = np.random.default_rng(1)
+    tables = [log_softmax(scale * rng.normal(size=(4000, 4))) for scale in (0.7, 0.7)]
+    action = (tables[1] + rng.gumbel(size=(4000, 4))).argmax(-1)
+    far = [x[np.arange(4000), action] for x in tables]
+    found = correct(*far, high=2.0)
+    assert abs(found.metrics[PREFIX + "correlation"]) < 0.1
+    assert found.warnings == []
 
 
 def test_the_length_trap_needs_a_product_and_a_length() -> None:

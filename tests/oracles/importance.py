@@ -45,7 +45,7 @@ def slow_weights(
                 ratio = math.prod(math.exp(x) for x in d.values())
             kept = reject is None or slow_kept(d, t, reject)
             weight[b, t] = slow_mode(ratio, mode if level else "vanilla", low, high, wrong) if kept else 0.0
-    if normalize:
+    if normalize and weight.any():  # where everything was dropped, weights of 0 stay 0
         n = (weight > 0).sum() if wrong == "mean over kept" else mask.sum()
         weight = weight / (weight.sum() / n)
     return np.where(mask, weight, 0.0)

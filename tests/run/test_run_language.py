@@ -116,6 +116,7 @@ def test_a_configuration_survives_its_file_and_old_files_are_read() -> None:
         ("CartPole-v1", None, ("agent.kind=grpo",), "do not fit"),
         ("lm:copy", None, ("env.rows=4",), "set agent.prompts and agent.samples"),
         ("lm:copy", None, ("sampler.kind=central",), "use --sampler inline"),
+        ("lm:copy", None, ("sampler.engine=onnx",), "sampler.engine=onnx computes control policies"),
         ("lm:copy", None, ("schedule.lag_blocks=1",), "set sampler.transform=stale:K"),
         ("lm:copy", None, ("env.protocol=plain",), "leave --protocol out"),
         ("lm:copy", None, ("evaluation.probe_rows=2",), "leave --probe-envs out"),

@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Callable[..., RunConfig], list[str], int]] = {
 }
 
 
-QUICK = ("dqn-int4-stale", "vtrace-mix", "vtrace-onnx-int8")
+QUICK = ("vtrace-mix", "vtrace-onnx-int8")
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])

@@ -127,6 +127,10 @@ class Compare:
     methods: Annotated[Words, arg(metavar="METHOD", help_behavior_hint="")] = ()
     """Methods, [NAME=]PART+PART+..., each part an explorer, a recipe, a sampler such as int4-tis2, or a.b=c
     (default: epsilon-greedy counteractive counteractive-mixed)."""
+    suite: Name = None
+    """Methods with a name instead of --methods; levers: exploration x sampling x sampler, with 5 seeds by default."""
+    cheap_sampler: Name = None
+    """With --suite levers: the other sampler, e.g. int8 or onnx-int8 (default: by environment)."""
     baseline: Name = None
     """The method that the others are compared with (default: the first)."""
     seeds: Seeds = ()

@@ -28,7 +28,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     environment.prepare(1)
     from frugalrl.cost.machine import usable_cores
     from frugalrl.study.folder import StudyFolder
-    from frugalrl.study.jobs import jobs_of
+    from frugalrl.study.jobs import at_a_time, jobs_of
     from frugalrl.study.runner import Runner
 
     began = time.monotonic()
@@ -43,7 +43,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     context.folder = path
     lock = folder.lock()
     try:
-        processes = args.processes or usable_cores()
+        processes = args.processes or at_a_time(folder.cells, usable_cores())
         jobs = jobs_of(
             folder.to_do(retry_failed=args.retry_failed),
             processes=processes,
@@ -128,6 +128,8 @@ def _flags(args: arguments.Compare) -> list[str]:
     given = {
         "--env": args.env,
         "--methods": args.methods,
+        "--suite": args.suite,
+        "--cheap-sampler": args.cheap_sampler,
         "--baseline": args.baseline,
         "--seeds": args.seeds,
         "--budget-steps": args.budget_steps,
@@ -138,9 +140,36 @@ def _flags(args: arguments.Compare) -> list[str]:
     return [name for name, value in given.items() if value]
 
 
+def _suite(args: arguments.Compare, name: str) -> Study:
+    from frugalrl.study.matrix import seeds_of
+    from frugalrl.study.suites import suite_study, suite_words
+
+    for flag, value in (("--methods", args.methods), ("--baseline", args.baseline)):
+        if value:
+            raise UserError(f"--suite {name} makes methods and baseline, so leave out {flag}, or --suite")
+    study = suite_study(
+        name,
+        envs=args.env,
+        cheap=args.cheap_sampler,
+        seeds=seeds_of(args.seeds) if args.seeds else None,
+        budget_steps=args.budget_steps,
+        evaluations=args.evaluations,
+        targets=args.target,
+        settings=tuple(word for words in args.set for word in words),
+    )
+    if not args.quiet:
+        told = suite_words(name, study, chosen=args.cheap_sampler is not None)
+        print(told, file=sys.stderr if args.json else sys.stdout)
+    return study
+
+
 def _from_flags(args: arguments.Compare) -> Study:
     from frugalrl.study.matrix import Study, method_from_word, seeds_of
 
+    if args.suite is not None:
+        return _suite(args, args.suite)
+    if args.cheap_sampler is not None:
+        raise UserError("--cheap-sampler belongs to --suite levers; add that, or leave it out")
     envs = args.env or (DEFAULT_ENV,)
     methods = tuple(method_from_word(word) for word in args.methods or DEFAULT_METHODS)
     by_default = not args.env and args.budget_steps is None

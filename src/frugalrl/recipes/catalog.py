@@ -173,7 +173,8 @@ def default_recipe(env_id: str) -> str:
 
 def policy_recipe(env_id: str) -> str:
     """The recipe of a learner of policies for an environment: what samplers and corrections are compared with."""
-    return {"atari100k": "ppo-atari", "minatar": "ppo-minatar"}.get(default_protocol(env_id), "ppo")
+    known = {"atari100k": "ppo-atari", "minatar": "ppo-minatar", "lm-exact-match": "grpo-tiny"}
+    return known.get(default_protocol(env_id), "ppo")
 
 
 def build_config(env_id: str, recipe: str | None = None) -> RunConfig:

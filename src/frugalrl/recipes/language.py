@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from frugalrl.algos.grpo_config import GRPOConfig
-from frugalrl.envs.lm import find_task
+from frugalrl.envs.lm import find_task, is_task
 from frugalrl.nets.config import TokenNetConfig
 from frugalrl.run.config import BudgetConfig, EnvConfig, EvaluationConfig, RunConfig
 from frugalrl.sampling.exploration import ExploreConfig
@@ -20,7 +20,9 @@ def grpo_tiny(env_id: str) -> RunConfig:
     length. The budget is counted in tokens, so shorter answers give more rounds.
     """
     agent = GRPOConfig(prompts=32, samples=8, warm_start_steps=1_000, warm_start_until=0.15)
-    tokens = agent.prompts * agent.samples * find_task(env_id).answer_tokens
+    # the run refuses an id that is no task; here it has answers of one token
+    answer = find_task(env_id).answer_tokens if is_task(env_id) else 1
+    tokens = agent.prompts * agent.samples * answer
     return RunConfig(
         recipe="grpo-tiny",
         env=EnvConfig(id=env_id, protocol="lm-exact-match"),

@@ -14,6 +14,8 @@ from frugalrl.cost.tables import MachineProfile, Tables
 from frugalrl.report.check import check
 from frugalrl.report.crossover import crossovers_of
 from frugalrl.report.groups import Group, Reached, Setting, groups_of, reach
+from frugalrl.report.lever_design import sampler_words
+from frugalrl.report.levers import levers_of
 from frugalrl.report.method import method_result
 from frugalrl.report.overall import overall_of
 from frugalrl.report.records import RunRecord
@@ -25,6 +27,7 @@ from frugalrl.report.use import Rates, rates_of, rates_on
 from frugalrl.report.views import VIEWS, views_of
 from frugalrl.report.words import short
 from frugalrl.run.config_io import hint
+from frugalrl.run.samplers import is_asynchronous
 from frugalrl.types import UserError
 
 Targets = Mapping[str, Sequence[float]]
@@ -69,6 +72,7 @@ def compare(
     envs = tuple(_env(env, groups[env], wanted[env], methods[0], anchors, setting) for env in groups)
     overall, about_overall = overall_of(groups, methods, setting)
     notes = [*checked.notes, *_notes(envs, methods[0], anchors), *about_overall, *filter(None, [modelled])]
+    notes += _asynchronous(envs, records)
     return Comparison(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(command),
@@ -155,6 +159,7 @@ def _env(
         views=views_of(groups, baseline, setting),
         crossovers=tuple(crossovers),
         anchors=tuple(anchor for anchor in anchors if anchor.env == env),
+        levers=levers_of(groups, reached, baseline, setting),
     )
 
 
@@ -178,6 +183,15 @@ def _notes(envs: Sequence[EnvResult], baseline: str, anchors: Sequence[Anchor]) 
         yield f"Scores from elsewhere for {', '.join(unused)} are not shown: no run has these environments."
 
 
+def _asynchronous(envs: Sequence[EnvResult], records: Sequence[RunRecord]) -> Iterator[str]:
+    found = list(dict.fromkeys(record.method for record in records if is_asynchronous(record.config)))
+    if found and any(env.crossovers for env in envs):
+        yield (
+            f"Crossovers take the samples of {', '.join(found)} as measured, although these runs are asynchronous: a "
+            f"slower step would also change how stale their data are. Their time is that on one core."
+        )
+
+
 def _run_line(record: RunRecord) -> RunLine:
     last = record.last
     return RunLine(
@@ -196,5 +210,6 @@ def _run_line(record: RunRecord) -> RunLine:
 
 def _doc(record: RunRecord) -> str:
     config = record.config
-    sampler = "inline, pipelined" if config.schedule.lag_blocks else "inline"
-    return f"recipe {config.recipe}, agent {config.agent.kind}, explorer {config.explore.name}, sampler {sampler}"
+    sampler = f"{config.sampler.kind}, pipelined" if config.schedule.lag_blocks else config.sampler.kind
+    acts = "" if config.sampler.as_the_learner else f" with {sampler_words(config)}"
+    return f"recipe {config.recipe}, agent {config.agent.kind}, explorer {config.explore.name}, sampler {sampler}{acts}"

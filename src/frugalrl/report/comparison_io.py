@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -102,9 +102,11 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}, not a record")
     hints = _hints(kind)
-    if wrong := sorted(set(value) ^ set(hints)):
+    # documents of earlier versions lack what has a default
+    may_lack = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
+    if wrong := sorted((set(value) ^ set(hints)) - (may_lack - set(value))):
         raise ValueError(f"{where} lacks {wrong[0]!r}" if wrong[0] in hints else f"{where} has no field {wrong[0]!r}")
-    return kind(**{name: _typed(hints[name], value[name], f"{where}.{name}") for name in hints})
+    return kind(**{name: _typed(hints[name], value[name], f"{where}.{name}") for name in hints if name in value})
 
 
 def _tuple(args: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -1,9 +1,9 @@
 """Cost to a target as a function of what one environment step costs, and where two methods cost the same.
 
 In serial, pipelined and lockstep runs the samples and updates to a target do not depend on what a step costs, so the
-expected serial time is a line: ``T(c) = samples x c + everything else``, both at the target and both per success. It
-would not hold for asynchronous runs, where a slower step changes how stale the data are; no configuration makes such
-runs today (``schedule.lag_blocks`` is 0, serial, or 1, pipelined), so there is nothing to refuse yet.
+expected serial time is a line: ``T(c) = samples x c + everything else``, both at the target and both per success. For
+asynchronous runs that is assumed: there a slower step also changes how stale the data are. A note of the comparison
+says so where a method is asynchronous. Their line is the time on one core: that they work on several is not in it.
 
 The environment's own seconds are taken out of everything else. Evaluations stay as measured: their steps are not
 separated from their forward passes, so with an expensive step they would cost more than the line says.

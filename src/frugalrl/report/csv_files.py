@@ -31,6 +31,9 @@ def tables_as_csv(comparison: Comparison, records: Sequence[RunRecord]) -> dict[
     found: dict[str, tuple[tuple[str, ...], list[Sequence[Any]]]] = {
         "table-targets": ((*where, "target", "name", *FIGURE), list(_each(comparison, _targets))),
         "table-ratios": ((*where, "target", "name", *FIGURE), list(_each(comparison, _ratios))),
+        "table-levers": (
+            ("env", "target", "levers", "quantity", "cost", *FIGURE), list(_each(comparison, _levers)),
+        ),
         "table-budget": ((*where, "name", *FIGURE), list(_each(comparison, _budget))),
         "table-views": ((*where, "equal", "amount", "verdict", "name", *FIGURE), list(_each(comparison, _views))),
         "table-overall": (("method", "name", *FIGURE), list(_overall(comparison))),
@@ -80,6 +83,18 @@ def _ratios(env: EnvResult) -> Iterator[Sequence[Any]]:
         for t in m.targets:
             for quantity, figure in t.ratio.items():
                 yield (m.method, t.target, quantity, *_figure(figure))
+
+
+def _levers(env: EnvResult) -> Iterator[Sequence[Any]]:
+    if env.levers is None:
+        return
+    for target in env.levers.targets:
+        for e in target.effects:
+            where = (target.target, " x ".join(e.levers), e.quantity)
+            yield (*where, "expected", *_figure(e.effect))
+            yield (*where, "restricted", *_figure(e.restricted))
+    for e in env.levers.score:
+        yield (None, " x ".join(e.levers), e.quantity, None, *_figure(e.effect))
 
 
 def _budget(env: EnvResult) -> Iterator[Sequence[Any]]:

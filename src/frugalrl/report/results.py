@@ -182,6 +182,61 @@ class Crossover:
     crossings: tuple[Crossing, ...]
 
 
+LeverQuantity = Literal[
+    "env_steps", "frames", "updates", "flop", "sampler_s", "learner_s", "cpu_s", "gpu_s", "wall_s", "joules", "eur",
+    "score",
+]  # fmt: skip
+"""What a lever can change: all that a score costs, and the score at the end of the budget."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lever:
+    """One factor of a factorial and its two levels."""
+
+    name: str
+    low: str
+    """The level of the baseline."""
+    high: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeverEffect:
+    """What a lever, or several together, do to one quantity."""
+
+    levers: tuple[str, ...]
+    """One name: its main effect, averaged over the other levers. Several: their interaction."""
+    quantity: LeverQuantity
+    effect: Figure
+    """High over low: a ratio of geometric means of expected costs, 1 is none; of scores a difference of means, 0 is
+    none. None, with the reason, where a cell has no success."""
+    restricted: Figure | None
+    """The same of the cost until the target or the end of the budget, which is known also without a success in every
+    cell; None for scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeverTarget:
+    """All effects on the cost of one target."""
+
+    target: float
+    reached: int
+    runs: int
+    effects: tuple[LeverEffect, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Levers:
+    """The factorial that the methods of an environment form: every combination of the levels of all levers."""
+
+    learner: str
+    """That all of them have."""
+    levers: tuple[Lever, ...]
+    cells: Mapping[str, tuple[bool, ...]]
+    """By method: which levers are at their high level."""
+    targets: tuple[LeverTarget, ...]
+    score: tuple[LeverEffect, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvResult:
     """All methods on one environment."""
@@ -193,6 +248,8 @@ class EnvResult:
     views: tuple[View, ...]
     crossovers: tuple[Crossover, ...]
     anchors: tuple[Anchor, ...] = ()
+    levers: Levers | None = None
+    """None unless the methods are a full factorial."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from frugalrl.report.break_even import break_even
+from frugalrl.report.lever_words import lever_sentences
 from frugalrl.report.results import Crossing, EnvResult, MethodResult, Overall, ToTarget
 from frugalrl.report.titles import headline_target
 from frugalrl.report.use import unit_of
@@ -42,19 +43,26 @@ def _overall(entry: Overall, baseline: str, envs: int) -> str:
 def _env(env: EnvResult, baseline: str) -> Iterator[str]:
     base = next((m for m in env.methods if m.method == baseline), None)
     others = [m for m in env.methods if m.method != baseline]
+    if env.levers is not None:
+        yield from lever_sentences(env)
+        others = []  # of a factorial each lever is in half of the pairs, which are in the tables
     main = headline_target(env)
     if base is not None and main is not None:
         for other in others:
             yield from _target(env.env, other, base, main[0])
-    missed = [t for t in env.targets if not any(f.reached for m in env.methods for f in m.targets if f.target == t)]
-    if missed:
-        yield _nobody(env, missed)
+    yield from _unreached(env)
     for other in others:
         yield from _views(env, other.method, baseline)
     for crossover in env.crossovers:
         if main is not None and crossover.quantity == "wall_s" and crossover.target == main[0]:
             for crossing in crossover.crossings:
                 yield from _crossing(env.env, crossover.target, crossing)
+
+
+def _unreached(env: EnvResult) -> Iterator[str]:
+    missed = [t for t in env.targets if not any(f.reached for m in env.methods for f in m.targets if f.target == t)]
+    if missed:
+        yield _nobody(env, missed)
 
 
 def _nobody(env: EnvResult, targets: Sequence[float]) -> str:

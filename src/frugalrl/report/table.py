@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from frugalrl.report.cells import cell, number, times
+from frugalrl.report.lever_table import render_levers
 from frugalrl.report.results import (
     QUANTITIES,
     Comparison,
@@ -65,8 +66,14 @@ def _line(console: Console, text: str, style: str) -> None:
 
 
 def _render_env(env: EnvResult, console: Console) -> None:
-    console.print(_end_table(env))
     main = headline_target(env)
+    if env.levers is not None:
+        # as many methods beside each other would fit no terminal
+        render_levers(env, [] if main is None else [main[0]], console)
+        if env.views:
+            console.print(_view_table(env))
+        return
+    console.print(_end_table(env))
     for target in env.targets:
         console.print()
         whole = main is None or target == main[0]

@@ -12,6 +12,7 @@ from frugalrl.report.csv_files import as_csv, tables_as_csv
 from frugalrl.report.figures.crossover import crossover
 from frugalrl.report.figures.curves import learning_curves
 from frugalrl.report.figures.dots import overall_figures, view_figures
+from frugalrl.report.figures.levers import lever_figures
 from frugalrl.report.figures.load import load_figures
 from frugalrl.report.figures.pareto import pareto
 from frugalrl.report.figures.show import standalone
@@ -106,6 +107,7 @@ def _of_env(comparison: Comparison, env: EnvResult, stem: str, detail: Detail) -
     crossings = [crossover(env, c, slots, stem, fine) for c in env.crossovers if c.target in targets]
     load, crossed = load_figures(env, stem, hints=not detail.brief), [c for c in crossings if c is not None]
     return {
+        "levers": lever_figures(env, stem),
         "views": view_figures(env, slots, stem) if detail.views else [],
         "curves": learning_curves(env, slots, stem, fine),
         "reached": survivals(env, slots, stem, targets, fine),

@@ -9,6 +9,7 @@ from frugalrl.stats.bootstrap import paired, stratified
 from frugalrl.stats.curves import Curve, efficiency_curve
 from frugalrl.stats.estimate import Estimate
 from frugalrl.stats.expected_cost import expected_cost, expected_cost_ratio
+from frugalrl.stats.factorial import cost_effect, effects, score_effect
 from frugalrl.stats.improvement import probability_of_improvement
 from frugalrl.stats.time_to_target import (
     Reach,
@@ -27,6 +28,8 @@ __all__ = [
     "Reach",
     "Survival",
     "Tolerance",
+    "cost_effect",
+    "effects",
     "efficiency_curve",
     "expected_cost",
     "expected_cost_ratio",
@@ -41,6 +44,7 @@ __all__ = [
     "paired",
     "performance_profile",
     "probability_of_improvement",
+    "score_effect",
     "seeds_needed",
     "share_reached",
     "stratified",

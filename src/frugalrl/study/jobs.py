@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from frugalrl.algos.agents import TokenConfig
 from frugalrl.envs import make_env, named_protocol
 from frugalrl.run.config import RunConfig
+from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stacked import why_not_stacked
 from frugalrl.study.matrix import Cell
 from frugalrl.types import EnvSpec
@@ -43,6 +44,16 @@ def _parts(seeds: int, groups: int, processes: int) -> int:
     most = max(least, seeds // 2)
     even = (n for n in range(least, most + 1) if groups * n >= processes and groups * n % processes == 0)
     return next(even, min(most, max(least, -(-processes // groups))))
+
+
+def at_a_time(cells: Sequence[Cell], cores: int) -> int:
+    """Processes at a time by default: one per core, half as many where runs work on two cores each.
+
+    The engine of an asynchronous central sampler has a thread beside the learner's; two such runs on two cores would
+    measure each other's wall time.
+    """
+    two = any(is_asynchronous(cell.config) for cell in cells)
+    return max(1, cores // 2) if two else cores
 
 
 def why_alone(config: RunConfig) -> str | None:

@@ -11,10 +11,13 @@ from typing import Any
 
 from frugalrl.run.config_io import hint
 from frugalrl.study.matrix import Method, Study, seeds_of
+from frugalrl.study.suites import suite_study
 from frugalrl.types import UserError
 
 SCHEMA = "frugalrl.study/1"
-_KEYS = ("envs", "seeds", "method", "baseline", "budget_steps", "evaluations", "targets", "set")
+_KEYS = (
+    "envs", "seeds", "method", "suite", "cheap_sampler", "baseline", "budget_steps", "evaluations", "targets", "set",
+)  # fmt: skip
 _METHOD_TEXTS = ("recipe", "explore", "sampler_transform", "sampler_engine", "correction")
 
 
@@ -37,6 +40,8 @@ def read_study(path: Path) -> Study:
     [method.int4-tis2]
     sampler_transform = "int4"
     correction = "token-tis:2"
+
+    ``suite = "levers"`` (with ``cheap_sampler = "int8"`` or without) takes the place of methods and baseline.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -73,9 +78,6 @@ def from_document(document: Mapping[str, Any], where: str) -> Study:
 
 def _study(document: dict[str, Any]) -> Study:
     _known(document, _KEYS, "")
-    methods = tuple(_method(name, entry) for name, entry in _table(document.get("method", {}), "method").items())
-    if not methods:
-        raise UserError("the matrix is empty: it has no method; add a table such as [method.counteractive]")
     envs = _list(document.get("envs", []), str, "envs", "texts")
     seeds = document.get("seeds", 10)
     seeds = seeds_of([seeds]) if _is(seeds, int) else tuple(_list(seeds, int, "seeds", "whole numbers"))
@@ -83,15 +85,37 @@ def _study(document: dict[str, Any]) -> Study:
         env: tuple(float(v) for v in _list(values if isinstance(values, list) else [values], float, env, "numbers"))
         for env, values in _table(document.get("targets", {}), "targets").items()
     }
+    budget = _natural(document.get("budget_steps"), "budget_steps")
+    evaluations = _natural(document.get("evaluations"), "evaluations")
+    settings = _settings(document.get("set", {}), "set")
+    if "suite" in document:
+        if twice := [key for key in ("method", "baseline") if key in document]:
+            raise UserError(f"a suite makes methods and baseline, so leave out {twice[0]!r}, or suite")
+        if other := [env for env in targets if env not in envs]:
+            raise UserError(f"there are targets for {other[0]!r}, which is not in the matrix{hint(other[0], envs)}")
+        cheap = document.get("cheap_sampler")
+        return suite_study(
+            _one(document["suite"], str, "suite", "a text"),
+            envs=envs,
+            cheap=None if cheap is None else _one(cheap, str, "cheap_sampler", "a text"),
+            seeds=seeds if "seeds" in document else None,
+            budget_steps=budget,
+            evaluations=evaluations,
+            targets=next(iter(targets.values()), ()),
+            settings=settings,
+        )
+    methods = tuple(_method(name, entry) for name, entry in _table(document.get("method", {}), "method").items())
+    if not methods:
+        raise UserError("the matrix is empty: it has no method; add a table such as [method.counteractive]")
     return Study(
         envs=tuple(envs),
         methods=methods,
         seeds=seeds,
         baseline=_one(document.get("baseline", methods[0].name), str, "baseline", "a text"),
-        budget_steps=_natural(document.get("budget_steps"), "budget_steps"),
-        evaluations=_natural(document.get("evaluations", 20), "evaluations") or 20,
+        budget_steps=budget,
+        evaluations=evaluations or 20,
         targets=targets,
-        set=_settings(document.get("set", {}), "set"),
+        set=settings,
     )
 
 

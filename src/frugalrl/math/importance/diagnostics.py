@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 PREFIX = "mismatch_"
 """Before the name of each metric, in a learner's metrics and in ``metrics.jsonl``."""
 _PAIRS = (
-    "slope", "slope_inverse", "correlation", "correlation_next", "correlation_last", "spread_pi", "spread_mu",
-    "constant_pi", "constant_mu",
+    "slope", "slope_inverse", "slope_share", "correlation", "correlation_next", "correlation_last", "spread_pi",
+    "spread_mu", "constant_pi", "constant_mu",
 )  # fmt: skip
 Vector = NDArray[np.float64]
 
@@ -131,6 +131,7 @@ def _of_pairs(mismatch: Mismatch) -> dict[str, float]:
     values = (
         _ratio(cov, vx),
         _ratio(vy, cov) if vx and vy else math.nan,
+        _ratio((vy - vx) ** 2, (s["d2"] / n - (s["d"] / n) ** 2) * (vx + vy + 2.0 * cov)),
         _ratio(cov, both),
         beside("mu_next"),
         beside("mu_last"),

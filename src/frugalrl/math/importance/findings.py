@@ -29,12 +29,17 @@ ZEROS = 0.01
 """A sampler that is certain gives an exact 0 now and then, and pi is then no less than half as certain."""
 SLOPE = 0.07
 """Temperatures of 0.9 and 1.1 on one side move the slope by less than this; the usual 0.6 to 0.8 by more."""
+EXPLAINED, EXPLAINED_IF_LARGE, LARGE = 0.35, 0.12, 0.15
+"""Of the variance of log-ratios, by a line through log pi + log mu; the second where the total variation is beyond the
+third. A temperature moves every log-ratio along the line, less straight the larger vocabulary and mismatch are; noise
+leaves it alone. Weights of 3 bits can flatten a policy so evenly that they pass, which the advice says."""
 CORRELATED = 0.6
 """Below it a line through the log-probabilities says nothing. Three-bit weights still give 0.9."""
 SHIFTED = 0.3
 """By how much the correlation with a neighbour must exceed that with the token itself."""
-UNRELATED = 0.2
-"""Weights so stale that they correlate less have nothing left to correct."""
+UNRELATED, DRAWN = 0.2, 0.25
+"""Policies so far apart that they correlate less exist (2 bits), but what one of them drew has k1 about as large as k2;
+of tokens that belong to others k1 is about 0."""
 SPREAD = 0.1
 """Log-probabilities that vary less than this (in nats) cannot be told apart from noise."""
 LOST = 0.02
@@ -132,7 +137,7 @@ def _shifted(m: _Metrics) -> Finding | None:
             f"log_pi correlates by {here:.2f} with log_mu of the same token and by {best:.2f} with that of {where}.",
             "Shift one of the arrays by one: logits at position t are those of token t + 1.",
         )
-    if abs(here) < UNRELATED:
+    if abs(here) < UNRELATED and abs(m["k1"]) < DRAWN * m["k2"]:
         return Finding(
             "shifted tokens",
             f"log_pi and log_mu correlate by {here:.2f} only, though both vary by {m['spread_pi']:.2g} nats and more.",
@@ -156,7 +161,8 @@ def _truncated(m: _Metrics) -> Finding | None:
 
 def _temperature(m: _Metrics) -> Finding | None:
     low, high = sorted((m["slope"], m["slope_inverse"]))
-    if m.few or not (m["correlation"] > CORRELATED and m["spread_mu"] > SPREAD):
+    needed = EXPLAINED_IF_LARGE if m["tv"] > LARGE else EXPLAINED
+    if m.few or not (m["correlation"] > CORRELATED and m["spread_mu"] > SPREAD and m["slope_share"] > needed):
         return None
     if low > 1.0 + SLOPE:
         who, than = "flatter", "larger"
@@ -169,7 +175,7 @@ def _temperature(m: _Metrics) -> Finding | None:
         f"The slope of log_pi on log_mu lies between {low:.2f} and {high:.2f} and should be 1: the recorded "
         f"probabilities are {who} than the learner's.",
         f"Divide logits by the same temperature on both sides, and record log-probabilities after it (the sampler's "
-        f"looks {than}); if they agree, mu explores or is very stale, and the ratio is right.",
+        f"looks {than}); if they agree, mu explores, is very stale or very coarse, and the ratio is right.",
     )
 
 

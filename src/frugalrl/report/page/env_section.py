@@ -8,6 +8,7 @@ from frugalrl.report.figures.show import inline, legend
 from frugalrl.report.figures.svg import Drawing
 from frugalrl.report.numbers import count, plain
 from frugalrl.report.page.html import tag, text_of
+from frugalrl.report.page.levers import levers_body
 from frugalrl.report.page.tables import Tables
 from frugalrl.report.results import QUANTITIES, EnvResult, Quantity
 from frugalrl.report.titles import headline_target
@@ -64,6 +65,8 @@ def env_section(
     """A section; ``folded``: its figures are in a box that opens; ``explained``: its parts say how to read them."""
     body = [tag("h2", text_of(env.env)), tag("p", f"Protocol {text_of(env.protocol)}.", class_="facts")]
     body.append(part("What a score costs", *_targets(env, tables, place, all_targets, explained)))
+    if levers := levers_body(env, tables.origins, f"env-{place}-levers"):
+        body.insert(2, part("Levers", *levers, figure_group(figures.get("levers", []), "three")))
     table, missing = tables.budget(env, f"env-{place}-budget")
     note = _foot(BUDGET_NOTE if explained else "", missing)
     body.append(part("At the end of the budget", table, note, *_failed(env)))

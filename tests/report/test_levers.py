@@ -1,0 +1,160 @@
+"""The levers of a factorial: effects by hand, what is no factorial, what is not known, and how it is shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from frugalrl.cost.tables import load_tables
+from frugalrl.report.comparison import compare
+from frugalrl.report.comparison_io import from_json, to_json
+from frugalrl.report.csv_files import tables_as_csv
+from frugalrl.report.figures.levers import lever_figures
+from frugalrl.report.groups import groups_of
+from frugalrl.report.lever_design import Design, design_of
+from frugalrl.report.records import RunRecord
+from frugalrl.report.results import Comparison, LeverEffect, Levers
+from frugalrl.report.table import render
+from frugalrl.report.write import html_report
+from frugalrl.sampling.exploration import ExploreConfig
+from report.levers_made import BASE, factorial
+from report.records_made import two_methods
+
+
+def compared(records: list[RunRecord], baseline: str = BASE) -> Comparison:
+    return compare(
+        records, baseline=baseline, targets={"CartPole-v1": [100]}, tables=load_tables(), rng=np.random.default_rng(0),
+        draws=200,
+    )  # fmt: skip
+
+
+def levers_in(comparison: Comparison) -> Levers:
+    levers = comparison.envs[0].levers
+    assert levers is not None
+    return levers
+
+
+def effect(levers: Levers, quantity: str, *names: str) -> LeverEffect:
+    effects = levers.score if quantity == "score" else levers.targets[0].effects
+    (found,) = (e for e in effects if e.levers == names and e.quantity == quantity)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole() -> Comparison:
+    return compared(factorial())
+
+
+def test_effects_by_hand(whole: Comparison) -> None:
+    levers = levers_in(whole)
+    assert [(x.name, x.low, x.high) for x in levers.levers] == [
+        ("exploration", "epsilon-greedy", "counteractive"),
+        ("sampling", "inline", "central"),
+        ("sampler", "fp32", "int8-dynamic"),
+    ]
+    assert levers.cells["coact-inline-int8"] == (True, False, True)
+    for quantity in ("env_steps", "frames", "updates", "flop", "sampler_s", "learner_s", "cpu_s", "wall_s", "eur"):
+        assert effect(levers, quantity, "exploration").effect.value == pytest.approx(0.5), quantity
+        assert effect(levers, quantity, "sampling").effect.value == pytest.approx(1.0), quantity
+        assert effect(levers, quantity, "exploration", "sampler").effect.value == pytest.approx(1.0), quantity
+    # a step costs 1 ms of environment, 1 of inference and 3 of learner; int8 halves the inference
+    assert effect(levers, "sampler_s", "sampler").effect.value == pytest.approx(1.5 / 2)
+    assert effect(levers, "cpu_s", "sampler").effect.value == pytest.approx(4.5 / 5)
+    assert effect(levers, "learner_s", "sampler").effect.value == pytest.approx(1.0)
+    assert effect(levers, "score", "exploration").effect.value == 0.0
+    gpu = effect(levers, "gpu_s", "sampler").effect
+    assert (gpu.value, gpu.how) == (None, "measured")
+
+
+def test_pairing_takes_the_seed_out(whole: Comparison) -> None:
+    steps = effect(levers_in(whole), "env_steps", "exploration").effect
+    assert steps.interval == pytest.approx((0.5, 0.5)), "each seed says one half, however slow it is"
+    assert "paired" in steps.source
+    assert levers_in(whole).learner == "V-trace"
+    assert any("eps-central-int8" in note and "asynchronous" in note for note in whole.notes)
+    other = [
+        replace(r, config=replace(r.config, seed=r.seed + 100)) if "central" in r.method else r for r in factorial()
+    ]
+    loose = effect(levers_in(compared(other)), "env_steps", "exploration").effect
+    assert loose.interval is not None
+    assert loose.interval[0] < 0.45
+    assert "not paired" in loose.source
+
+
+def test_a_cell_without_success_has_no_expected_cost_but_a_restricted_one() -> None:
+    found = compared(factorial(never=("eps-central-fp32",)))
+    both = effect(levers_in(found), "env_steps", "exploration")
+    assert both.effect.value is None
+    assert "1 of 8 cells" in both.effect.source
+    assert both.restricted is not None
+    assert both.restricted.value is not None
+    assert both.restricted.value < 0.5, "the cell that never got there used its whole budget"
+    assert any("until the target or the end of the budget" in s for s in found.sentences)
+    nobody = compared(factorial(seeds=2, never=tuple({r.method for r in factorial(1)})))
+    nothing = effect(levers_in(nobody), "env_steps", "exploration").restricted
+    assert nothing is not None
+    assert nothing.value is None
+    assert any("nothing can be said, no run reached it" in s for s in nobody.sentences)
+
+
+def test_sentences_say_what_is_saved_and_what_is_not(whole: Comparison) -> None:
+    explore, sampling, sampler, last = whole.sentences
+    assert explore.startswith("Exploration: counteractive instead of epsilon-greedy on CartPole-v1, to a score of 100")
+    assert "saves samples (0.5 [0.5, 0.5] times), frames" in explore
+    assert "sampling" not in explore
+    assert "nothing can be said, every interval holds 1" in sampling
+    assert "saves sampler load (0.75 [0.75, 0.75] times)" in sampler
+    assert "no difference shown in samples" in sampler
+    assert "no interaction" in last
+    one = compared(factorial(seeds=1))
+    assert any("one seed has no interval" in s for s in one.sentences)
+
+
+def design(records: list[RunRecord], baseline: str = BASE) -> Design | None:
+    return design_of(groups_of(records)["CartPole-v1"], baseline)
+
+
+def test_what_is_no_factorial_has_no_levers() -> None:
+    assert design(two_methods(), "epsilon-greedy") is None
+    runs = factorial(seeds=1)
+    assert design(runs) is not None
+    assert design(runs[:-1]) is None, "a cell is missing"
+    odd = [replace(r, config=replace(r.config, threads=2)) if r.method == BASE else r for r in runs]
+    assert design(odd) is None, "something else differs too"
+    third = [replace(r, config=replace(r.config, explore=ExploreConfig(name="policy"))) for r in runs[:1]]
+    assert design([*third, *runs[1:]]) is None, "three levels of one lever"
+    two = design([r for r in runs if "int8" not in r.method])
+    assert two is not None
+    assert [x.name for x in two.levers] == ["exploration", "sampling"]
+    assert compared(two_methods(), "epsilon-greedy").envs[0].levers is None
+
+
+def test_json_csv_page_and_terminal(whole: Comparison) -> None:
+    again = from_json(json.loads(json.dumps(to_json(whole))))
+    assert again == whole
+    older = json.loads(json.dumps(to_json(whole)))
+    del older["envs"][0]["levers"]
+    assert from_json(older).envs[0].levers is None, "a document of an earlier version"
+    rows = list(csv.DictReader(io.StringIO(tables_as_csv(whole, [])["table-levers"])))
+    (row,) = (r for r in rows if (r["levers"], r["quantity"], r["cost"]) == ("exploration", "env_steps", "expected"))
+    assert float(row["value"]) == pytest.approx(0.5)
+    assert row["target"] == "100.0"
+    page = html_report(whole)
+    assert ">Levers<" in page
+    assert "exploration × sampling × sampler" in page
+    drawn = lever_figures(whole.envs[0], "x")
+    assert [d.name for d in drawn] == ["x-lever-exploration", "x-lever-sampling", "x-lever-sampler"]
+    assert ("samples", 0.5) in [(r[0], round(r[1], 9)) for r in drawn[0].rows]
+    assert all(d.title in page for d in drawn)
+    console = Console(width=110, record=True, file=io.StringIO())
+    render(whole, console)
+    text = console.export_text()
+    assert "x 0.50 [0.50, 0.50]" in text
+    assert "coact-central-int8" in text
+    assert max(len(x) for x in text.splitlines() if x.startswith(("eps-", "coact-", "samples"))) <= 110
