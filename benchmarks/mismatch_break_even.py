@@ -40,11 +40,11 @@ def break_even(grid: Grid) -> Iterator[str]:
     high, low = (", ".join(f"{least_ess(share, g, c):.2f}" for g in SPEEDS) for c in (max(weight, booked), weight))
     yield (
         f"**Break-even.** A run takes {whole:.0f} CPU-s without evaluations, {share:.0%} of it the sampler's forward "
-        f"passes (medians; fp32, no correction). `{TIS}` makes learner and correction together {weight:+.1%} of that "
-        f"dearer than no correction does (median of pairs); all that is booked as correction, the learner's own pass "
-        f"for log pi_old included, is {booked:.1%}. A sampler 2, 4, infinitely many times as fast has its saving "
-        f"eaten where the ESS is below {low}, and if the whole pass is the correction's, below {high}. Measured here "
-        f"(joules are CPU-s x {watts:.3g} W, modelled; a sync of the weights is in it):\n"
+        f"passes (medians; fp32, no correction). Beside no correction, `{TIS}` adds {weight:+.1%} of that to learner "
+        f"and correction (median of pairs); all that is booked as correction, the learner's own pass for log pi_old "
+        f"included, is {booked:.1%}. A sampler 2, 4, infinitely many times as fast has its saving eaten where the ESS "
+        f"is below {low}, and if the whole pass is the correction's, below {high}. Measured here (joules are CPU-s x "
+        f"{watts:.3g} W, modelled; a sync of the weights is in it):\n"
     )
     yield "| sampler | its CPU-s per run | saved: CPU-s | saved: J | ESS, tokens | ESS, sequences |"
     yield "|---|---|---|---|---|---|"

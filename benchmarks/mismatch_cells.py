@@ -20,7 +20,7 @@ NONE, TIS, BELOW = "none", "token-tis:2", "ppo-denominator"
 CORRECTIONS = (
     NONE, TIS, BELOW, "sequence-tis:2", "vanilla", "token-mask:0.5,5", "sequence-mask:2", "token-tis:1", "token-tis:5",
 )  # fmt: skip
-LANGUAGE, CARTPOLE, MINATAR, ATARI = "lm:sort-digits", "CartPole-v1", "MinAtar/Breakout-v1", "ALE/Breakout-v5"
+LANGUAGE, CARTPOLE, MINATAR, ATARI = "lm:sort-digits", "CartPole-v1", "MinAtar/Breakout-v1", "ALE/Krull-v5"
 ENVS = (LANGUAGE, CARTPOLE, MINATAR, ATARI)
 FIGURES = {LANGUAGE: "mismatch-lm", CARTPOLE: "mismatch-cartpole", MINATAR: "mismatch-minatar", ATARI: "mismatch-atari"}
 SEEDS = {LANGUAGE: 5, CARTPOLE: 5, MINATAR: 5, ATARI: 3}
@@ -28,7 +28,7 @@ POINTS = 12
 """Evaluations of a run, at equal distances."""
 ROUNDS, PROMPTS = 108, 16
 """Of the language model; the recipe has 120 rounds of 32 prompts."""
-STEPS = {CARTPOLE: 40_000, MINATAR: 300_000, ATARI: 100_000}
+STEPS = {CARTPOLE: 40_000, MINATAR: 300_000, ATARI: 80_000}
 """Agent steps, rounded up to whole batches and evaluations."""
 EPISODES = {CARTPOLE: 20, MINATAR: 20, ATARI: 10}
 

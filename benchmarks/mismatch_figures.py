@@ -37,7 +37,7 @@ TICKS = {"none": "fp32\n(0)", "stale:1": "1", "stale:4": "4", "stale:8": "8", "s
 def draw(axis: Any, grid: Grid, samplers: Sequence[str], of: Callable[[Run], float | None]) -> None:
     """Means with intervals over seeds, a little apart so that they can be told."""
     there = [s for s in samplers if any(grid.runs(s, c) for c in CORRECTIONS)]
-    shown = [c for c in CORRECTIONS if sum(bool(grid.runs(s, c)) for s in there) > 1]
+    shown = [c for c in CORRECTIONS if any(grid.runs(s, c) for s in there)]
     for number, correction in enumerate(shown):
         found = [(x, e) for x, s in enumerate(there) if (e := grid.estimate(s, correction, of)) is not None]
         x = np.array([at for at, _ in found]) + (number - (len(shown) - 1) / 2) * 0.07
@@ -74,7 +74,7 @@ def figure_of(grid: Grid, path: Path) -> None:
     axes[1, 0].set_ylabel("largest fall from a peak")
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes[0]), key=lambda found: len(found[1]))
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(f"{grid.env}: mean and 95 % interval over {grid.seeds()} seeds at most", fontsize=10)
+    figure.suptitle(f"{grid.env}: mean and 95 % interval, up to {grid.seeds()} seeds a cell", fontsize=10)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
 

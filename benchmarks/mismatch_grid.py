@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,22 +54,34 @@ def main() -> int:
         return 0
     if not args.child:
         return several(args.jobs)
-    left = [cell for cell in todo if not result_path(args.work, cell).exists()][: args.most]
-    broken = False
-    for cell in left:
-        try:
-            ended = run_cell(cell, args.work)
-        except Exception:
-            traceback.print_exc()
-            broken = True
-            continue
-        if ended == "stopped":
-            print("stopped; the same command goes on", flush=True)
-            return 1
-        if ended == "done":
-            score = json.loads(result_path(args.work, cell).read_text())["final"]
-            print(f"{datetime.now(UTC):%m-%d %H:%M:%S} {cell.name}: {score}", flush=True)
-    return int(broken)
+    return work_off(todo, args.work, args.most)
+
+
+def work_off(todo: Sequence[Cell], work: Path, most: int | None) -> int:
+    """Run what has no result and is nobody else's, always the first of the order: others may have let go of it."""
+    broken: set[Cell] = set()
+    made = 0
+    while most is None or made < most:
+        for cell in todo:
+            if cell in broken or result_path(work, cell).exists():
+                continue
+            try:
+                ended = run_cell(cell, work)
+            except Exception:
+                traceback.print_exc()
+                broken.add(cell)
+                continue
+            if ended == "stopped":
+                print("stopped; the same command goes on", flush=True)
+                return 1
+            if ended == "done":
+                score = json.loads(result_path(work, cell).read_text())["final"]
+                print(f"{datetime.now(UTC):%m-%d %H:%M:%S} {cell.name}: {score}", flush=True)
+                made += 1
+                break
+        else:
+            break
+    return int(bool(broken))
 
 
 def several(jobs: int) -> int:

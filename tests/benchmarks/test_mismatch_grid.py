@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mismatch_cells
+import mismatch_grid
 import mismatch_run
 import mismatch_table
 import numpy as np
@@ -48,6 +49,26 @@ def test_the_cells_of_an_environment_differ_in_sampler_correction_and_seed_only(
     assert replace(other, seed=0, sampler=one.sampler, agent=agent) == one
     steps, every = one.budget.env_steps, one.evaluation.every_env_steps
     assert steps == mismatch_cells.POINTS * every, "the last evaluation is the end of the run"
+
+
+def test_what_another_process_lets_go_of_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, bad = (Cell(CARTPOLE, "none", "none", seed) for seed in range(3))
+    tried: list[Cell] = []
+
+    def run_cell(cell: Cell, work: Path) -> str:
+        tried.append(cell)
+        if cell == bad:
+            raise OSError("no room")
+        if cell == one and tried.count(one) == 1:
+            return "elsewhere"
+        result = mismatch_run.result_path(work, cell)
+        result.parent.mkdir(exist_ok=True)
+        result.write_text('{"final": 1.0}')
+        return "done"
+
+    monkeypatch.setattr(mismatch_grid, "run_cell", run_cell)
+    assert mismatch_grid.work_off([bad, one, two], tmp_path, None) == 1
+    assert tried == [bad, one, two, one]
 
 
 def slow_drawdown(scores: list[float]) -> float:
