@@ -63,8 +63,8 @@ def alarms(metrics: Mapping[str, float | None], agent: AgentConfig) -> tuple[tup
     if isinstance(agent, PPOConfig | TokenConfig):
         known = {name: value for name, value in metrics.items() if value is not None}
         named = ((found.name, str(found)) for found in find(known, Correction.parse(agent.correction)))
-        # its samplers record what they did; rounded or old weights of a small policy alone change the slope
-        return tuple(n for n in named if n[0] != "temperature mismatch" or not isinstance(agent, PPOConfig))
+        # our samplers record what they did; rounded or old weights of a small policy alone change the slope
+        return tuple(n for n in named if n[0] != "temperature mismatch")
     clipped = metrics.get("support_clipped") or 0.0
     if clipped <= _CLIPPED:
         return ()
