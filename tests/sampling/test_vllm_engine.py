@@ -126,6 +126,9 @@ def test_lower_precision_differs_by_as_much_as_it_should(engines, model, precisi
         assert k3_least < found.k3 < k3_most
         assert math.exp(-0.7) < found.ratio_min
         assert found.ratio_max < math.exp(0.7)
+    costs = engine.take_costs()
+    assert set(costs) == {"startup", "transport", "inference"}
+    assert (costs["transport"].cpu_s > 1) == (precision == "int8"), "to build it again is what giving it weights costs"
 
 
 def test_the_costs_are_those_of_the_process(engines, model) -> None:

@@ -32,8 +32,10 @@ class Engine:
         """Do what the message asks for."""
         self._lap("transport")  # waiting, and reading the message
         ask = message.head["do"]
+        # to build it again is how some weights get in
+        role = "startup" if ask == "build" and self._llm is None else "inference" if ask == "generate" else "transport"
         head, arrays = getattr(self, f"_{ask}")(message)
-        self._lap({"build": "startup", "generate": "inference"}.get(ask, "transport"))
+        self._lap(role)
         return Message({**head, "cpu_ns": self._used}, arrays)
 
     def _lap(self, role: str) -> None:
