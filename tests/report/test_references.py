@@ -7,6 +7,8 @@ from datetime import date
 import numpy as np
 import pytest
 
+from frugalrl.envs.lm import find_task
+from frugalrl.envs.lm.tasks import TASKS
 from frugalrl.envs.toys import Catch, DeepSea, Recall, TimeLimitChain
 from frugalrl.report.references import reference_of, references
 
@@ -58,3 +60,14 @@ def test_arguments_of_the_environment_can_change_the_scale() -> None:
     assert reference_of("frugalrl/Catch-v0", {"columns": 9}) is None
     assert reference_of("my_module:CartPole-v1", {}) is not None
     assert reference_of("Acrobot-v1", {}) is None
+    assert reference_of("lm:copy", {}) is not None
+    assert reference_of("my_module:copy", {}) is None
+    assert reference_of("lm:copy", {"length": 3}) is None
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_language_tasks_by_hand(name: str) -> None:
+    task, found = find_task(name, {}), reference_of(name, {})
+    assert found is not None
+    assert found.reference == 1.0
+    assert found.random == pytest.approx(float(len(task.vocabulary)) ** -task.answer_tokens, rel=1e-3)

@@ -52,7 +52,7 @@ class Member:
     @property
     def name(self) -> str:
         """Transform and engine."""
-        return self.plan.name if self.engine == "torch" else f"{self.plan.name} in {self.engine}"
+        return self.plan.computed_by(self.engine)
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a snapshot, if it is time; returns the bytes moved, 0 when nothing was done."""

@@ -75,5 +75,5 @@ def _group(group: Mapping[str, Any]) -> dict[str, Reference]:
 
 def reference_of(env: str, kwargs: Mapping[str, Any]) -> Reference | None:
     """The reference of an environment; None where there is none, or where its arguments change the scores."""
-    found = references().get(env.rsplit(":", 1)[-1])
+    found = references().get(env) or references().get(env.rsplit(":", 1)[-1])
     return found if found is not None and set(kwargs) <= set(found.ignores) else None

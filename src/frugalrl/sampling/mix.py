@@ -20,7 +20,7 @@ class Part:
     @property
     def name(self) -> str:
         """In words, without the rows."""
-        return self.plan.name if self.engine == "torch" else f"{self.plan.name} in {self.engine}"
+        return self.plan.computed_by(self.engine)
 
 
 def read_mix(mix: Sequence[str], engines: Sequence[str]) -> tuple[Part, ...]:

@@ -99,6 +99,12 @@ class Plan:
         """The learner's weights, as they are."""
         return not (self.updates_ago or self.changes or self.compute)
 
+    def computed_by(self, engine: str) -> str:
+        """In words: the transform, and the engine where that is not PyTorch."""
+        if engine == "torch":
+            return self.name
+        return engine if self.changes_nothing else f"{self.name} in {engine}"
+
 
 def parse(name: str, where: str = "transform") -> Plan:
     """Read ``part+part+...``. Raises UserError, which calls the setting ``where``, for what is not in ``TRANSFORMS``
