@@ -60,6 +60,15 @@ def test_each_row_is_acted_for_by_its_own_member_with_its_own_memory(rows: list[
     np.testing.assert_allclose(values_of(policy, of, filled, longer, 0)[0][: len(of)], values, rtol=1e-5, atol=1e-6)
 
 
+def test_what_was_saved_before_the_first_weights_came_can_be_loaded() -> None:
+    """A run writes a checkpoint before it does anything, and may die there."""
+    saved = SamplerPolicy([member("stale:4"), member("int2")], (1, 1)).state_dict()
+    policy, fresh = (SamplerPolicy([member("stale:4"), member("int2")], (1, 1)) for _ in range(2))
+    policy.load_state_dict(saved)
+    assert policy.load(snapshot(0)) == fresh.load(snapshot(0)) > 0
+    assert policy.versions().tolist() == [0, 0]
+
+
 def test_weights_of_the_learner_that_are_not_finite_are_not_blamed_on_the_sampler() -> None:
     policy = SamplerPolicy([member("int4")], [2])
     broken = dict(snapshot(0).parameters)

@@ -122,7 +122,7 @@ class TokenPolicy:
 
     def state_dict(self) -> StateDict:
         """Older weights, where the transform keeps them."""
-        return self._transformer.state_dict() if self.version >= 0 else {}
+        return self._transformer.state_dict()
 
     def load_state_dict(self, state: StateDict) -> None:
         """The inverse."""

@@ -76,8 +76,9 @@ class Ages:
         return copy
 
     def state_dict(self) -> StateDict:
-        """All copies where a resumed run could not make them from the learner's weights; else nothing."""
-        if not self._ago and self._every == 1:
+        """All copies where a resumed run could not make them from the learner's weights; else nothing, as before the
+        first snapshot."""
+        if not self._kept or (not self._ago and self._every == 1):
             return {}
         return {
             "versions": [version for version, _ in self._kept],

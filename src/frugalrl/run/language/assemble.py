@@ -57,7 +57,10 @@ def token_engine(config: RunConfig, task: Task, device: torch.device, timer: Lap
     agent, sampler, seed = config.agent, config.sampler, stream_seed(config.seed, DRAWS)
     assert isinstance(agent, GRPOConfig)
     if sampler.engine == "torch":
-        return token_policy(config, task, device, temperature=agent.temperature, seed=seed, transform=sampler.transform)
+        return token_policy(
+            config, task, device, temperature=agent.temperature, seed=seed, transform=sampler.transform,
+            sync_every_updates=sampler.sync_every_updates,
+        )  # fmt: skip
     return VllmTokens(
         model_builder(config, task),
         find_python(sampler.vllm_python),
@@ -81,7 +84,14 @@ def model_builder(config: RunConfig, task: Task) -> Callable[[], TokenModel]:
 
 
 def token_policy(
-    config: RunConfig, task: Task, device: torch.device, *, temperature: float, seed: int, transform: str = "none"
+    config: RunConfig,
+    task: Task,
+    device: torch.device,
+    *,
+    temperature: float,
+    seed: int,
+    transform: str = "none",
+    sync_every_updates: int = 1,
 ) -> TokenPolicy:
     """A policy in this process for the configured model."""
     return TokenPolicy(
@@ -93,5 +103,5 @@ def token_policy(
         temperature=temperature,
         seed=seed,
         transform=transform,
-        sync_every_updates=config.sampler.sync_every_updates if transform != "none" else 1,
+        sync_every_updates=sync_every_updates,
     )
