@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frugalrl.algos.adam import Adam
+from frugalrl.algos.actor_critic import ActorCriticLearner, UnrollSizes
 from frugalrl.algos.unroll_cost import cost_of_unroll_update
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
 from frugalrl.math.vtrace import VTrace, vtrace
 from frugalrl.nets.actor_critic import ActorCriticNetwork
-from frugalrl.nets.gpu import settle
-from frugalrl.nets.heads import PolicyValue
-from frugalrl.types import EnvSpec, NonFiniteLoss, PolicySnapshot, ReplayedUnrolls, StateDict, Unroll, Updated
+from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Unroll, Updated
 
 _LARGEST_RATIO = 1e6
 """Of the metrics, whose squares would not be finite."""
@@ -37,7 +33,7 @@ _METRICS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImpalaConfig:
+class ImpalaConfig(UnrollSizes):
     """The learner: unrolls, correction, loss and optimiser. The defaults are SEED's, where it has them."""
 
     kind: Literal["impala"] = "impala"
@@ -108,28 +104,9 @@ class ImpalaConfig:
                 f"rho_bar (theorem 1 of the paper); lower c_bar"
             )
 
-    @property
-    def length(self) -> int:
-        """Transitions of an unroll."""
-        return self.unroll_steps
 
-    @property
-    def overlap(self) -> int:
-        """Transitions that neighbouring unrolls share."""
-        return 0
-
-    @property
-    def batch_size(self) -> int:
-        """Entries of one batch: unrolls."""
-        return self.batch_unrolls
-
-    def head(self) -> PolicyValue:
-        """What the network's outputs mean."""
-        return PolicyValue()
-
-
-class ImpalaLearner:
-    """Holds the network and the optimiser; each update is one gradient step on a batch of unrolls."""
+class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
+    """Each update is one gradient step on a batch of unrolls."""
 
     def __init__(
         self,
@@ -142,22 +119,7 @@ class ImpalaLearner:
         timer: LapTimer,
     ) -> None:
         """``timer`` is the loop thread's: the learner marks its laps in it."""
-        self.config = config
-        self.version = 0
-        self._device = device
-        if device.type == "cuda":
-            settle(config.precision)
-        self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._net = build().to(device, self._dtype)
-        self._head = config.head()
-        self._parameters = dict(self._net.named_parameters())
-        self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps, beta1=config.adam_beta1)
-        self._autocast: Callable[[], AbstractContextManager[None]] = (
-            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
-        )
-        self._timer = timer
+        super().__init__(config, build, device=device, seed=seed, timer=timer, adam_beta1=config.adam_beta1)
         size = {"steps": config.unroll_steps, "rows": config.batch_unrolls}
         self._costs = cost_of_unroll_update(self._net, spec, **size)
 
@@ -254,33 +216,6 @@ class ImpalaLearner:
         clipped = np.count_nonzero(ratio > bar) / ratio.size
         ess = mean * mean * ratio.size / float(ratio @ ratio)
         return dict(zip(_METRICS, (*parts, mean, *others, clipped, ess), strict=True))
-
-    def snapshot(self) -> PolicySnapshot:
-        """The live parameters, always in the same mapping: the next update changes them in place."""
-        return PolicySnapshot(version=self.version, parameters=self._parameters)
-
-    def state_dict(self) -> StateDict:
-        """Everything that the next update depends on."""
-        return {
-            "version": self.version,
-            "online": dict(self._net.state_dict()),
-            "optimizer": self._optimizer.state_dict(),
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.version = state["version"]
-        self._net.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
-        self._optimizer.load_state_dict(state["optimizer"])
-
-    def weights(self) -> dict[str, Tensor]:
-        """The network's parameters, detached."""
-        return {name: p.detach() for name, p in self._parameters.items()}
-
-    def _tensor(self, x: Any) -> Tensor:
-        return torch.as_tensor(x).to(self._device, non_blocking=True)
-
-    def _number(self, x: Any) -> Tensor:
-        return torch.as_tensor(x).to(self._device, self._dtype, non_blocking=True)
 
 
 def _ages(lag: NDArray[np.int64], valid: NDArray[np.bool_], usable: NDArray[np.bool_]) -> dict[str, float]:

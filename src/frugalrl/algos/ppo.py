@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frugalrl.algos.adam import Adam
+from frugalrl.algos.actor_critic import ActorCriticLearner, UnrollSizes
 from frugalrl.algos.ppo_batch import Batch, Minibatch, check_sampler
 from frugalrl.algos.ppo_cost import PPOCosts
 from frugalrl.algos.ppo_metrics import ages, of_values
@@ -27,14 +25,11 @@ from frugalrl.math.importance import Corrected, Correction, apply, measure
 from frugalrl.math.policy_gradient import log_probabilities
 from frugalrl.math.ppo import Part, ppo_batch_loss
 from frugalrl.nets.actor_critic import ActorCriticNetwork
-from frugalrl.nets.gpu import settle
-from frugalrl.nets.heads import PolicyValue
 from frugalrl.types import (
     BadBatch,
     Cost,
     EnvSpec,
     NonFiniteLoss,
-    PolicySnapshot,
     ReplayedUnrolls,
     StateDict,
     Updated,
@@ -50,7 +45,7 @@ _POSITIVE_OR_NONE = ("lr_decay_batches", "dual_clip", "value_clip", "max_grad_no
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PPOConfig:
+class PPOConfig(UnrollSizes):
     """The learner: unrolls, epochs, clip, correction and optimiser. The defaults are CleanRL's for classic control."""
 
     kind: Literal["ppo"] = "ppo"
@@ -127,28 +122,9 @@ class PPOConfig:
         except ValueError as error:
             raise ValueError(f"agent.correction: {error}") from None
 
-    @property
-    def length(self) -> int:
-        """Transitions of an unroll."""
-        return self.unroll_steps
 
-    @property
-    def overlap(self) -> int:
-        """Transitions that neighbouring unrolls share."""
-        return 0
-
-    @property
-    def batch_size(self) -> int:
-        """Entries of one batch: unrolls."""
-        return self.batch_unrolls
-
-    def head(self) -> PolicyValue:
-        """What the network's outputs mean."""
-        return PolicyValue()
-
-
-class PPOLearner:
-    """Holds the network and the optimiser; each update is ``epochs * minibatches`` gradient steps on one batch."""
+class PPOLearner(ActorCriticLearner[PPOConfig]):
+    """Each update is ``epochs * minibatches`` gradient steps on one batch."""
 
     def __init__(
         self,
@@ -161,30 +137,14 @@ class PPOLearner:
         timer: LapTimer,
     ) -> None:
         """``timer`` is the loop thread's: the learner marks its laps in it. Raises UserError."""
-        self.config = config
-        self.version = 0
-        """Batches learned from: a policy is published after each."""
+        super().__init__(config, build, device=device, seed=seed, timer=timer)
         self._correction = Correction.parse(config.correction)
-        self._device = device
-        if device.type == "cuda":
-            settle(config.precision)
-        self._dtype = torch.float64 if config.precision == "fp64" else torch.float32
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._net = build().to(device, self._dtype)
         if self._net.recurrent and config.minibatches > config.batch_unrolls:
             raise UserError(
                 f"agent.minibatches={config.minibatches} > agent.batch_unrolls={config.batch_unrolls}: a recurrent "
                 f"network learns from whole unrolls; lower agent.minibatches"
             )
-        self._head = config.head()
-        self._parameters = dict(self._net.named_parameters())
-        self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
-        self._autocast: Callable[[], AbstractContextManager[None]] = (
-            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
-        )
         self._rng = np.random.default_rng(seed)
-        self._timer = timer
         self._costs = PPOCosts(self._net, spec, steps=config.unroll_steps, rows=config.batch_unrolls)
 
     def update(self, replayed: ReplayedUnrolls) -> Updated:
@@ -319,37 +279,17 @@ class PPOLearner:
         self._optimizer.load_state_dict(before["optimizer"])
         self._rng.bit_generator.state = before["rng"]
 
-    def snapshot(self) -> PolicySnapshot:
-        """The live parameters, always in the same mapping: the next update changes them in place."""
-        return PolicySnapshot(version=self.version, parameters=self._parameters)
-
     def state_dict(self) -> StateDict:
         """Everything that the next update depends on."""
-        return {
-            "version": self.version,
-            "online": dict(self._net.state_dict()),
-            "optimizer": self._optimizer.state_dict(),
-            "rng": self._rng.bit_generator.state,
-        }
+        return {**super().state_dict(), "rng": self._rng.bit_generator.state}
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.version = state["version"]
-        self._net.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
-        self._optimizer.load_state_dict(state["optimizer"])
+        """The inverse."""
+        super().load_state_dict(state)
         self._rng.bit_generator.state = state["rng"]
-
-    def weights(self) -> dict[str, Tensor]:
-        """The network's parameters, detached."""
-        return {name: p.detach() for name, p in self._parameters.items()}
 
     def _own(self, outputs: Callable[[], Tensor]) -> Tensor:
         """Outputs of the network, computed as ``precision`` says, in the loss's type."""
         with self._autocast():
             out = outputs()
         return out.to(self._dtype)
-
-    def _tensor(self, x: Any) -> Tensor:
-        return torch.as_tensor(x).to(self._device, non_blocking=True)
-
-    def _number(self, x: Any) -> Tensor:
-        return torch.as_tensor(x).to(self._device, self._dtype, non_blocking=True)
