@@ -36,6 +36,9 @@ OPTIONAL: tuple[tuple[str, str, str], ...] = (
     ("ale_py", "atari", "Atari games"),
     ("minatar", "minatar", "MinAtar games"),
     ("pynvml", "gpu", "joules of NVIDIA GPUs"),
+    ("onnxruntime", "onnx", "ONNX Runtime as a sampler, exported policies"),
+    ("transformers", "lm", "language models"),
+    ("trl", "trl", "the hook for TRL"),
     ("pytest", "dev", "the tests"),
 )
 """(module, extra that installs it, what it is for)"""
