@@ -6,7 +6,9 @@ import fcntl
 import os
 import select
 import signal
+import subprocess
 import threading
+from contextlib import suppress
 
 
 def die_with_parent(life_fd: int) -> None:
@@ -38,3 +40,13 @@ def how_it_ended(code: int) -> str:
         return f"ended with exit code {code}"
     names = {known.value: known.name for known in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> int:
+    """SIGKILL to a process that leads a group and to all that it started; its exit code, negative for a signal."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        return process.wait(timeout=5.0)
+    except subprocess.TimeoutExpired:  # it sits in the kernel, and dies as soon as that lets it go
+        return -signal.SIGKILL

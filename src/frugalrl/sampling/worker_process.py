@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import frugalrl
+from frugalrl.sampling.life import kill_group
 from frugalrl.sampling.slots import (
     ANSWERED,
     BEAT,
@@ -207,12 +208,7 @@ class WorkerProcess:
         Harmless when called twice.
         """
         if self._code is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            try:
-                self._code = self._process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:  # it sits in the kernel, and dies as soon as that lets it go
-                self._code = -signal.SIGKILL
+            self._code = kill_group(self._process)
             self._close_fds()
             self.control.close()
             self.running = False

@@ -7,16 +7,14 @@ by the kernel when the learner is gone (``life.die_with_parent``). What it print
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import frugalrl
-from frugalrl.sampling.life import how_it_ended
+from frugalrl.sampling.life import how_it_ended, kill_group
 from frugalrl.sampling.vllm.wire import Blob, Ended, Message, Pipe, TooLate, WireError
 from frugalrl.types import Cost, Costs, RunFailed
 
@@ -136,12 +134,7 @@ class EngineProcess:
     def kill(self) -> int:
         """SIGKILL to it and all that it started; wait for it; its exit code, negative for a signal."""
         if self._code is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            try:
-                self._code = self._process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:  # it sits in the kernel, and dies as soon as that lets it go
-                self._code = -signal.SIGKILL
+            self._code = kill_group(self._process)
             self._close_fds()
         return self._code
 
