@@ -236,6 +236,8 @@ class BackgroundSampler:
                 ready = self._engine.turn(_WAIT_S)
                 with self._lock:
                     self._episodes.extend(self._engine.take_episodes())
+                    # at once: a step after a fault must never be told before it, the run may end with that step
+                    self._faults.extend(self._transport.take_faults())
                 for unroll, rows in ready:
                     self._put(unroll, rows)
                 if time.monotonic() - counted_at > _COUNT_EVERY_S:
@@ -280,7 +282,6 @@ class BackgroundSampler:
         self._timer.lap("waiting")
 
     def _count(self) -> None:
-        costs, faults = self._transport.take_costs(), self._transport.take_faults()
+        costs = self._transport.take_costs()
         with self._lock:
             self._counted.append(costs)
-            self._faults.extend(faults)
