@@ -58,8 +58,13 @@ def episodes(score: Score) -> str:
 
 def score_in_words(score: Score) -> str:
     """A score with all that it depends on."""
+    from frugalrl.envs.protocols import EXACT_MATCH
+
     between = f" {interval(score)}" if score.interval is not None else ""
-    about = f"over {episodes(score)}, protocol {score.protocol}, epsilon {score.epsilon:g}"
+    if score.protocol == EXACT_MATCH:
+        about = f"over {score.episodes} prompts, protocol {score.protocol}, answers sampled at temperature 1"
+    else:
+        about = f"over {episodes(score)}, protocol {score.protocol}, epsilon {score.epsilon:g}"
     return f"{short(score.mean_return)}{between} {about}"
 
 
