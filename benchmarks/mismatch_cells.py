@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.algos.ppo import PPOConfig
@@ -20,6 +21,14 @@ NONE, TIS, BELOW = "none", "token-tis:2", "ppo-denominator"
 CORRECTIONS = (
     NONE, TIS, BELOW, "sequence-tis:2", "vanilla", "token-mask:0.5,5", "sequence-mask:2", "token-tis:1", "token-tis:5",
 )  # fmt: skip
+VLLM: dict[str, dict[str, Any]] = {
+    "vllm": {},
+    "vllm-bf16": {"transform": "bf16"},
+    "vllm@8": {"sync_every_updates": 8},
+    "vllm-int8@8": {"transform": "int8", "sync_every_updates": 8},
+}
+"""The language model sampled by vLLM: what differs from the recipe's sampler. An int8 engine is built again at every
+sync, so it is synced every 8 updates, and `vllm@8` tells what that alone does."""
 LANGUAGE, CARTPOLE, MINATAR, ATARI = "lm:sort-digits", "CartPole-v1", "MinAtar/Breakout-v1", "ALE/Krull-v5"
 ENVS = (LANGUAGE, CARTPOLE, MINATAR, ATARI)
 FIGURES = {LANGUAGE: "mismatch-lm", CARTPOLE: "mismatch-cartpole", MINATAR: "mismatch-minatar", ATARI: "mismatch-atari"}
@@ -76,6 +85,12 @@ def cells(env: str, seeds: int | None = None) -> list[Cell]:
     return [cell for tier in range(len(tiers(env))) for cell in _of_tier(env, tier, seeds)]
 
 
+def through_vllm(seeds: int | None = None) -> list[Cell]:
+    """The runs that need the environment of ``scripts/vllm_env``. The control has no mismatch to correct."""
+    pairs = [("vllm", NONE), *((s, c) for s in list(VLLM)[1:] for c in (NONE, TIS))]
+    return [Cell(LANGUAGE, s, c, seed) for seed in range(SEEDS[LANGUAGE] if seeds is None else seeds) for s, c in pairs]
+
+
 def order(envs: Sequence[str], seeds: int | None = None) -> list[Cell]:
     """The runs of several environments: tier by tier, the long ones a tier later, the longest at the end."""
     begin = {LANGUAGE: 0, CARTPOLE: 0, MINATAR: 1, ATARI: 99}
@@ -95,12 +110,14 @@ def config_of(cell: Cell, model: Path | None = None) -> RunConfig:
     config = _of_language(model) if cell.env == LANGUAGE else _of_control(cell.env)
     agent = config.agent
     assert isinstance(agent, GRPOConfig | PPOConfig)
+    through = VLLM.get(cell.sampler)
+    sampler: dict[str, Any] = {"transform": cell.sampler} if through is None else {"engine": "vllm", **through}
     return replace(
         config,
         seed=cell.seed,
         device="cpu",
         agent=replace(agent, correction=cell.correction),
-        sampler=replace(config.sampler, transform=cell.sampler),
+        sampler=replace(config.sampler, **sampler),
     )
 
 

@@ -3,6 +3,7 @@
 
     python benchmarks/mismatch_grid.py --work DIR --jobs 2                     # all; the same command goes on
     python benchmarks/mismatch_grid.py --work DIR --env CartPole-v1 --jobs 1
+    python benchmarks/mismatch_grid.py --work DIR --vllm --jobs 1              # those through vLLM: scripts/vllm_env
     python benchmarks/mismatch_grid.py --work DIR --list                       # what is done
     python benchmarks/mismatch_grid.py --work DIR --collect evidence/mismatch-grid
 
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mismatch_cells import ENVS, Cell, order
+from mismatch_cells import ENVS, LANGUAGE, Cell, order, through_vllm
 from mismatch_run import about, result_path, run_cell
 
 ONE_THREAD = {
@@ -37,16 +38,18 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--env", nargs="+", default=list(ENVS), choices=ENVS)
     parser.add_argument("--seeds", type=int, help="default: 5, of Atari 3")
+    parser.add_argument("--vllm", action="store_true", help="the language model through vLLM, and nothing else")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--most", type=int, help="at most so many runs, for a look at what one takes")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--collect", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    todo = order(args.env, args.seeds)
+    todo = through_vllm(args.seeds) if args.vllm else order(args.env, args.seeds)
     if args.list or args.collect:
         for env in args.env:
             mine = [cell for cell in todo if cell.env == env]
+            mine += through_vllm(args.seeds) if env == LANGUAGE and not args.vllm else []
             done = [cell for cell in mine if result_path(args.work, cell).exists()]
             print(f"{env}: {len(done)} of {len(mine)} runs")
             if args.collect and done:

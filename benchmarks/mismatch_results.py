@@ -97,6 +97,11 @@ def late(name: str) -> Callable[[Run], float | None]:
     return lambda run: (run["metrics"].get(name) or [None])[-1]
 
 
+def largest(name: str) -> Callable[[Run], float | None]:
+    """A metric that is a maximum, over the whole run."""
+    return lambda run: max((v for v in run["metrics"].get(name) or [] if v is not None), default=None)
+
+
 def cpu(*roles: str) -> Callable[[Run], float | None]:
     """CPU-seconds of these roles together."""
 

@@ -14,29 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mismatch_break_even import break_even
-from mismatch_cells import AGES, BELOW, BITS, CORRECTIONS, ENVS, FIGURES, NONE, SEEDS, TIS, cells
+from mismatch_cells import (
+    AGES,
+    BELOW,
+    BITS,
+    CORRECTIONS,
+    ENVS,
+    FIGURES,
+    LANGUAGE,
+    NONE,
+    SEEDS,
+    TIS,
+    cells,
+    through_vllm,
+)  # fmt: skip
 from mismatch_results import Grid, Run, drawdown, final, judged, late, read, shown
-
-from frugalrl.stats import Estimate
+from mismatch_vllm import vllm_part
+from mismatch_words import in_words, label, number, verdicts
 
 BEGIN, END = "<!-- benchmarks/mismatch_table.py -->", "<!-- end -->"
-
-
-def number(x: float) -> str:
-    return f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 1 else f"{x:.3f}"
-
-
-def in_words(found: Estimate | None, full: int, sign: bool = False) -> str:
-    """Mean and interval; the number of seeds where it is not the full one."""
-    if found is None:
-        return "-"
-    value = f"{'+' if sign and found.value > 0 else ''}{number(found.value)}"
-    ends = "" if found.interval is None else f" [{number(found.interval[0])}, {number(found.interval[1])}]"
-    return f"{value}{ends}" + (f" ({found.n})" if found.n != full else "")
-
-
-def label(sampler: str) -> str:
-    return "fp32" if sampler == "none" else sampler
 
 
 def score_table(grid: Grid, samplers: Sequence[str], words: str, of: Callable[[Run], float | None]) -> Iterator[str]:
@@ -83,13 +79,13 @@ def sentences(grid: Grid) -> Iterator[str]:
     yield f"- Without mismatch (fp32, no correction) the {words} is {in_words(base, SEEDS[grid.env])}."
     samplers = [s for s in (*BITS[1:], *AGES[1:]) if grid.runs(s, NONE)]
     costs = {s: grid.against((s, NONE), reference, of) for s in samplers}
-    yield f"- A worse sampler alone, no correction, against fp32: {verdicts(costs, 'gains', 'loses')}"
+    yield f"- A worse sampler alone, no correction, against fp32: {verdicts(costs, 'it gains', 'it loses')}"
     for correction in CORRECTIONS[1:]:
         found = {
             s: grid.against((s, correction), (s, NONE), of) for s in ("none", *samplers) if grid.runs(s, correction)
         }
         if found:
-            yield f"- `{correction}` against no correction, same sampler: {verdicts(found, 'helps', 'hurts')}"
+            yield f"- `{correction}` against no correction, same sampler: {verdicts(found, 'it helps', 'it hurts')}"
     yield from beside_truncation(grid, samplers, of)
     failed = [run for run in grid.all() if run["failed"]]
     for run in failed:
@@ -114,29 +110,13 @@ def beside_truncation(grid: Grid, samplers: Sequence[str], of: Callable[[Run], f
         yield f"- Against `{TIS}`, same sampler: {'; '.join(parts)}. Of the other cells no difference is shown."
 
 
-def verdicts(found: dict[str, Estimate | None], good: str, bad: str) -> str:
-    """One sentence over samplers."""
-    parts = []
-    for sign, word in ((1, good), (-1, bad)):
-        hits = [f"{label(s)} ({in_words(e, e.n, sign=True)})" for s, e in found.items() if e and shown(e) == sign]
-        if hits:
-            parts.append(f"it {word} at {', '.join(hits)}")
-    silent = [label(s) for s, e in found.items() if e is not None and not shown(e)]
-    few = [label(s) for s, e in found.items() if e is None]
-    if silent:
-        parts.append(f"no difference shown at {', '.join(silent)}")
-    if few:
-        parts.append(f"too few seeds yet at {', '.join(few)}")
-    return "; ".join(parts) + "."
-
-
 def page(grids: dict[str, Grid]) -> Iterator[str]:
     for env in ENVS:
         grid = grids.get(env)
         if grid is None:
             yield f"### {env}\n\nNo run has ended yet.\n"
             continue
-        whole = len(cells(env))
+        whole = len(cells(env)) + (len(through_vllm()) if env == LANGUAGE else 0)
         yield f"### {env}\n"
         yield f"{len(grid.all())} of {whole} runs.\n"
         if len({run["sampler"] for run in grid.all()}) > 1:
@@ -147,6 +127,7 @@ def page(grids: dict[str, Grid]) -> Iterator[str]:
         yield from mismatch_table(grid)
         yield from sentences(grid)
         yield ""
+        yield from vllm_part(grid, SEEDS[env])
         yield from break_even(grid)
 
 

@@ -17,6 +17,7 @@ import pytest
 from mismatch_break_even import break_even, least_ess
 from mismatch_cells import CARTPOLE, CORRECTIONS, ENVS, LANGUAGE, SAMPLERS, Cell, cells, config_of
 from mismatch_results import Grid, final
+from mismatch_vllm import vllm_part
 
 
 @pytest.mark.parametrize("env", [LANGUAGE, CARTPOLE])
@@ -49,6 +50,21 @@ def test_the_cells_of_an_environment_differ_in_sampler_correction_and_seed_only(
     assert replace(other, seed=0, sampler=one.sampler, agent=agent) == one
     steps, every = one.budget.env_steps, one.evaluation.every_env_steps
     assert steps == mismatch_cells.POINTS * every, "the last evaluation is the end of the run"
+
+
+def test_the_cells_through_vllm_differ_from_the_grid_in_the_sampler_only() -> None:
+    found = mismatch_cells.through_vllm()
+    assert len({c.name for c in found}) == len(found) == 35
+    assert not {c.name for c in found} & {c.name for c in cells(LANGUAGE)}
+    own = config_of(Cell(LANGUAGE, "none", "none", 0))
+    for cell in found[:7]:
+        config = config_of(cell)
+        assert replace(config, sampler=own.sampler, agent=replace(config.agent, correction="none")) == own  # type: ignore[arg-type]
+        assert config.sampler.engine == "vllm"
+        assert config.sampler.transform == (
+            "bf16" if "bf16" in cell.sampler else "int8" if "int8" in cell.sampler else "none"
+        )
+        assert config.sampler.sync_every_updates == (8 if cell.sampler.endswith("@8") else 1)
 
 
 def test_what_another_process_lets_go_of_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +154,25 @@ def test_the_sentences_say_where_a_correction_helps_hurts_and_does_nothing() -> 
     assert "no difference shown at int8" in told
     assert "`token-tis:2` against no correction, same sampler: it helps at int3" in told
     assert "`vanilla` against no correction, same sampler: it hurts at int3" in told
+
+
+def test_the_part_through_vllm_compares_what_differs_in_one_thing() -> None:
+    means = {("vllm", "none"): 400, ("vllm@8", "none"): 300, ("vllm-int8@8", "none"): 300}
+    means[("vllm-int8@8", "token-tis:2")] = 350
+    wiggle = {("vllm-int8@8", "none"): (1, -1, 1, -1, 0)}
+    runs = [
+        known(*cell, seed, mean + 0.1 * seed + wiggle.get(cell, (0,) * 5)[seed])
+        for cell, mean in means.items()
+        for seed in range(5)
+    ]
+    for run in runs:
+        run["metrics"]["mismatch_prob_diff_max"] = [2e-6, 5e-6 if run["seed"] else 2e-5]
+    told = "\n".join(vllm_part(Grid(runs), 5))
+    assert "The fp32 control stays below 1e-05 for every token in 4 of 5 runs." in told
+    assert "Against `vllm`, no correction: it loses at vllm@8" in told
+    assert "Against `vllm@8`, no correction: no difference shown at vllm-int8@8." in told
+    assert "`token-tis:2` against no correction, same sampler: it helps at vllm-int8@8" in told
+    assert list(vllm_part(grid(), 5)) == []
 
 
 def test_seeds_are_paired() -> None:
