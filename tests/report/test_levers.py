@@ -15,11 +15,14 @@ from frugalrl.cost.tables import load_tables
 from frugalrl.report.comparison import compare
 from frugalrl.report.comparison_io import from_json, to_json
 from frugalrl.report.csv_files import tables_as_csv
+from frugalrl.report.figures.lever_steps import lever_steps
 from frugalrl.report.figures.levers import lever_figures
+from frugalrl.report.figures.svg import Fineness
 from frugalrl.report.groups import groups_of
 from frugalrl.report.lever_design import Design, design_of
+from frugalrl.report.lever_words import step_words
 from frugalrl.report.records import RunRecord
-from frugalrl.report.results import Comparison, LeverEffect, Levers
+from frugalrl.report.results import Comparison, LeverEffect, LeverLine, Levers
 from frugalrl.report.table import render
 from frugalrl.report.write import html_report
 from frugalrl.sampling.exploration import ExploreConfig
@@ -104,7 +107,7 @@ def test_a_cell_without_success_has_no_expected_cost_but_a_restricted_one() -> N
 
 
 def test_sentences_say_what_is_saved_and_what_is_not(whole: Comparison) -> None:
-    explore, sampling, sampler, last = whole.sentences
+    explore, sampling, sampler, _, last = whole.sentences
     assert explore.startswith("Exploration: counteractive instead of epsilon-greedy on CartPole-v1, to a score of 100")
     assert "saves samples (0.5 [0.5, 0.5] times), frames" in explore
     assert "sampling" not in explore
@@ -114,6 +117,43 @@ def test_sentences_say_what_is_saved_and_what_is_not(whole: Comparison) -> None:
     assert "no interaction" in last
     one = compared(factorial(seeds=1))
     assert any("one seed has no interval" in s for s in one.sentences)
+
+
+def test_the_effect_by_the_cost_of_a_step_by_hand(whole: Comparison) -> None:
+    """A step takes 4 ms beside the environment, 3.5 with int8; the measured ms of the environment is not in it."""
+    explore, sampling, sampler = levers_in(whole).targets[0].by_step
+    assert [x.lever for x in (explore, sampling, sampler)] == ["exploration", "sampling", "sampler"]
+    assert explore.step_ms[0] == pytest.approx(0.001)
+    assert explore.step_ms[-1] == pytest.approx(1_000)
+    for c, a, b, s in zip(sampler.step_ms, explore.value, sampling.value, sampler.value, strict=True):
+        assert a == pytest.approx(0.5)
+        assert b == pytest.approx(1.0)
+        assert s == pytest.approx((c + 3.5) / (c + 4.0))
+        assert s != pytest.approx((c + 4.5) / (c + 5.0), rel=1e-3) or c > 10, "with the measured step in it"
+    (said,) = (x for x in whole.sentences if "cost more or less" in x)
+    assert "exploration saves whatever a step costs; sampling: no difference shown at any cost of a step" in said
+    assert "sampler saves whatever a step costs." in said
+
+
+def test_words_of_a_line() -> None:
+    steps, far = (0.1, 1.0, 10.0, 100.0), (2.0,) * 4
+
+    def words(low: tuple[float | None, ...], high: tuple[float | None, ...]) -> str:
+        return step_words(LeverLine(lever="sampler", step_ms=steps, value=far, low=low, high=high))
+
+    assert words((0.5, 0.5, 0.5, 1.1), (0.9, 0.9, 1.1, 1.5)) == (
+        "sampler saves up to 1 CPU-ms per step, costs more from 100 CPU-ms per step on"
+    )
+    assert words((0.5, 1.1, 1.1, 0.5), far) == "sampler costs more from 1 to 10 CPU-ms per step"
+    assert words((0.5,) * 4, far) == "sampler: no difference shown at any cost of a step"
+    assert words((None,) * 4, (None,) * 4) == "sampler: not known"
+
+
+def test_no_line_where_a_cell_has_no_success() -> None:
+    found = compared(factorial(never=("eps-central-fp32",)))
+    target = levers_in(found).targets[0]
+    assert {v for line in target.by_step for v in (*line.value, *line.low)} == {None}
+    assert lever_steps(found.envs[0], target, "x", Fineness(50)) is None
 
 
 def design(records: list[RunRecord], baseline: str = BASE) -> Design | None:
@@ -152,6 +192,10 @@ def test_json_csv_page_and_terminal(whole: Comparison) -> None:
     assert [d.name for d in drawn] == ["x-lever-exploration", "x-lever-sampling", "x-lever-sampler"]
     assert ("samples", 0.5) in [(r[0], round(r[1], 9)) for r in drawn[0].rows]
     assert all(d.title in page for d in drawn)
+    by_step = lever_steps(whole.envs[0], levers_in(whole).targets[0], "x", Fineness(50))
+    assert by_step is not None
+    assert by_step.title in page
+    assert [k.label for k in by_step.keys] == ["exploration", "sampling", "sampler"]
     console = Console(width=110, record=True, file=io.StringIO())
     render(whole, console)
     text = console.export_text()

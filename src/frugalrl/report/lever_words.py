@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from frugalrl.report.levers import TITLES
-from frugalrl.report.results import EnvResult, Figure, Lever, LeverEffect, Levers, LeverTarget
+from frugalrl.report.results import EnvResult, Figure, Lever, LeverEffect, LeverLine, Levers, LeverTarget
 from frugalrl.report.titles import headline_target
 from frugalrl.report.words import between, listed, short
 
@@ -21,6 +23,8 @@ def lever_sentences(env: EnvResult) -> Iterator[str]:
     found = None if main is None else next((t for t in levers.targets if t.target == main[0]), None)
     for lever in levers.levers:
         yield f"{change(lever)} on {env.env}{_costs(lever, found)}; {_score(lever, levers)}."
+    if found is not None and (said := [step_words(line) for line in found.by_step if any(line.high)]):
+        yield f"On {env.env}, if a step of the environment cost more or less (modelled): {'; '.join(said)}."
     yield from _interactions(env.env, levers, found)
 
 
@@ -42,6 +46,31 @@ def verdict(figure: Figure, none: float) -> str:
         return ""
     low, high = figure.interval
     return "less" if high < none - _ROUNDING else "more" if low > none + _ROUNDING else ""
+
+
+def step_words(line: LeverLine) -> str:
+    """For which costs of an environment step a lever saves time and money, and for which it takes more."""
+    known = [
+        (ms, "saves" if high < 1.0 - _ROUNDING else "costs more" if low > 1.0 + _ROUNDING else "")
+        for ms, low, high in zip(line.step_ms, line.low, line.high, strict=True)
+        if low is not None and high is not None
+    ]
+    parts = []
+    for word, group in groupby(known, key=itemgetter(1)):
+        if word:
+            within = [ms for ms, _ in group]
+            parts.append(f"{word} {_where(within[0], within[-1], known[0][0], known[-1][0])}")
+    said = ", ".join(parts) if parts else "no difference shown at any cost of a step" if known else "not known"
+    return f"{line.lever} {said}" if parts else f"{line.lever}: {said}"
+
+
+def _where(low: float, high: float, least: float, most: float) -> str:
+    if low == least and high == most:
+        return "whatever a step costs"
+    if low == least:
+        return f"up to {short(high)} CPU-ms per step"
+    between_them = f"to {short(high)} CPU-ms per step" if high < most else "CPU-ms per step on"
+    return f"from {short(low)} {between_them}"
 
 
 def main_effects(effects: Sequence[LeverEffect], lever: str) -> list[LeverEffect]:
@@ -98,7 +127,8 @@ def _score(lever: Lever, levers: Levers) -> str:
 
 
 def _interactions(env: str, levers: Levers, found: LeverTarget | None) -> Iterator[str]:
-    clear, known = [], False
+    clear: dict[tuple[str, ...], list[str]] = {}
+    known = False
     for effect in (*(found.effects if found else ()), *levers.score):
         figure, _ = shown_effect(effect)
         if len(effect.levers) < 2 or figure.value is None or figure.interval is None:
@@ -107,14 +137,10 @@ def _interactions(env: str, levers: Levers, found: LeverTarget | None) -> Iterat
         of_score = effect.quantity == "score"
         if verdict(figure, 0.0 if of_score else 1.0):
             times = "" if of_score else " times"
-            clear.append(
-                f"{' x '.join(effect.levers)} in {TITLES[effect.quantity]} "
-                f"({short(figure.value)}{between(figure.interval)}{times})"
-            )
+            words = f"{TITLES[effect.quantity]} ({short(figure.value)}{between(figure.interval)}{times})"
+            clear.setdefault(effect.levers, []).append(words)
     if clear:
-        yield (
-            f"On {env} what one lever does depends on another: {'; '.join(clear)}. There read the cells, not the "
-            f"averages."
-        )
+        said = "; ".join(f"{' x '.join(names)} in {listed(words)}" for names, words in clear.items())
+        yield f"On {env} what one lever does depends on another: {said}. There read the cells, not the averages."
     elif known:
         yield f"On {env} no interaction of the levers is shown, which does not mean that there is none."

@@ -11,6 +11,7 @@ from frugalrl import stats
 from frugalrl.report.figure import figure, unknown
 from frugalrl.report.groups import Floats, Group, Reached, Setting
 from frugalrl.report.lever_design import Design, design_of
+from frugalrl.report.lever_steps import lever_lines
 from frugalrl.report.results import QUANTITIES, Figure, LeverEffect, LeverQuantity, Levers, LeverTarget
 from frugalrl.report.use import origin
 from frugalrl.stats.factorial import Levels
@@ -52,12 +53,18 @@ def _target(design: Design, reached: Mapping[str, Reached], setting: Setting) ->
         reached=sum(int(r.reached.sum()) for r in reached.values()),
         runs=sum(len(r.seeds) for r in reached.values()),
         effects=tuple(_costs(design, reached, setting)),
+        by_step=lever_lines(design, *_by_cell(design, reached), setting),
     )
 
 
-def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> Iterator[LeverEffect]:
+def _by_cell(design: Design, reached: Mapping[str, Reached]) -> tuple[dict[Levels, Reached], tuple[int, ...] | None]:
+    """The runs of each cell, and the seeds where they are paired; then only those."""
     seeds = _paired({m: r.seeds for m, r in reached.items()})
-    by_cell = {design.cells[m]: r if seeds is None else r.among(seeds) for m, r in reached.items()}
+    return {design.cells[m]: r if seeds is None else r.among(seeds) for m, r in reached.items()}, seeds
+
+
+def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> Iterator[LeverEffect]:
+    by_cell, seeds = _by_cell(design, reached)
     empty = [m for m, r in reached.items() if not len(r.seeds)]
     for quantity in COSTS:
         how, source = _FRAMES if quantity == "frames" else origin(quantity, setting.rates)  # type: ignore[arg-type]

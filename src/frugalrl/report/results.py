@@ -215,6 +215,18 @@ class LeverEffect:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeverLine:
+    """The main effect of a lever on serial time, and so on money, as a function of what one environment step costs."""
+
+    lever: str
+    step_ms: tuple[float, ...]
+    value: tuple[float | None, ...]
+    """High over low, 1 is none; None where a cell has no success."""
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LeverTarget:
     """All effects on the cost of one target."""
 
@@ -222,6 +234,8 @@ class LeverTarget:
     reached: int
     runs: int
     effects: tuple[LeverEffect, ...]
+    by_step: tuple[LeverLine, ...] = ()
+    """Modelled as in `Crossover`; empty where that cannot be done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from frugalrl.report.csv_files import as_csv, tables_as_csv
 from frugalrl.report.figures.crossover import crossover
 from frugalrl.report.figures.curves import learning_curves
 from frugalrl.report.figures.dots import overall_figures, view_figures
+from frugalrl.report.figures.lever_steps import lever_steps
 from frugalrl.report.figures.levers import lever_figures
 from frugalrl.report.figures.load import load_figures
 from frugalrl.report.figures.pareto import pareto
@@ -88,7 +89,8 @@ def draw(comparison: Comparison, detail: Detail) -> Figures:
         parts = _of_env(comparison, env, stem, detail)
         if detail.brief:
             parts = {
-                name: [_briefly(d, keys=name in ("curves", "load")) for d in drawn] for name, drawn in parts.items()
+                name: [_briefly(d, keys=name in ("curves", "load", "lever_steps")) for d in drawn]
+                for name, drawn in parts.items()
             }
         by_env[env.env] = parts
     return Figures(by_env, overall_figures(comparison, slots_of(comparison.methods)) if comparison.overall else [])
@@ -108,6 +110,7 @@ def _of_env(comparison: Comparison, env: EnvResult, stem: str, detail: Detail) -
     load, crossed = load_figures(env, stem, hints=not detail.brief), [c for c in crossings if c is not None]
     return {
         "levers": lever_figures(env, stem),
+        "lever_steps": _lever_steps(env, targets, stem, fine),
         "views": view_figures(env, slots, stem) if detail.views else [],
         "curves": learning_curves(env, slots, stem, fine),
         "reached": survivals(env, slots, stem, targets, fine),
@@ -115,6 +118,12 @@ def _of_env(comparison: Comparison, env: EnvResult, stem: str, detail: Detail) -
         "pareto": [p for p in planes if p is not None],
         "crossover": crossed[:1] if detail.brief else crossed,
     }
+
+
+def _lever_steps(env: EnvResult, targets: Sequence[float], stem: str, fine: Fineness) -> list[Drawing]:
+    found = () if env.levers is None else env.levers.targets
+    drawn = [lever_steps(env, target, stem, fine) for target in found if target.target in targets]
+    return [d for d in drawn if d is not None]
 
 
 def _all(figures: Figures) -> list[Drawing]:

@@ -66,14 +66,18 @@ def env_section(
     body = [tag("h2", text_of(env.env)), tag("p", f"Protocol {text_of(env.protocol)}.", class_="facts")]
     body.append(part("What a score costs", *_targets(env, tables, place, all_targets, explained)))
     if levers := levers_body(env, tables.origins, f"env-{place}-levers"):
-        body.insert(2, part("Levers", *levers, figure_group(figures.get("levers", []), "three")))
+        drawn = [
+            figure_group(figures.get("levers", []), "three"),
+            figure_group(figures.get("lever_steps", []), "three"),
+        ]
+        body.insert(2, part("Levers", *levers, *drawn))
     table, missing = tables.budget(env, f"env-{place}-budget")
     note = _foot(BUDGET_NOTE if explained else "", missing)
     body.append(part("At the end of the budget", table, note, *_failed(env)))
     if env.views:
         text = tag("p", VIEWS_NOTE) if explained else ""
-        drawn = figure_group(figures.get("views", []), "three")
-        body.append(part("Three fair views", text, tables.views(env, f"env-{place}-views"), drawn))
+        views = figure_group(figures.get("views", []), "three")
+        body.append(part("Three fair views", text, tables.views(env, f"env-{place}-views"), views))
     wide = _part_of(figures, "curves", "four", explained)
     halves = []
     for name in ("reached", "load", "pareto", "crossover"):
