@@ -82,6 +82,21 @@ def test_a_run_is_exported(run: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "ends in .pt2" in capsys.readouterr().err
 
 
+def test_a_recurrent_actor_critic_is_filmed_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "lstm")
+    words = ["train", "frugalrl/Catch-v0", "--recipe", "ppo-lstm", "--budget-steps", "300", "--out", run, "--quiet"]
+    assert main([*words, "--set", "evaluation.episodes=2", "net.hidden_units=16", "net.lstm_units=8"]) == 0
+    capsys.readouterr()
+    assert main(["eval", run, "--episodes", "1", "--json"]) == 0
+    played = json.loads(capsys.readouterr().out)["returns"]
+    assert main(["watch", run, "--video", "a.gif", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] == played
+    assert main(["export", run, "--to", "torch", "--out", "a.pt2"]) == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said.startswith("checked on 256 observations and 24 ends of episodes, each with its own memory: ")
+    assert "largest difference of the logits " in said
+
+
 def test_a_resumed_run_goes_on_in_its_curves(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     curves = Path("curves").resolve()

@@ -27,7 +27,7 @@ from frugalrl.types import RunFailed, UserError
 
 _ROWS, _STEPS = 4, 64
 _ONE = {"q": "Q-value", "logits": "logit"}
-_AFTER_AN_END, _MOST_STEPS = 32, 4_000
+_AFTER_AN_END, _MOST_STEPS = 32, 2_000
 """Steps that a policy with memory is compared for after the first end of an episode, and at most."""
 
 

@@ -63,13 +63,18 @@ def hushed() -> Iterator[None]:
         logging.disable(before)
 
 
+def _dynamic(names: Names, batch: Any) -> dict[str, Any]:
+    """That the first dimension of every input is the batch; by the parameters of `Greedy` and `GreedyStep`."""
+    obs = {"obs": {0: batch}}
+    return obs | {"state": tuple({0: batch} for _ in names.state)} if names.state else obs
+
+
 def _exported(program: Program, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
     # channels_last is a layout for training on a CPU; a file holds plain weights
     plain = program.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    shapes = [{0: torch.export.Dim("batch")}] * len(inputs)
-    # names of the parameters of `Greedy` and `GreedyStep`
-    dynamic = {"obs": shapes[0], "state": tuple(shapes[1:])} if program.names.state else {"obs": shapes[0]}
-    exported = torch.export.export(plain.eval(), tuple(inputs), dynamic_shapes=dynamic)
+    exported = torch.export.export(
+        plain.eval(), tuple(inputs), dynamic_shapes=_dynamic(program.names, torch.export.Dim("batch"))
+    )
     for part in exported.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # it holds the paths of this machine
@@ -98,6 +103,7 @@ def _write_onnx(program: Program, inputs: Sequence[Tensor], path: Path) -> None:
     found = torch.onnx.export(
         _exported(program, inputs),
         dynamo=True,
+        dynamic_shapes=_dynamic(names, "batch"),
         input_names=names.inputs,
         output_names=names.outputs,
         verbose=False,
