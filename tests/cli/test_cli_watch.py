@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from frugalrl.cli import main
+from frugalrl.export import formats
 from frugalrl.watch import video
 
 
@@ -95,6 +96,10 @@ def test_a_recurrent_actor_critic_is_filmed_and_exported(tmp_path: Path, capsys:
     said = capsys.readouterr().out.splitlines()[1]
     assert said.startswith("checked on 256 observations and 24 ends of episodes, each with its own memory: ")
     assert "largest difference of the logits " in said
+    about = json.loads(Path("a.pt2.json").read_text())
+    assert list(about["outputs"]) == ["logits", "action", "h_next", "c_next"]
+    for word in (b"recurrent.py", str(Path(formats.__file__).parents[3]).encode()):
+        assert word not in Path("a.pt2").read_bytes(), "the file holds a path of this machine"
 
 
 def test_a_resumed_run_goes_on_in_its_curves(run: str, capsys: pytest.CaptureFixture[str]) -> None:
