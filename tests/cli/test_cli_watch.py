@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from frugalrl.cli import main
+from frugalrl.export import formats
 from frugalrl.watch import video
 
 
@@ -80,6 +81,25 @@ def test_a_run_is_exported(run: str, capsys: pytest.CaptureFixture[str]) -> None
     assert shown[1].endswith("100.0% equal actions")
     assert main(["export", run, "--to", "torch", "--out", "a.onnx"]) == 2
     assert "ends in .pt2" in capsys.readouterr().err
+
+
+def test_a_recurrent_actor_critic_is_filmed_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "lstm")
+    words = ["train", "frugalrl/Catch-v0", "--recipe", "ppo-lstm", "--budget-steps", "300", "--out", run, "--quiet"]
+    assert main([*words, "--set", "evaluation.episodes=2", "net.hidden_units=16", "net.lstm_units=8"]) == 0
+    capsys.readouterr()
+    assert main(["eval", run, "--episodes", "1", "--json"]) == 0
+    played = json.loads(capsys.readouterr().out)["returns"]
+    assert main(["watch", run, "--video", "a.gif", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] == played
+    assert main(["export", run, "--to", "torch", "--out", "a.pt2"]) == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said.startswith("checked on 256 observations and 24 ends of episodes, each with its own memory: ")
+    assert "largest difference of the logits " in said
+    about = json.loads(Path("a.pt2.json").read_text())
+    assert list(about["outputs"]) == ["logits", "action", "h_next", "c_next"]
+    for word in (b"recurrent.py", str(Path(formats.__file__).parents[3]).encode()):
+        assert word not in Path("a.pt2").read_bytes(), "the file holds a path of this machine"
 
 
 def test_a_resumed_run_goes_on_in_its_curves(run: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,7 +147,7 @@ def worse(network: nn.Module) -> nn.Module:
 def test_a_file_that_does_not_agree_is_not_left(run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("mlp")
     right = FORMATS["torch"]
-    wrong = replace(right, write=lambda net, obs, path: right.write(worse(net), obs, path))
+    wrong = replace(right, write=lambda program, *rest: (worse(program.module), right.write(program, *rest))[1])
     monkeypatch.setitem(FORMATS, "torch", wrong)
     (tmp_path / "policy.pt2").write_text("an older one")
     with pytest.raises(RunFailed, match="a Q-value differs by"):
@@ -164,7 +164,7 @@ def test_a_network_that_cannot_be_exported_is_a_sentence(
 
     run("mlp")
     right = FORMATS["torch"]
-    wrong = replace(right, write=lambda net, obs, path: right.write(Odd(), obs, path))
+    wrong = replace(right, write=lambda program, *rest: right.write(replace(program, module=Odd()), *rest))
     monkeypatch.setitem(FORMATS, "torch", wrong)
     with pytest.raises(RunFailed, match="cannot be exported to torch: "):
         export_run(tmp_path, "torch")

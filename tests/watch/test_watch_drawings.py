@@ -8,6 +8,7 @@ import pytest
 from frugalrl.watch.drawings import EMPTY, draw_observation, plane_colours
 from frugalrl.watch.moments import Moment
 from frugalrl.watch.panel import Panel, _mark, _shown
+from frugalrl.watch.readings import Q_SCALE
 
 
 def test_feature_planes_have_a_colour_each() -> None:
@@ -44,12 +45,12 @@ def test_a_vector_is_bars_around_a_middle_line() -> None:
 def moment(q: list[float] | None, action: int | None = None, **known: object) -> Moment:
     picture = np.full((210, 160, 3), 90, np.uint8)
     values = None if q is None else np.array(q, np.float32)
-    return Moment(picture, 0, 3, 1.5, values, action, **known)  # type: ignore[arg-type]
+    return Moment(picture, 0, 3, 1.5, values, None if q is None else max(q), action, **known)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("actions", [2, 6, 18, 40])
 def test_frames_have_one_even_size(actions: int) -> None:
-    panel = Panel("a game", ("one", "two"), [f"ACTION{a}" for a in range(actions)])
+    panel = Panel("a game", ("one", "two"), [f"ACTION{a}" for a in range(actions)], Q_SCALE)
     frames = [panel.draw(m) for m in (moment([float(a) for a in range(actions)], 1), moment(None, ended="game over"))]
     assert len({f.size for f in frames}) == 1
     assert all(n % 2 == 0 for n in frames[0].size)
@@ -59,7 +60,7 @@ def test_frames_have_one_even_size(actions: int) -> None:
 
 def test_bars_are_as_long_as_q_lies_above_the_lowest() -> None:
     """The widths of the bars, read from the pixels, against the Q-values."""
-    panel = Panel("a game", (), ["A", "B", "C", "D"])
+    panel = Panel("a game", (), ["A", "B", "C", "D"], Q_SCALE)
     q = [0.0, 1.0, 4.0, 2.0]
     image = np.asarray(panel.draw(moment(q, 2)))
     lengths = {}

@@ -22,6 +22,7 @@ from frugalrl.run.evaluate import evaluate
 from frugalrl.run.last_policy import LastPolicy
 from frugalrl.types import PolicySnapshot, RunFailed, Step
 from frugalrl.watch.moments import Moment, play
+from frugalrl.watch.readings import QReader
 from frugalrl.watch.stages import Observed, Rendered, SecondEmulator, open_stage
 
 
@@ -58,7 +59,7 @@ def last(env_id: str, protocol: Protocol, **kwargs: Any) -> LastPolicy:
 def filmed(env: RowEnv, stage: Any, seed: int, episodes: int, max_steps: int = 10_000) -> list[Moment]:
     policy = policy_for(env)
     epsilon = env.protocol.eval_epsilon
-    return list(play(policy, env, stage, epsilon=epsilon, seed=seed, episodes=episodes, max_steps=max_steps))
+    return list(play(policy, QReader(), env, stage, epsilon=epsilon, seed=seed, episodes=episodes, max_steps=max_steps))
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "frugalrl/Catch-v0", "MinAtar/Breakout-v1"])
@@ -80,7 +81,7 @@ def test_moments_count_steps_and_returns(protocol: Any) -> None:
     env = make_env("CartPole-v1", protocol=protocol("plain"), num_rows=1, seed=1, training=False)
     moments = filmed(env, Observed.of(env), 1, 2, max_steps=30)
     assert [m.ended for m in moments if m.ended][-1] in ("cut", "game over")
-    assert sum(m.q is not None for m in moments) == 30
+    assert sum(m.bars is not None for m in moments) == 30
     for before, after in pairwise(moments):
         if before.ended is None:
             assert (after.episode, after.step, after.return_so_far) == (
@@ -88,8 +89,8 @@ def test_moments_count_steps_and_returns(protocol: Any) -> None:
             )  # fmt: skip
         else:
             assert (after.episode, after.step, after.return_so_far) == (before.episode + 1, 0, 0)
-    greedy = [m for m in moments if m.q is not None and not m.explored]
-    assert all(m.action == int(m.q.argmax()) for m in greedy if m.q is not None)
+    greedy = [m for m in moments if m.bars is not None and not m.explored]
+    assert all(m.action == int(m.bars.argmax()) for m in greedy if m.bars is not None)
     assert any(m.explored for m in moments)
 
 
@@ -110,7 +111,7 @@ def test_a_diverged_network_is_a_sentence(protocol: Any) -> None:
     policy = ValuePolicy(lambda: net, torch.device("cpu"))
     policy.load(PolicySnapshot(version=1, parameters=bad))
     with pytest.raises(RunFailed, match="diverged"):
-        list(play(policy, env, Observed.of(env), epsilon=0.0, seed=1, episodes=1, max_steps=9))
+        list(play(policy, QReader(), env, Observed.of(env), epsilon=0.0, seed=1, episodes=1, max_steps=9))
 
 
 # -- Atari -----------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class Eval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
-    """Film the last checkpoint of a run: the game and the Q-values that play it."""
+    """Film the last checkpoint of a run: the game and what its policy thinks of it."""
 
     run: RunFolderArgument
     """Folder of the run."""

@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("Resume", "Go on with a run from its last checkpoint."),
     "compare": ("Compare", "Compare methods over environments and seeds: what does the same score cost with each?"),
     "eval": ("Eval", "Score the last checkpoint of a run on new episodes."),
-    "watch": ("Watch", "Film the last checkpoint of a run: the game and the Q-values that play it."),
+    "watch": ("Watch", "Film the last checkpoint of a run: the game and what its policy thinks of it."),
     "export": ("Export", "Write the policy of the last checkpoint as a file that needs no frugalrl."),
     "bill": ("BillOf", "Show the bill of a run, or those of several and their sum."),
     "report": ("Report", "Write the comparison of runs as one HTML file, with its figures and tables beside it."),

@@ -77,13 +77,14 @@ def export(args: arguments.Export) -> int:
         }
         print(one_line(document), file=stdout)
         return OK
-    checked = found.checked
+    checked, of = found.checked, {"q": "Q", "logits": "the logits"}[found.preferences]
+    ends = "" if checked.episodes is None else f" and {checked.episodes} ends of episodes, each with its own memory"
     print(
         f"{found.path}: policy of {found.env_id} after {found.env_steps:,} steps; see {found.description}", file=stdout
     )
     print(
-        f"checked on {checked.observations} observations: largest difference of Q {checked.max_abs_difference:.2g} "
-        f"(allowed {checked.allowed:.2g}), {checked.equal_actions:.1%} equal actions",
+        f"checked on {checked.observations:,} observations{ends}: largest difference of {of} "
+        f"{checked.max_abs_difference:.2g} (allowed {checked.allowed:.2g}), {checked.equal_actions:.1%} equal actions",
         file=stdout,
     )
     return OK

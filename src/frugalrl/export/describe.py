@@ -12,18 +12,29 @@ from frugalrl.envs.meanings import action_meanings
 from frugalrl.envs.spaces import action_range
 from frugalrl.export.check import Checked
 from frugalrl.export.formats import Format
+from frugalrl.export.program import Names, StateDescription, next_name
+from frugalrl.policies.acting import Player
 from frugalrl.run.last_policy import LastPolicy
 from frugalrl.types import EnvSpec
 
 SCHEMA = "frugalrl.export/1"
+_RESET = "at the first observation of an episode each state of that row of the batch is filled with its initial value"
 
 
 def describe(
-    last: LastPolicy, env: RowEnv, form: Format, checked: Checked, *, file: str, sha256: str
+    last: LastPolicy,
+    env: RowEnv,
+    form: Format,
+    checked: Checked,
+    names: Names,
+    state: StateDescription,
+    *,
+    file: str,
+    sha256: str,
 ) -> dict[str, Any]:
-    """The document, in JSON types."""
+    """The document, in JSON types. ``state``: from `describe_state`."""
     spec, config = env.spec, last.config
-    return {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "file": file,
         "sha256": sha256,
@@ -39,10 +50,7 @@ def describe(
             "num_indices": spec.num_indices,
             "meaning": observation_meaning(spec, last.protocol),
         },
-        "outputs": {
-            "q": {"shape": ["batch", spec.num_actions], "dtype": "float32"},
-            "action": {"shape": ["batch"], "dtype": "int64", "meaning": "argmax of q, the first of equal ones"},
-        },
+        "outputs": _outputs(names, state, spec.num_actions),
         "actions": {
             "meanings": list(action_meanings(env)),
             "first": first_action(env),
@@ -51,6 +59,41 @@ def describe(
         "precision": {"file": "fp32", "run": config.agent.precision},
         "checked": {**asdict(checked), "note": "against the run's policy, on observations of the environment"},
         "made_with": {"torch": torch.__version__},
+    }
+    if state:
+        document |= {"inputs": list(names.inputs), "state": state, "reset": _RESET}
+    return document
+
+
+def _outputs(names: Names, state: StateDescription, num_actions: int) -> dict[str, Any]:
+    preferences: dict[str, Any] = {"shape": ["batch", num_actions], "dtype": "float32"}
+    meaning = f"argmax of {names.preferences}, the first of equal ones"
+    if names.preferences == "logits":
+        preferences["meaning"] = "softmax of them is the probability of each action: what training drew from"
+        meaning += "; evaluations play it, but for the share eval_epsilon of random actions"
+    after = {
+        next_name(name): {"shape": state[name]["shape"], "dtype": state[name]["dtype"], "meaning": f"the next {name}"}
+        for name in names.changed
+    }
+    action = {"shape": ["batch"], "dtype": "int64", "meaning": meaning}
+    return {names.preferences: preferences, "action": action, **after}
+
+
+def describe_state(policy: Player, names: Names, protocol: Protocol) -> StateDescription:
+    """By name: shape, dtype, the value of all its numbers before an episode, and what it is later."""
+    clipped = "; training clipped it to [-1, 1]" if protocol.clip_reward else ""
+    meanings = {
+        "action_tm1": "the action that was taken at the observation before, counted as in the output action",
+        "reward_tm1": f"the reward that came after it, as the environment gives it{clipped}",
+    }
+    return {
+        name: {
+            "shape": ["batch", *x.shape[1:]],
+            "dtype": str(x.dtype),
+            "initial": x.flat[0].item(),
+            "meaning": meanings.get(name) or f"the output {next_name(name)} of the step before",
+        }
+        for name, x in policy.initial_state(1).items()
     }
 
 

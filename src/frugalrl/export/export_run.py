@@ -8,18 +8,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
+from frugalrl.envs import RowEnv
 from frugalrl.envs.rows import say_error
-from frugalrl.export.check import Checked, collect, compare
-from frugalrl.export.describe import describe
-from frugalrl.export.formats import FORMATS, Format, hushed
+from frugalrl.export.check import Checked, collect, compare, compare_episodes
+from frugalrl.export.describe import describe, describe_state
+from frugalrl.export.file_player import FilePlayer
+from frugalrl.export.formats import FORMATS, Format, Played, hushed
+from frugalrl.export.program import Names, StateDescription, example, program_of
+from frugalrl.policies.acting import Player
 from frugalrl.run.last_policy import LastPolicy, last_policy
 from frugalrl.run.record import write_json
 from frugalrl.types import RunFailed, UserError
 
 _ROWS, _STEPS = 4, 64
+_ONE = {"q": "Q-value", "logits": "logit"}
+_AFTER_AN_END, _MOST_STEPS = 32, 2_000
+"""Steps that a policy with memory is compared for after the first end of an episode, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,8 @@ class Exported:
     path: Path
     description: Path
     format: str
+    preferences: str
+    """What was compared, and comes out beside the action: ``q`` or ``logits``."""
     checked: Checked
     env_steps: int
     """Agent step of the checkpoint."""
@@ -78,32 +89,44 @@ def _place(folder: Path, form: Format, out: Path | None) -> Path:
 
 
 def _export(last: LastPolicy, form: Format, path: Path, part: Path) -> Exported:
-    seed = last.config.evaluation.seed
-    env = last.env(rows=_ROWS, seed=seed)
+    env = last.env(rows=_ROWS, seed=last.config.evaluation.seed)
     try:
         cpu = torch.device("cpu")
         ours, written = (last.policy(env.spec, device=cpu, precision="fp32") for _ in range(2))
-        try:
-            obs = collect(env, ours.q_values, _STEPS, seed)
-        except FloatingPointError as error:
-            raise RunFailed(f"the policy of step {last.step:,} is of no use: {error}") from error
+        program = program_of(written)
+        names = program.names
+        state = describe_state(ours, names, last.protocol)
         try:
             with hushed():
-                form.write(written.network, torch.from_numpy(obs[:2]), part)
-                checked = compare(obs, ours.q_values, form.read(part))
-        except OSError:
+                form.write(program, example(torch.tensor(env.reset().obs[:2]), ours), part)
+                checked = _check(env, ours, form.read(part, names), names, state)
+        except (OSError, RunFailed):
             raise
+        except FloatingPointError as error:
+            raise RunFailed(f"the policy of step {last.step:,} is of no use: {error}") from error
         except Exception as error:
             raise RunFailed(f"the network cannot be exported to {form.name}: {say_error(error)[:300]}") from error
         if not checked.agrees:
             raise RunFailed(
-                f"the exported policy is not the run's: a Q-value differs by {checked.max_abs_difference:.3g}, more "
-                f"than the {checked.allowed:.3g} allowed; nothing was written"
+                f"the exported policy is not the run's: a {_ONE[names.preferences]} differs by "
+                f"{checked.max_abs_difference:.3g}, more than the {checked.allowed:.3g} allowed; nothing was written"
             )
         sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
         description = path.with_name(f"{path.name}.json")
-        write_json(description, describe(last, env, form, checked, file=path.name, sha256=sha256))
+        document = describe(last, env, form, checked, names, state, file=path.name, sha256=sha256)
+        write_json(description, document)
         os.replace(part, path)
-        return Exported(path, description, form.name, checked, last.step, env.spec.id)
+        return Exported(path, description, form.name, names.preferences, checked, last.step, env.spec.id)
     finally:
         env.close()
+
+
+def _check(env: RowEnv, ours: Player, played: Played, names: Names, state: StateDescription) -> Checked:
+    if names.state:
+        theirs = FilePlayer(played, names, state)
+        return compare_episodes(env, ours, theirs, env.seed, least=_STEPS, after=_AFTER_AN_END, most=_MOST_STEPS)
+
+    def preferences(obs: NDArray[Any]) -> NDArray[Any]:
+        return ours.values(obs, {})[0]
+
+    return compare(collect(env, preferences, _STEPS, env.seed), preferences, played)

@@ -1,14 +1,14 @@
-"""A network as a file, and the file read back as a function: torch.export programs and ONNX.
+"""A program as a file, and the file read back as a function: torch.export programs and ONNX.
 
-Both take observations [B, *obs_shape] in the environment's own dtype, with any B, and give Q-values [B, A] float32 and
-the greedy action [B] int64.
+Both take observations [B, *obs_shape] in the environment's own dtype, with any B, and the state where there is one, and
+give preferences (Q-values or logits) [B, A] float32, the greedy action [B] int64, and the state after.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from frugalrl.nets.q_network import ValueNetwork
+from frugalrl.export.program import Names, Program
 from frugalrl.types import UserError
 
-Played = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""obs [B, *obs_shape] -> Q-values [B, A], actions [B]."""
+Array = NDArray[Any]
+Played = Callable[..., tuple[Array, ...]]
+"""A program's inputs [B, ...] in its order -> its outputs [B, ...]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Format:
 
     name: str
     suffix: str
-    write: Callable[[ValueNetwork, Tensor, Path], None]
-    """Network, observations of a batch of 2, file."""
-    read: Callable[[Path], Played]
+    write: Callable[[Program, Sequence[Tensor], Path], None]
+    """Program, its inputs of a batch of 2, file."""
+    read: Callable[[Path, Names], Played]
     packages: tuple[str, ...] = ()
     """What it needs besides torch; the extra has the name of the format."""
 
@@ -47,18 +48,6 @@ class Format:
                 f"--to {self.name} needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
                 f"run: pip install 'frugalrl[{self.name}]'"
             )
-
-
-class Greedy(nn.Module):
-    """Q-values and their argmax, the first of equal ones."""
-
-    def __init__(self, network: ValueNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        q = self.network.q_values(obs)
-        return q, q.argmax(-1)
 
 
 @contextmanager
@@ -74,55 +63,65 @@ def hushed() -> Iterator[None]:
         logging.disable(before)
 
 
-def _program(network: ValueNetwork, obs: Tensor) -> torch.export.ExportedProgram:
+def _dynamic(names: Names, batch: Any) -> dict[str, Any]:
+    """That the first dimension of every input is the batch; by the parameters of `Greedy` and `GreedyStep`."""
+    obs = {"obs": {0: batch}}
+    return obs | {"state": tuple({0: batch} for _ in names.state)} if names.state else obs
+
+
+def _exported(program: Program, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
     # channels_last is a layout for training on a CPU; a file holds plain weights
-    plain = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    program = torch.export.export(Greedy(plain).eval(), (obs,), dynamic_shapes={"obs": {0: torch.export.Dim("batch")}})
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it holds the paths of this machine
-    return program
+    plain = program.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    exported = torch.export.export(
+        plain.eval(), tuple(inputs), dynamic_shapes=_dynamic(program.names, torch.export.Dim("batch"))
+    )
+    for part in exported.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it holds the paths of this machine
+    return exported
 
 
-def _write_torch(network: ValueNetwork, obs: Tensor, path: Path) -> None:
+def _write_torch(program: Program, inputs: Sequence[Tensor], path: Path) -> None:
     with path.open("wb") as file:
-        torch.export.save(_program(network, obs), file)
+        torch.export.save(_exported(program, inputs), file)
 
 
-def _read_torch(path: Path) -> Played:
+def _read_torch(path: Path, names: Names) -> Played:
     with path.open("rb") as file:
         module = torch.export.load(file).module()
 
-    def played(obs: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def played(*inputs: Array) -> tuple[Array, ...]:
         with torch.inference_mode():
-            q, action = module(torch.from_numpy(np.ascontiguousarray(obs)))
-        return q.numpy(), action.numpy()
+            outputs = module(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
+        return tuple(x.numpy() for x in outputs)
 
     return played
 
 
-def _write_onnx(network: ValueNetwork, obs: Tensor, path: Path) -> None:
+def _write_onnx(program: Program, inputs: Sequence[Tensor], path: Path) -> None:
+    names = program.names
     found = torch.onnx.export(
-        _program(network, obs),
+        _exported(program, inputs),
         dynamo=True,
-        dynamic_shapes={"obs": {0: "batch"}},
-        input_names=["obs"],
-        output_names=["q", "action"],
+        dynamic_shapes=_dynamic(names, "batch"),
+        input_names=names.inputs,
+        output_names=names.outputs,
         verbose=False,
     )
     assert found is not None
     found.save(path, external_data=False)
 
 
-def _read_onnx(path: Path) -> Played:
+def _read_onnx(path: Path, names: Names) -> Played:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
-    def played(obs: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        q, action = session.run(["q", "action"], {"obs": np.ascontiguousarray(obs)})
-        return q, action
+    def played(*inputs: Array) -> tuple[Array, ...]:
+        feed = {name: np.ascontiguousarray(x) for name, x in zip(names.inputs, inputs, strict=True)}
+        return tuple(session.run(list(names.outputs), feed))
 
     return played
 

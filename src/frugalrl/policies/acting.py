@@ -1,4 +1,4 @@
-"""What acts in environments, with or without memory: one interface for samplers."""
+"""What acts in environments, with or without memory: one interface for samplers, evaluations, videos and exports."""
 
 from __future__ import annotations
 
@@ -10,25 +10,12 @@ from numpy.typing import NDArray
 from frugalrl.types import PolicySnapshot
 
 
-class ActingPolicy(Protocol):
-    """Values of actions (Q-values, or logits) for rows of observations; an explorer chooses by them.
+class Player(Protocol):
+    """Values of actions (Q-values, or logits) for rows of observations; who plays chooses by them.
 
     State is a mapping of arrays [n, ...] by name, {} for a feed-forward policy. A policy that reads its own last action
     and reward keeps ``action_tm1`` [n] int64 (-1 for none) and ``reward_tm1`` [n] float32 in it; who acts writes them.
     """
-
-    @property
-    def version(self) -> int:
-        """Of the snapshot that acts."""
-        ...
-
-    def load(self, snapshot: PolicySnapshot) -> int:
-        """Take over a snapshot; returns the bytes that were moved."""
-        ...
-
-    def snapshot(self) -> PolicySnapshot:
-        """What it acts with."""
-        ...
 
     def initial_state(self, rows: int) -> dict[str, NDArray[Any]]:
         """What it remembers before the first observation of an episode, [rows, ...] each."""
@@ -41,4 +28,21 @@ class ActingPolicy(Protocol):
 
         ``draw``: running number of the forward pass, for policies with noise.
         """
+        ...
+
+
+class ActingPolicy(Player, Protocol):
+    """A player whose parameters come from snapshots."""
+
+    @property
+    def version(self) -> int:
+        """Of the snapshot that acts."""
+        ...
+
+    def load(self, snapshot: PolicySnapshot) -> int:
+        """Take over a snapshot; returns the bytes that were moved."""
+        ...
+
+    def snapshot(self) -> PolicySnapshot:
+        """What it acts with."""
         ...

@@ -43,6 +43,11 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         if self._on_gpu:
             settle(precision)
 
+    @property
+    def head(self) -> Head:
+        """What the network's outputs mean."""
+        return self._head
+
     def _moved(self) -> None:
         if self._small is not None:
             self._small = numpy_forward(self._net)

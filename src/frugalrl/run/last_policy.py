@@ -52,20 +52,16 @@ class LastPolicy:
         env.close()
         return env.spec
 
-    def policy(self, spec: EnvSpec, *, device: torch.device | None = None, precision: str | None = None) -> ValuePolicy:
+    def policy(
+        self, spec: EnvSpec, *, device: torch.device | None = None, precision: str | None = None
+    ) -> ValuePolicy | SequencePolicy:
         """The policy with the snapshot's parameters, by default on the run's device and in its precision.
 
-        Raises RunFailed when the parameters do not fit the configured network, and UserError for an agent whose policy
-        is none of Q-values.
+        Raises RunFailed when the parameters do not fit the configured network.
         """
         config = self.config
         build = network_builder(config, spec)
         policy = acting_policy(config, build, device or pick_device(config.device), precision=precision)
-        if isinstance(policy, SequencePolicy):
-            raise UserError(
-                f"agent.kind={config.agent.kind} learns from sequences; its policy can be trained and evaluated, but "
-                f"not yet drawn or exported"
-            )
         try:
             policy.load(self.snapshot)
         except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from frugalrl.policies.acting import ActingPolicy
+from frugalrl.policies.acting import Player
 from frugalrl.policies.sampler_policy import SamplerPolicy
 from frugalrl.policies.sequence import Memory, SequencePolicy
 from frugalrl.types import Step
@@ -58,7 +58,7 @@ class Memoryless:
 class Remembering:
     """A recurrent policy; a feed-forward one has an empty state."""
 
-    def __init__(self, policy: ActingPolicy, rows: int) -> None:
+    def __init__(self, policy: Player, rows: int) -> None:
         self._policy = policy
         self._initial = policy.initial_state(rows)
         self._state = self._after = self._initial
@@ -95,7 +95,7 @@ class Remembering:
             self._after = self._after | {"action_tm1": action.astype(np.int64, copy=True)}
 
 
-def row_policy(policy: QValues | ActingPolicy, rows: int, q_values: QValues | None = None) -> RowPolicy:
+def row_policy(policy: QValues | Player, rows: int, q_values: QValues | None = None) -> RowPolicy:
     """A function of observations, or a policy that may remember, for ``rows`` rows.
 
     ``q_values``: what to ask a policy that remembers nothing instead, if it is not one of sequences."""

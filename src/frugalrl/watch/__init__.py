@@ -1,1 +1,1 @@
-"""``frugal watch``: the real game beside the Q-values that play it, as a video."""
+"""``frugal watch``: the real game beside the policy that plays it, as a video."""

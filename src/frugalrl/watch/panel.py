@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from frugalrl.watch.moments import Moment
+from frugalrl.watch.readings import Scale
 
 _GAME, _PANEL, _MARGIN, _NAMES = 420, 446, 16, 116
 _HEAD, _CURVE = 116, 118
@@ -21,11 +22,12 @@ _BAR, _BEST, _WORST, _RANDOM = (86, 122, 178), (92, 200, 130), (226, 92, 84), (2
 
 
 class Panel:
-    """Draws moments; remembers the curve of max Q and the largest gap between two actions of an episode."""
+    """Draws moments; remembers the curve and the largest gap between two actions of an episode."""
 
-    def __init__(self, title: str, lines: Sequence[str], meanings: Sequence[str]) -> None:
-        """``title`` and ``lines`` stand on every frame; ``meanings`` [A] names the actions."""
+    def __init__(self, title: str, lines: Sequence[str], meanings: Sequence[str], scale: Scale) -> None:
+        """``title`` and ``lines`` stand on every frame; ``meanings`` [A] names the actions; ``scale``: of the bars."""
         self._title, self._lines, self._meanings = title, tuple(lines), tuple(meanings)
+        self._scale = scale
         self._font, self._bold = ImageFont.load_default(13), ImageFont.load_default(17)
         self._size: tuple[int, int] | None = None
         self._begin()
@@ -45,10 +47,11 @@ class Panel:
         pen = ImageDraw.Draw(image)
         left = game.width + _MARGIN
         self._head(pen, left, moment)
-        if moment.q is not None:
-            self._curve.append(float(moment.q.max()))
-            self._gap = max(self._gap, float(moment.q.max() - moment.q.min()))
-            self._bars(pen, left, moment.q, moment)
+        if moment.point is not None:
+            self._curve.append(moment.point)
+        if moment.bars is not None:
+            self._gap = max(self._gap, float(moment.bars.max() - moment.bars.min()))
+            self._bars(pen, left, moment.bars, moment)
         self._draw_curve(pen, left, image.height - _CURVE + 22)
         if moment.ended is not None:
             self._begin()
@@ -76,13 +79,14 @@ class Panel:
             words = {"cut": "the video ends here"}
             pen.text((left, _HEAD + 4), words.get(moment.ended, moment.ended), _RANDOM, self._bold)
 
-    def _bars(self, pen: ImageDraw.ImageDraw, left: int, q: NDArray[Any], moment: Moment) -> None:
-        """One bar per action: how far its Q lies above the lowest, full width at the episode's largest gap."""
-        low, high = float(q.min()), float(q.max())
+    def _bars(self, pen: ImageDraw.ImageDraw, left: int, values: NDArray[Any], moment: Moment) -> None:
+        """One bar per action, as the scale has it."""
+        low, high = float(values.min()), float(values.max())
+        start, full = (low, self._gap) if self._scale.full is None else (0.0, self._scale.full)
         names = left + _NAMES
         width = _PANEL - 2 * _MARGIN - _NAMES - 130
-        for at, action in enumerate(_shown(q, moment.action)):
-            value, top = float(q[action]), _HEAD + at * self._bar
+        for at, action in enumerate(_shown(values, moment.action)):
+            value, top = float(values[action]), _HEAD + at * self._bar
             middle = top + self._bar // 2
             chosen = action == moment.action
             mark, colour = _mark(value, low, high, chosen=chosen, explored=moment.explored)
@@ -91,9 +95,9 @@ class Panel:
                 pen.polygon([(left - 6, middle - 5), (left - 6, middle + 4), (left, middle - 1)], colour)
             ink = _TEXT if chosen else _DIM
             pen.text((names - 6, middle - 1), self._meanings[action][:14], ink, self._font, anchor="rm")
-            reach = round(width * (value - low) / self._gap) if self._gap > 0 else 0
+            reach = round(width * (value - start) / full) if full > 0 else 0
             pen.rectangle((names, top + 2, names + max(2, reach), top + self._bar - 4), colour)
-            pen.text((names + width + 66, middle - 1), f"{value:.4g}", ink, self._font, anchor="rm")
+            pen.text((names + width + 66, middle - 1), f"{value:{self._scale.number}}", ink, self._font, anchor="rm")
             pen.text((names + width + 74, middle - 1), mark, colour, self._font, anchor="lm")
 
     def _draw_curve(self, pen: ImageDraw.ImageDraw, left: int, top: int) -> None:
@@ -102,7 +106,7 @@ class Panel:
         if not self._curve:
             return
         low, high = min(self._curve), max(self._curve)
-        pen.text((left, top - 18), f"max Q, last {len(self._curve)} steps", _DIM, self._font)
+        pen.text((left, top - 18), f"{self._scale.curve}, last {len(self._curve)} steps", _DIM, self._font)
         pen.text((left + width, top - 18), f"{low:.4g} to {high:.4g}", _DIM, self._font, anchor="ra")
         scale = (height - 6) / (high - low) if high > low else 0.0
         points = [(left + 1 + at, top + height - 3 - (value - low) * scale) for at, value in enumerate(self._curve)]
@@ -112,11 +116,11 @@ class Panel:
         pen.ellipse((x - 3, y - 3, x + 3, y + 3), _BEST)
 
 
-def _shown(q: NDArray[Any], chosen: int | None) -> list[int]:
+def _shown(values: NDArray[Any], chosen: int | None) -> list[int]:
     """Actions to draw, in their own order: all of them, or the highest, the lowest and the chosen one."""
-    if len(q) <= _MOST_BARS:
-        return list(range(len(q)))
-    order = np.argsort(-q, kind="stable").tolist()
+    if len(values) <= _MOST_BARS:
+        return list(range(len(values)))
+    order = np.argsort(-values, kind="stable").tolist()
     half = _MOST_BARS // 2
     kept = {*order[:half], *order[-half:]}
     if chosen is not None and chosen not in kept:

@@ -13,6 +13,7 @@ from frugalrl.envs.meanings import action_meanings
 from frugalrl.run.last_policy import last_policy
 from frugalrl.watch.moments import Moment, play
 from frugalrl.watch.panel import Panel
+from frugalrl.watch.readings import reader_of
 from frugalrl.watch.stages import open_stage
 from frugalrl.watch.video import Written, plan_video, write_video
 
@@ -68,15 +69,16 @@ def watch_run(
         if missing is not None:
             note(missing)
         policy = last.policy(env.spec)
+        reader = reader_of(policy)
         lines = (
             f"policy after {last.step:,} steps, protocol {last.protocol.name}",
             f"picture: {stage.shows}",
-            "bars: Q above the lowest action",
+            f"bars: {reader.scale.bars}",
         )
-        panel = Panel(env.spec.id, lines, action_meanings(env))
+        panel = Panel(env.spec.id, lines, action_meanings(env), reader.scale)
         ends: list[Moment] = []
         epsilon = last.protocol.eval_epsilon
-        moments = play(policy, env, stage, epsilon=epsilon, seed=seed, episodes=episodes, max_steps=max_steps)
+        moments = play(policy, reader, env, stage, epsilon=epsilon, seed=seed, episodes=episodes, max_steps=max_steps)
         fps = fps or stage.steps_per_s
         written = write_video(_frames(moments, panel, ends), path, fps)
     finally:
