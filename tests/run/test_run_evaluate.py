@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Discrete
 from run_support import cartpole
 
 from frugalrl.envs import PROTOCOLS, named_protocol
+from frugalrl.policies.acting import Player
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run import evaluator as evaluator_module
 from frugalrl.run.assemble import network_builder
@@ -264,3 +265,28 @@ def test_the_state_comes_back_through_json() -> None:
     one = Score(1.0, None, (1.0,), (3,), 0.1, "plain")
     for score in (one, replace(one, interval=(0.5, 1.5), cpu_s=2.0)):
         assert score_from_json(json.loads(json.dumps(score_to_json(score)))) == score
+
+
+class Rewarded(Player):
+    """Keeps the rewards that it was told of."""
+
+    def __init__(self) -> None:
+        self.told: list[float] = []
+
+    def initial_state(self, rows: int) -> dict[str, Any]:
+        return {"reward_tm1": np.zeros(rows, np.float32)}
+
+    def values(self, obs: np.ndarray, state: Any, draw: int = 0) -> Any:
+        self.told += state["reward_tm1"].tolist()
+        return still(obs), state
+
+
+def test_a_policy_that_remembers_rewards_is_told_the_clipped_ones_it_learned_from() -> None:
+    """The raw rewards of 5 still make the score."""
+    PROTOCOLS["plain-clipped"] = replace(named_protocol("plain"), name="plain-clipped", clip_reward=True)
+    for name, seen in (("plain", {0.0, 5.0}), ("plain-clipped", {0.0, 1.0})):
+        player = Rewarded()
+        score, _ = evaluate(player, "Lengths-v0", named_protocol(name), episodes=4, rows=2, seed=3)
+        assert set(player.told) == seen
+        assert score is not None
+        assert score.mean_return == score_of(4, 2).mean_return

@@ -88,15 +88,24 @@ def compare(obs: Array, ours: Preferences, theirs: Played) -> Checked:
 
 
 def compare_episodes(
-    env: RowEnv, ours: Player, theirs: FilePlayer, seed: int, *, least: int, after: int, most: int
+    env: RowEnv,
+    ours: Player,
+    theirs: FilePlayer,
+    seed: int,
+    *,
+    least: int,
+    after: int,
+    most: int,
+    clip_reward: bool = False,
 ) -> Checked:
     """Two policies with memory on the same episodes, each with its own state from the first observation on.
 
     Actions are ours, at random in every second step or so. Played are at least ``least`` steps, and ``after`` steps
     more than the first end of an episode needs, so that beginning anew is compared too; ``most`` steps at most.
+    ``clip_reward``: of the protocol, see `row_policy`.
     """
     rows = env.num_rows
-    mine, its = row_policy(ours, rows), row_policy(theirs, rows)
+    mine, its = (row_policy(player, rows, clip_reward=clip_reward) for player in (ours, theirs))
     streams, eps, gap = RowStreams(seed, rows), np.full(rows, _RANDOM), _Gap()
     now, episodes, stop = env.reset(), 0, most
     step = 0

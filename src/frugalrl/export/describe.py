@@ -81,7 +81,7 @@ def _outputs(names: Names, state: StateDescription, num_actions: int) -> dict[st
 
 def describe_state(policy: Player, names: Names, protocol: Protocol) -> StateDescription:
     """By name: shape, dtype, the value of all its numbers before an episode, and what it is later."""
-    clipped = "; training clipped it to [-1, 1]" if protocol.clip_reward else ""
+    clipped = ", clipped to [-1, 1]" if protocol.clip_reward else ""
     meanings = {
         "action_tm1": "the action that was taken at the observation before, counted as in the output action",
         "reward_tm1": f"the reward that came after it, as the environment gives it{clipped}",

@@ -99,7 +99,7 @@ def _export(last: LastPolicy, form: Format, path: Path, part: Path) -> Exported:
         try:
             with hushed():
                 form.write(program, example(torch.tensor(env.reset().obs[:2]), ours), part)
-                checked = _check(env, ours, form.read(part, names), names, state)
+                checked = _check(last, env, ours, form.read(part, names), names, state)
         except (OSError, RunFailed):
             raise
         except FloatingPointError as error:
@@ -121,10 +121,21 @@ def _export(last: LastPolicy, form: Format, path: Path, part: Path) -> Exported:
         env.close()
 
 
-def _check(env: RowEnv, ours: Player, played: Played, names: Names, state: StateDescription) -> Checked:
+def _check(
+    last: LastPolicy, env: RowEnv, ours: Player, played: Played, names: Names, state: StateDescription
+) -> Checked:
     if names.state:
         theirs = FilePlayer(played, names, state)
-        return compare_episodes(env, ours, theirs, env.seed, least=_STEPS, after=_AFTER_AN_END, most=_MOST_STEPS)
+        return compare_episodes(
+            env,
+            ours,
+            theirs,
+            env.seed,
+            least=_STEPS,
+            after=_AFTER_AN_END,
+            most=_MOST_STEPS,
+            clip_reward=last.protocol.clip_reward,
+        )
 
     def preferences(obs: NDArray[Any]) -> NDArray[Any]:
         return ours.values(obs, {})[0]

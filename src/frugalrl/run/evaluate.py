@@ -66,7 +66,7 @@ def evaluate(
     calls = steps = 0
     try:
         step = env.reset()
-        player = row_policy(policy, rows)
+        player = row_policy(policy, rows, clip_reward=protocol.clip_reward)
         player.arrive(step)
         missing = episodes
         while missing and not stop():

@@ -58,8 +58,9 @@ class Memoryless:
 class Remembering:
     """A recurrent policy; a feed-forward one has an empty state."""
 
-    def __init__(self, policy: Player, rows: int) -> None:
-        self._policy = policy
+    def __init__(self, policy: Player, rows: int, *, clip_reward: bool = False) -> None:
+        """``clip_reward``: the policy learned from rewards in [-1, 1], so it remembers such ones."""
+        self._policy, self._clip = policy, clip_reward
         self._initial = policy.initial_state(rows)
         self._state = self._after = self._initial
 
@@ -78,7 +79,7 @@ class Remembering:
         begun = ~step.valid
         state = self._after
         if "reward_tm1" in state:
-            state = state | {"reward_tm1": step.reward}
+            state = state | {"reward_tm1": step.reward.clip(-1.0, 1.0) if self._clip else step.reward}
         if begun.any():
             state = {name: _replaced(x, begun, self._initial[name]) for name, x in state.items()}
         self.state = state
@@ -95,14 +96,19 @@ class Remembering:
             self._after = self._after | {"action_tm1": action.astype(np.int64, copy=True)}
 
 
-def row_policy(policy: QValues | Player, rows: int, q_values: QValues | None = None) -> RowPolicy:
+def row_policy(
+    policy: QValues | Player, rows: int, q_values: QValues | None = None, *, clip_reward: bool = False
+) -> RowPolicy:
     """A function of observations, or a policy that may remember, for ``rows`` rows.
 
-    ``q_values``: what to ask a policy that remembers nothing instead, if it is not one of sequences."""
+    ``q_values``: what to ask a policy that remembers nothing instead, if it is not one of sequences. ``clip_reward``:
+    the environments give raw rewards, and the policy knows clipped ones: evaluations under such a protocol."""
     if callable(policy):
         return Memoryless(policy)
     remembers = isinstance(policy, SequencePolicy) or (isinstance(policy, SamplerPolicy) and policy.initial_state(1))
-    return Remembering(policy, rows) if remembers or q_values is None else Memoryless(q_values)
+    if remembers or q_values is None:
+        return Remembering(policy, rows, clip_reward=clip_reward)
+    return Memoryless(q_values)
 
 
 def _replaced(x: Array, where: Array, by: Array) -> Array:

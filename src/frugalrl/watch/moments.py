@@ -54,13 +54,15 @@ def play(
     seed: int,
     episodes: int,
     max_steps: int,
+    clip_reward: bool = False,
 ) -> Iterator[Moment]:
     """Play whole episodes in ``env`` (one row, made with ``seed``), at most ``max_steps`` agent steps in all.
 
     Actions, draws, episode seeds and what is remembered are those of ``run.evaluate`` with one row and the same seed.
-    Raises RunFailed when the network has diverged, and what the environment and the stage raise.
+    ``clip_reward``: of the protocol, see `row_policy`. Raises RunFailed when the network has diverged, and what the
+    environment and the stage raise.
     """
-    player = row_policy(plays_with(policy), 1)
+    player = row_policy(plays_with(policy), 1, clip_reward=clip_reward)
     eps, streams = np.array([epsilon]), RowStreams(seed, 1)
     ignored = np.zeros(1, np.int64)
     played = 0

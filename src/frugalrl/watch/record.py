@@ -77,8 +77,10 @@ def watch_run(
         )
         panel = Panel(env.spec.id, lines, action_meanings(env), reader.scale)
         ends: list[Moment] = []
-        epsilon = last.protocol.eval_epsilon
-        moments = play(policy, reader, env, stage, epsilon=epsilon, seed=seed, episodes=episodes, max_steps=max_steps)
+        moments = play(
+            policy, reader, env, stage, epsilon=last.protocol.eval_epsilon, seed=seed, episodes=episodes,
+            max_steps=max_steps, clip_reward=last.protocol.clip_reward,
+        )  # fmt: skip
         fps = fps or stage.steps_per_s
         written = write_video(_frames(moments, panel, ends), path, fps)
     finally:
