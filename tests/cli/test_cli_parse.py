@@ -111,6 +111,7 @@ WRONG = (
     (["train", "X", "--budget-hours", "-1"], "--budget-hours: '-1' must be more than 0"),
     (["train", "X", "--budget-eur", "0"], "--budget-eur: '0' must be more than 0"),
     (["train", "X", "--target", "nan"], "--target: 'nan' is not a finite number"),
+    (["eval", "R", "--actions", "sample"], "--actions: 'sample' is not one of greedy, sampled"),
     (["eval", "R", "--episodes", "0"], "--episodes: '0' must be more than 0"),
 )
 

@@ -68,6 +68,14 @@ def test_wrong_places_are_sentences(run: str, words: list[str], part: str, capsy
     assert list(Path().iterdir()) == []
 
 
+def test_an_agent_without_a_policy_cannot_be_sampled_from(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", run, "--episodes", "1", "--actions", "sampled"]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "agent.kind=dqn: it has Q-values and no policy" in sentence
+    assert main(["train", "CartPole-v1", "--set", "evaluation.actions=sampled", "--out", "never"]) == 2
+    assert "evaluation.actions=sampled is for actor-critics" in capsys.readouterr().err
+
+
 def test_a_run_is_exported(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", run, "--to", "torch", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -92,6 +100,8 @@ def test_a_recurrent_actor_critic_is_filmed_and_exported(tmp_path: Path, capsys:
     played = json.loads(capsys.readouterr().out)["returns"]
     assert main(["watch", run, "--video", "a.gif", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["returns"] == played
+    assert main(["eval", run, "--episodes", "4", "--actions", "sampled"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("over 4 episodes, protocol plain, actions sampled")
     assert main(["export", run, "--to", "torch", "--out", "a.pt2"]) == 0
     said = capsys.readouterr().out.splitlines()[1]
     assert said.startswith("checked on 256 observations and 24 ends of episodes, each with its own memory: ")

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -14,13 +14,16 @@ from gymnasium.spaces import Box, Discrete
 from run_support import cartpole
 
 from frugalrl.envs import PROTOCOLS, named_protocol
+from frugalrl.math.explore import Actions
 from frugalrl.policies.acting import Player
 from frugalrl.policies.value import ValuePolicy
+from frugalrl.recipes import build_config
 from frugalrl.run import evaluator as evaluator_module
 from frugalrl.run.assemble import network_builder
+from frugalrl.run.config_io import override
 from frugalrl.run.evaluate import Score, bootstrap_mean, evaluate
 from frugalrl.run.evaluator import Evaluator, score_from_json, score_to_json
-from frugalrl.types import Cost, EnvSpec, PolicySnapshot
+from frugalrl.types import Cost, EnvSpec, PolicySnapshot, UserError
 
 
 class Lengths(gym.Env[Any, Any]):
@@ -290,3 +293,52 @@ def test_a_policy_that_remembers_rewards_is_told_the_clipped_ones_it_learned_fro
         assert set(player.told) == seen
         assert score is not None
         assert score.mean_return == score_of(4, 2).mean_return
+
+
+class Paid(gym.Env[Any, Any]):
+    """One step, which pays the number of its action."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+    action_space = Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        return np.zeros(1, np.float32), float(action), True, False, {}
+
+
+def test_sampled_actions_score_the_policy_itself() -> None:
+    """Of probabilities 0.5, 0.3, 0.2 the expected return is 0.7; the best action alone earns 0."""
+    gym.register("Paid-v0", Paid)
+    try:
+        logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+        scores, protocol = {}, replace(named_protocol("plain"), eval_epsilon=0.0)
+        for actions in get_args(Actions):
+            score, _ = evaluate(
+                lambda obs: np.tile(logits, (len(obs), 1)), "Paid-v0", protocol, episodes=2_000, rows=20, seed=1,
+                actions=actions,
+            )  # fmt: skip
+            assert score is not None
+            assert score_from_json(json.loads(json.dumps(score_to_json(score)))) == score
+            scores[actions] = score
+        assert scores["greedy"].mean_return == 0.0
+        assert scores["sampled"].mean_return == pytest.approx(0.7, abs=4 * 0.78 / 2_000**0.5)
+        assert (scores["sampled"].actions, scores["sampled"].epsilon) == ("sampled", 0.0)
+        older = {k: v for k, v in score_to_json(scores["greedy"]).items() if k != "actions"}
+        assert score_from_json(older) == scores["greedy"]
+    finally:
+        del gym.registry["Paid-v0"]
+
+
+def test_who_can_be_sampled_from() -> None:
+    for env_id, recipe in (("CartPole-v1", "ppo"), ("CartPole-v1", "seed-vtrace-small")):
+        config = override(build_config(env_id, recipe), ["evaluation.actions=sampled"])
+        assert config.evaluation.actions == "sampled"
+    for env_id, recipe, says in (
+        ("CartPole-v1", "classic-dqn", "Q-values and no policy"),
+        ("CartPole-v1", "seed-r2d2-small", "Q-values and no policy"),
+        ("lm:sort-digits", "grpo-tiny", "answers are always sampled"),
+    ):
+        with pytest.raises(UserError, match=says):
+            override(build_config(env_id, recipe), ["evaluation.actions=sampled"])

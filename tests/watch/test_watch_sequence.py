@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from frugalrl.envs import PROTOCOLS, Protocol, make_env, named_protocol
+from frugalrl.math.explore import Actions
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.recipes import build_config
 from frugalrl.run.assemble import acting_policy, network_builder
@@ -20,7 +21,7 @@ from frugalrl.types import PolicySnapshot
 from frugalrl.watch import moments as module
 from frugalrl.watch.moments import Moment, play
 from frugalrl.watch.panel import Panel
-from frugalrl.watch.readings import POLICY_SCALE, PolicyReader, QReader, probabilities, reader_of
+from frugalrl.watch.readings import PolicyReader, QReader, policy_scale, probabilities, reader_of
 from frugalrl.watch.stages import Observed
 
 CASES = [("CartPole-v1", "ppo", None), ("CartPole-v1", "ppo-lstm", 8), ("CartPole-v1", "seed-r2d2-small", 8)]
@@ -49,11 +50,15 @@ def policy_for(env_id: str, recipe: str, lstm_units: int | None) -> SequencePoli
     return policy
 
 
-def filmed(policy: SequencePolicy, env_id: str, protocol: Protocol, episodes: int = 4) -> list[Moment]:
+def filmed(
+    policy: SequencePolicy, env_id: str, protocol: Protocol, episodes: int = 4, actions: Actions = "greedy"
+) -> list[Moment]:
     env = make_env(env_id, protocol=protocol, num_rows=1, seed=5, training=False)
     epsilon = protocol.eval_epsilon
-    stage, reader = Observed.of(env), reader_of(policy)
-    shown = list(play(policy, reader, env, stage, epsilon=epsilon, seed=5, episodes=episodes, max_steps=10_000))
+    stage, reader = Observed.of(env), reader_of(policy, actions)
+    shown = list(
+        play(policy, reader, env, stage, epsilon=epsilon, seed=5, episodes=episodes, max_steps=10_000, actions=actions)
+    )
     env.close()
     return shown
 
@@ -90,6 +95,20 @@ def test_the_episodes_are_those_of_an_evaluation(
     for wrong in (Forgetful, Endless):
         monkeypatch.setattr(module, "row_policy", wrong)
         assert outcome(filmed(policy, env_id, protocol)) != (score.returns, score.lengths), wrong
+
+
+@pytest.mark.parametrize(("env_id", "recipe", "lstm_units"), CASES[:2])
+def test_sampled_episodes_are_those_of_an_evaluation_that_samples(
+    env_id: str, recipe: str, lstm_units: int | None, protocol: Protocol
+) -> None:
+    policy = policy_for(env_id, recipe, lstm_units)
+    score, _ = evaluate(policy, env_id, protocol, episodes=4, rows=1, seed=5, actions="sampled")
+    assert score is not None
+    shown = filmed(policy, env_id, protocol, actions="sampled")
+    assert outcome(shown) == (score.returns, score.lengths)
+    assert outcome(shown) != outcome(filmed(policy, env_id, protocol))
+    assert any(m.action != int(np.argmax(m.bars)) for m in shown if m.bars is not None)
+    assert "one is drawn" in reader_of(policy, "sampled").scale.bars
 
 
 @pytest.mark.parametrize(("env_id", "recipe", "lstm_units"), CASES)
@@ -138,7 +157,7 @@ def test_probabilities_of_huge_logits() -> None:
 
 def test_a_bar_of_full_width_is_probability_one() -> None:
     """The same probability has the same width whatever came before, and widths go with probabilities."""
-    panel = Panel("a game", (), ["A", "B", "C"], POLICY_SCALE)
+    panel = Panel("a game", (), ["A", "B", "C"], policy_scale("greedy"))
     picture = np.full((210, 160, 3), 90, np.uint8)
 
     def widths(*shares: float) -> list[int]:

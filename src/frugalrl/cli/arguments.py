@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from frugalrl.cli.options import (
+    Actions,
     Count,
     Device,
     Euros,
@@ -173,6 +174,8 @@ class Eval:
     """Episodes to play (default: the final number of the run's protocol)."""
     seed: Seed = None
     """Seed of the episodes (default: the run's evaluation seed)."""
+    actions: Actions = None
+    """The best action, or one drawn from an actor-critic's policy (default: as the run's own evaluations)."""
     json: Flag = False
     """Print one JSON object and nothing else on stdout."""
 

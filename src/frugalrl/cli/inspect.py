@@ -34,7 +34,7 @@ def evaluate(args: arguments.Eval, context: Context) -> int:
     if stdout.isatty():
         print(f"playing {record.config().env.id} with the policy of step {loaded.step:,} ...", file=sys.stderr)
     with redirect_stdout(sys.stderr):  # whatever an environment prints must not come before the score
-        score = evaluate_run(args.run, episodes=args.episodes, seed=args.seed)
+        score = evaluate_run(args.run, episodes=args.episodes, seed=args.seed, actions=args.actions)
     if args.json:
         print(one_line({**score_to_json(score), "env_steps": loaded.step, "run": str(args.run)}), file=stdout)
     else:

@@ -66,22 +66,13 @@ def _value(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec
     )
 
 
-def _format(text: str) -> str:
-    if text not in ("torch", "onnx"):
-        raise ValueError(f"{text!r} is not one of torch, onnx")
-    return text
+def _one_of(*words: str) -> PrimitiveConstructorSpec[Any]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
 
-
-def _device(text: str) -> str:
-    if text not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"{text!r} is not one of auto, cpu, cuda")
-    return text
-
-
-def _sampler(text: str) -> str:
-    if text not in ("inline", "central"):
-        raise ValueError(f"{text!r} is not one of inline, central")
-    return text
+    return _value(read, "|".join(words))
 
 
 def _values(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
@@ -107,9 +98,10 @@ Target = Annotated[float | None, _value(read_number, "SCORE"), _NO_DEFAULT]
 Count = Annotated[int | None, _value(_positive(read_whole), "N"), _NO_DEFAULT]
 Seed = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
 Rate = Annotated[float | None, _value(_positive(read_number), "F"), _NO_DEFAULT]
-Format = Annotated[Literal["torch", "onnx"], _value(_format, "torch|onnx"), _NO_DEFAULT]
-Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _value(_device, "auto|cpu|cuda"), _NO_DEFAULT]
-Sampler = Annotated[Literal["inline", "central"] | None, _value(_sampler, "inline|central"), _NO_DEFAULT]
+Format = Annotated[Literal["torch", "onnx"], _one_of("torch", "onnx"), _NO_DEFAULT]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, _one_of("auto", "cpu", "cuda"), _NO_DEFAULT]
+Actions = Annotated[Literal["greedy", "sampled"] | None, _one_of("greedy", "sampled"), _NO_DEFAULT]
+Sampler = Annotated[Literal["inline", "central"] | None, _one_of("inline", "central"), _NO_DEFAULT]
 Workers = Annotated[int | None, _value(_natural, "N"), _NO_DEFAULT]
 Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]

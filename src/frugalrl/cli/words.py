@@ -64,7 +64,8 @@ def score_in_words(score: Score) -> str:
     if score.protocol == EXACT_MATCH:
         about = f"over {score.episodes} prompts, protocol {score.protocol}, answers sampled at temperature 1"
     else:
-        about = f"over {episodes(score)}, protocol {score.protocol}, epsilon {score.epsilon:g}"
+        how = "actions sampled" if score.actions == "sampled" else f"epsilon {score.epsilon:g}"
+        about = f"over {episodes(score)}, protocol {score.protocol}, {how}"
     return f"{short(score.mean_return)}{between} {about}"
 
 

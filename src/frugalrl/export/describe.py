@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +14,19 @@ from frugalrl.envs.spaces import action_range
 from frugalrl.export.check import Checked
 from frugalrl.export.formats import Format
 from frugalrl.export.program import Names, StateDescription, next_name
+from frugalrl.math.explore import Actions
 from frugalrl.policies.acting import Player
 from frugalrl.run.last_policy import LastPolicy
 from frugalrl.types import EnvSpec
 
 SCHEMA = "frugalrl.export/1"
 _RESET = "at the first observation of an episode each state of that row of the batch is filled with its initial value"
+
+
+_EVALUATIONS: Mapping[Actions, str] = {
+    "greedy": "; the run's evaluations play it, but for the share eval_epsilon of random actions",
+    "sampled": "; the run's evaluations draw an action by softmax of the logits instead",
+}
 
 
 def describe(
@@ -50,7 +58,7 @@ def describe(
             "num_indices": spec.num_indices,
             "meaning": observation_meaning(spec, last.protocol),
         },
-        "outputs": _outputs(names, state, spec.num_actions),
+        "outputs": _outputs(names, state, spec.num_actions, config.evaluation.actions),
         "actions": {
             "meanings": list(action_meanings(env)),
             "first": first_action(env),
@@ -65,12 +73,12 @@ def describe(
     return document
 
 
-def _outputs(names: Names, state: StateDescription, num_actions: int) -> dict[str, Any]:
+def _outputs(names: Names, state: StateDescription, num_actions: int, actions: Actions) -> dict[str, Any]:
     preferences: dict[str, Any] = {"shape": ["batch", num_actions], "dtype": "float32"}
     meaning = f"argmax of {names.preferences}, the first of equal ones"
     if names.preferences == "logits":
         preferences["meaning"] = "softmax of them is the probability of each action: what training drew from"
-        meaning += "; evaluations play it, but for the share eval_epsilon of random actions"
+        meaning += _EVALUATIONS[actions]
     after = {
         next_name(name): {"shape": state[name]["shape"], "dtype": state[name]["dtype"], "meaning": f"the next {name}"}
         for name in names.changed

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig
+from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig, check_sampled
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.math.explore import Actions
 from frugalrl.nets.config import NetConfig, TokenNetConfig
 from frugalrl.replay.config import ReplayConfig
 from frugalrl.replay.sequences import SequenceReplayConfig
@@ -70,6 +71,9 @@ class EvaluationConfig:
     """Environments stepped together in an evaluation."""
     seed: int = 1_000_003
     """Seed of the evaluation's episodes and of its action noise: the same for every evaluation and method."""
+    actions: Actions = "greedy"
+    """``greedy``: the best action, but for the protocol's epsilon. ``sampled``: an actor-critic's actions are drawn
+    from its policy, as in training; no epsilon. These are different scores: runs that differ in it are not compared."""
 
     probe_rows: int = 0
     """Environments in which argmin and uniform actions are tried at each evaluation, for the meters of the theory;
@@ -159,6 +163,8 @@ class RunConfig:
                 f"agent.kind={self.agent.kind} and net.kind={self.net.kind} do not fit: language models "
                 f"(agent.kind=grpo) have net.kind=llama, all others net.kind=torso"
             )
+        if self.evaluation.actions != "greedy":
+            check_sampled(self.agent)
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from frugalrl.cost.meters import NativeThreads
 from frugalrl.envs import Protocol, make_env
-from frugalrl.math.explore import epsilon_greedy
+from frugalrl.math.explore import Actions, evaluated
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.sampling.row_policy import QValues, row_policy
 from frugalrl.sampling.streams import RowStreams
@@ -29,8 +29,10 @@ class Score:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     epsilon: float
+    """Share of random actions; 0 where actions are sampled."""
     protocol: str
     cpu_s: float | None = None
+    actions: Actions = "greedy"
 
     @property
     def episodes(self) -> int:
@@ -47,9 +49,10 @@ def evaluate(
     seed: int,
     threads: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
+    actions: Actions = "greedy",
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Score | None, Cost]:
-    """Play ``episodes`` full episodes epsilon-greedily with the protocol's evaluation epsilon.
+    """Play ``episodes`` full episodes, greedy but for the protocol's evaluation epsilon, or by sampling from a policy.
 
     Each row plays a fixed share of the episodes, so that short episodes are not over-represented. Returns the score,
     None when ``stop`` said so before the end, and the cost apart from the calling thread's own time.
@@ -70,7 +73,7 @@ def evaluate(
         player.arrive(step)
         missing = episodes
         while missing and not stop():
-            action = epsilon_greedy(player.values(step.obs), eps, streams.next()).action
+            action = evaluated(actions, player.values(step.obs), eps, streams.next()).action
             player.acted(action)
             step = env.step(action)
             player.arrive(step)
@@ -86,17 +89,21 @@ def evaluate(
         env.close()
     if missing:
         return None, cost
-    played = [e for row in done for e in row]
+    return _score([e for row in done for e in row], protocol, seed, actions), cost
+
+
+def _score(played: Sequence[tuple[float, int]], protocol: Protocol, seed: int, actions: Actions) -> Score:
+    """Of (return, length) of each episode."""
     returns = tuple(r for r, _ in played)
-    score = Score(
+    return Score(
         mean_return=math.fsum(returns) / len(returns),
         interval=bootstrap_mean(np.array(returns), np.random.default_rng(seed)),
         returns=returns,
         lengths=tuple(n for _, n in played),
-        epsilon=protocol.eval_epsilon,
+        epsilon=protocol.eval_epsilon if actions == "greedy" else 0.0,
         protocol=protocol.name,
+        actions=actions,
     )
-    return score, cost
 
 
 def bootstrap_mean(

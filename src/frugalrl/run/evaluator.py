@@ -75,6 +75,7 @@ class Evaluator:
             seed=seed,
             threads=env.threads,
             env_kwargs=env.kwargs,
+            actions=self._config.evaluation.actions,
             stop=stop,
         )
         calls = cost.calls or 0
@@ -108,6 +109,7 @@ def score_to_json(score: Score) -> StateDict:
         "episodes": score.episodes,
         "protocol": score.protocol,
         "epsilon": score.epsilon,
+        "actions": score.actions,
         "returns": list(score.returns),
         "lengths": list(score.lengths),
         "cpu_s": score.cpu_s,
@@ -124,4 +126,5 @@ def score_from_json(data: StateDict) -> Score:
         epsilon=data["epsilon"],
         protocol=data["protocol"],
         cpu_s=data["cpu_s"],
+        actions=data.get("actions", "greedy"),  # scores of earlier versions do not say
     )

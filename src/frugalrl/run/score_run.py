@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from frugalrl.math.explore import Actions
 from frugalrl.run.assemble import pick_device
 from frugalrl.run.evaluate import Score
 from frugalrl.run.kinds import builder, make_evaluator
 from frugalrl.run.last_policy import last_policy
-from frugalrl.types import RunFailed
+from frugalrl.types import RunFailed, UserError
 
 
-def evaluate_run(folder: Path, *, episodes: int | None = None, seed: int | None = None) -> Score:
+def evaluate_run(
+    folder: Path, *, episodes: int | None = None, seed: int | None = None, actions: Actions | None = None
+) -> Score:
     """Play full episodes under the run's protocol; by default as many as the protocol wants after training.
 
-    ``seed`` defaults to the run's evaluation seed. Raises UserError for a folder that is no run and RunFailed when no
-    checkpoint can be used.
+    ``seed`` and ``actions`` default to those of the run's evaluation. Raises UserError for a folder that is no run and
+    for ``sampled`` actions of an agent without a policy, RunFailed when no checkpoint can be used.
     """
     last = last_policy(folder)
     config = last.config
+    if actions is not None:
+        try:
+            config = replace(config, evaluation=replace(config.evaluation, actions=actions))
+        except ValueError as error:
+            raise UserError(str(error)) from error
     spec = last.spec()
     torch.set_num_threads(config.threads)
     evaluator = make_evaluator(config, spec, builder(config, spec), pick_device(config.device))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.envs import RowEnv, episode_seed
-from frugalrl.math.explore import epsilon_greedy
+from frugalrl.math.explore import Actions, evaluated
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.run.assemble import plays_with
@@ -55,6 +55,7 @@ def play(
     episodes: int,
     max_steps: int,
     clip_reward: bool = False,
+    actions: Actions = "greedy",
 ) -> Iterator[Moment]:
     """Play whole episodes in ``env`` (one row, made with ``seed``), at most ``max_steps`` agent steps in all.
 
@@ -81,7 +82,7 @@ def play(
             before = player.state
             preferences = player.values(now.obs)
             try:
-                choice = epsilon_greedy(preferences, eps, streams.next())
+                choice = evaluated(actions, preferences, eps, streams.next())
             except FloatingPointError as error:
                 raise RunFailed(f"the policy cannot be played: {error}") from error
             action = int(choice.action[0])

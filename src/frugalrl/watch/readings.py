@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frugalrl.math.explore import Actions
 from frugalrl.nets.heads import PolicyValue
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
@@ -33,7 +34,12 @@ class Scale:
 
 
 Q_SCALE = Scale("Q above the lowest action", "max Q")
-POLICY_SCALE = Scale("probability of each action, 0 to 1; the largest is played", "value of the state", 1.0, ".3f")
+_PLAYED = {"greedy": "the largest is played", "sampled": "one is drawn"}
+
+
+def policy_scale(actions: Actions) -> Scale:
+    """Of an actor-critic that plays so."""
+    return Scale(f"probability of each action, 0 to 1; {_PLAYED[actions]}", "value of the state", 1.0, ".3f")
 
 
 class Reader(Protocol):
@@ -59,10 +65,9 @@ class QReader:
 class PolicyReader:
     """An actor-critic's probabilities, and the value of the state by one more forward pass: who acts needs none."""
 
-    scale = POLICY_SCALE
-
-    def __init__(self, policy: SequencePolicy, head: PolicyValue) -> None:
+    def __init__(self, policy: SequencePolicy, head: PolicyValue, actions: Actions) -> None:
         """``policy`` answers with logits; ``head`` finds the value in its network's outputs."""
+        self.scale = policy_scale(actions)
         self._network: Any = policy.network
         self._head = head
 
@@ -84,8 +89,8 @@ def probabilities(logits: Array) -> NDArray[np.float64]:
     return shares
 
 
-def reader_of(policy: ValuePolicy | SequencePolicy) -> Reader:
-    """The reader for what this policy answers."""
+def reader_of(policy: ValuePolicy | SequencePolicy, actions: Actions = "greedy") -> Reader:
+    """The reader for what this policy answers, and how it is played."""
     if isinstance(policy, SequencePolicy) and isinstance(policy.head, PolicyValue):
-        return PolicyReader(policy, policy.head)
+        return PolicyReader(policy, policy.head, actions)
     return QReader()

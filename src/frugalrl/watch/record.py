@@ -69,7 +69,8 @@ def watch_run(
         if missing is not None:
             note(missing)
         policy = last.policy(env.spec)
-        reader = reader_of(policy)
+        actions = last.config.evaluation.actions
+        reader = reader_of(policy, actions)
         lines = (
             f"policy after {last.step:,} steps, protocol {last.protocol.name}",
             f"picture: {stage.shows}",
@@ -80,6 +81,7 @@ def watch_run(
         moments = play(
             policy, reader, env, stage, epsilon=last.protocol.eval_epsilon, seed=seed, episodes=episodes,
             max_steps=max_steps, clip_reward=last.protocol.clip_reward,
+            actions=actions,
         )  # fmt: skip
         fps = fps or stage.steps_per_s
         written = write_video(_frames(moments, panel, ends), path, fps)

@@ -12,6 +12,7 @@ To add a rule: write one function with the signature `ChooseFn` and give it one 
 from __future__ import annotations
 
 from frugalrl.math.explore.counts import ucb, ucb_start
+from frugalrl.math.explore.evaluation import Actions, evaluated
 from frugalrl.math.explore.family import counteractive, epsilon_greedy, mixture, uniform
 from frugalrl.math.explore.persistent import ez_end, ez_explores, ez_greedy, ez_start, fixed_random
 from frugalrl.math.explore.policy import policy, policy_counteractive, policy_uniform
@@ -21,6 +22,7 @@ from frugalrl.math.explore.soft import boltzmann, softmin
 __all__ = [
     "EXPLORERS",
     "POLICY_EXPLORERS",
+    "Actions",
     "Choice",
     "ChooseFn",
     "Explorer",
@@ -29,6 +31,7 @@ __all__ = [
     "View",
     "counteractive",
     "epsilon_greedy",
+    "evaluated",
     "mixture",
     "uniform",
 ]

@@ -39,10 +39,16 @@ Doubles = NDArray[np.float64]
 
 def policy(view: View, memory: Memory) -> Choice:
     """An action of pi. ``u[:, 2]`` picks it; never flagged as explored."""
-    logits = _logits(view, "policy")
-    action, log_pi = _draw(logits, view)
-    explored = np.zeros(len(logits), np.bool_)
-    return Choice(action, log_pi[np.arange(len(logits)), action].astype(np.float32), explored)
+    return sampled(_logits(view, "policy"), view.u)
+
+
+def sampled(logits: Floats, u: Floats) -> Choice:
+    """An action of softmax(logits [B, A]) per row, picked by ``u[:, 2]``. Raises FloatingPointError as a rule does."""
+    if not np.isfinite(logits).all():
+        raise diverged(logits, "logits")
+    action, log_pi = _draw(logits, u)
+    log_mu = log_pi[np.arange(len(logits)), action].astype(np.float32)
+    return Choice(action, log_mu, np.zeros(len(logits), np.bool_))
 
 
 def policy_counteractive(view: View, memory: Memory) -> Choice:
@@ -71,13 +77,13 @@ def _logits(view: View, name: str) -> Floats:
     return logits
 
 
-def _draw(logits: Floats, view: View) -> tuple[Ints, Doubles]:
-    return draw_softmax(logits.astype(np.float64), np.ones(len(logits)), view.u[:, 2])
+def _draw(logits: Floats, u: Floats) -> tuple[Ints, Doubles]:
+    return draw_softmax(logits.astype(np.float64), np.ones(len(logits)), u[:, 2])
 
 
 def _either(logits: Floats, view: View, other: Ints) -> tuple[Ints, Bools, Doubles]:
     """-> actions [B], which come from the exploration branch [B], log pi of the actions [B]."""
-    drawn, log_pi = _draw(logits, view)
+    drawn, log_pi = _draw(logits, view.u)
     explored = view.u[:, 0] < view.eps
     action = np.where(explored, other, drawn)
     return action, explored, log_pi[np.arange(len(logits)), action]
