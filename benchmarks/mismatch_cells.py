@@ -147,6 +147,12 @@ def _of_control(env: str) -> RunConfig:
     return replace(
         config,
         agent=replace(config.agent, lr_decay_batches=POINTS * every // batch),
-        evaluation=replace(config.evaluation, every_env_steps=every, episodes=EPISODES[env], rows=EPISODES[env]),
+        evaluation=replace(
+            config.evaluation,
+            every_env_steps=every,
+            episodes=EPISODES[env],
+            rows=EPISODES[env],
+            actions="sampled" if env == ATARI else "greedy",  # of few steps the most probable action says nothing
+        ),
         budget=replace(config.budget, env_steps=POINTS * every),
     )
