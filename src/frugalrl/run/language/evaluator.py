@@ -62,6 +62,7 @@ class TokenEvaluator(Evaluator):
             lengths=tuple(lengths),
             epsilon=self._protocol.eval_epsilon,
             protocol=self._protocol.name,
+            actions="sampled",
         )
         return score, cost
 
