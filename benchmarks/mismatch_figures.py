@@ -40,7 +40,7 @@ def draw(axis: Any, grid: Grid, samplers: Sequence[str], of: Callable[[Run], flo
     shown = [c for c in CORRECTIONS if any(grid.runs(s, c) for s in there)]
     for number, correction in enumerate(shown):
         found = [(x, e) for x, s in enumerate(there) if (e := grid.estimate(s, correction, of)) is not None]
-        x = np.array([at for at, _ in found]) + (number - (len(shown) - 1) / 2) * 0.07
+        x = np.array([at for at, _ in found]) + (number - (len(shown) - 1) / 2) * 0.045
         y = np.array([e.value for _, e in found])
         ends = np.array([(e.value, e.value) if e.interval is None else e.interval for _, e in found]).T
         style = {"linewidth": 1.0, "markersize": 5, **STYLES[correction]}
