@@ -99,7 +99,7 @@ def test_catch_is_within_5_percent_of_the_optimum(seed: int, tmp_path: Path) -> 
         "replay.kind=prioritized",
         "replay.n_step=3",
         "net.dueling=true",
-        "agent.double=false",
+        pytest.param("agent.double=false", marks=pytest.mark.slow),
         "explore.name=counteractive-mixed",
     ],
 )
