@@ -21,8 +21,6 @@ from frugalrl.types import EnvSpec
 
 SCHEMA = "frugalrl.export/1"
 _RESET = "at the first observation of an episode each state of that row of the batch is filled with its initial value"
-
-
 _EVALUATIONS: Mapping[Actions, str] = {
     "greedy": "; the run's evaluations play it, but for the share eval_epsilon of random actions",
     "sampled": "; the run's evaluations draw an action by softmax of the logits instead",

@@ -57,7 +57,7 @@ def crossovers_of(
     groups: Mapping[str, Group], reached: Mapping[str, Reached], setting: Setting
 ) -> tuple[Crossover, ...]:
     """Time and, where there is a price, money to one target; empty where fewer than two methods reached it."""
-    made = [_line(m, r, setting) for m, r in reached.items() if r.reached.any()]
+    made = [line_of(m, r, setting) for m, r in reached.items() if r.reached.any()]
     lines = [line for line in made if line is not None]
     if len(lines) < 2 or not setting.same_machine:
         return ()
@@ -93,8 +93,8 @@ def _role_s(point: Point, role: str, clock: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _line(method: str, mine: Reached, setting: Setting) -> Line | None:
-    """None where the environment's seconds are not known of every run."""
+def line_of(method: str, mine: Reached, setting: Setting) -> Line | None:
+    """Of the runs of a method; None where the environment's seconds are not known of every run."""
     rest = [serial_rest_s(point, has_gpu=setting.rates.has_gpu) for point in mine.points]
     steps = mine.use["env_steps"]
     if steps is None or None in rest:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from frugalrl import stats
-from frugalrl.report.crossover import GRID_MS, serial_rest_s
-from frugalrl.report.groups import Floats, Reached, Setting
+from frugalrl.report.crossover import GRID_MS, Line, line_of
+from frugalrl.report.groups import Reached, Setting
 from frugalrl.report.lever_design import Design
 from frugalrl.report.results import LeverLine
 from frugalrl.stats.factorial import Levels
@@ -27,37 +27,22 @@ def lever_lines(
 
     ``seeds``: of every cell, in the same order; None where they are not paired.
     """
-    found = {levels: _parts(reached, setting) for levels, reached in cells.items()}
-    parts = {levels: part for levels, part in found.items() if part is not None}
-    if len(parts) < len(cells) or not setting.same_machine:
+    made = {levels: line_of("", reached, setting) for levels, reached in cells.items()}
+    known = {levels: line for levels, line in made.items() if line is not None and len(line.steps)}
+    if len(known) < len(cells) or not setting.same_machine:
         return ()
-    return tuple(_line(lever.name, at, parts, cells, seeds, setting) for at, lever in enumerate(design.levers))
+    paired = seeds is not None
+    return tuple(_effect(lever.name, at, known, paired, setting) for at, lever in enumerate(design.levers))
 
 
-def _parts(reached: Reached, setting: Setting) -> tuple[Floats, Floats] | None:
-    """Samples and other serial seconds of each run until the target or its end."""
-    rest = [serial_rest_s(point, has_gpu=setting.rates.has_gpu) for point in reached.points]
-    steps = reached.use["env_steps"]
-    if steps is None or None in rest or not rest:
-        return None
-    return steps, np.array(rest, np.float64)
-
-
-def _line(
-    name: str,
-    at: int,
-    parts: Mapping[Levels, tuple[Floats, Floats]],
-    cells: Mapping[Levels, Reached],
-    seeds: tuple[int, ...] | None,
-    setting: Setting,
-) -> LeverLine:
-    reached = {levels: r.reached for levels, r in cells.items()}
+def _effect(name: str, at: int, lines: Mapping[Levels, Line], paired: bool, setting: Setting) -> LeverLine:
+    reached = {levels: line.mine.reached for levels, line in lines.items()}
     made = [
         stats.cost_effect(
-            {levels: steps * float(step_ms) / 1e3 + rest_s for levels, (steps, rest_s) in parts.items()},
+            {levels: line.cost_s(float(step_ms)) for levels, line in lines.items()},
             reached,
             (at,),
-            paired=seeds is not None,
+            paired=paired,
             rng=setting.rng,
             draws=setting.draws,
             level=setting.level,

@@ -39,13 +39,17 @@ Doubles = NDArray[np.float64]
 
 def policy(view: View, memory: Memory) -> Choice:
     """An action of pi. ``u[:, 2]`` picks it; never flagged as explored."""
-    return sampled(_logits(view, "policy"), view.u)
+    return _of_pi(_logits(view, "policy"), view.u)
 
 
 def sampled(logits: Floats, u: Floats) -> Choice:
     """An action of softmax(logits [B, A]) per row, picked by ``u[:, 2]``. Raises FloatingPointError as a rule does."""
     if not np.isfinite(logits).all():
         raise diverged(logits, "logits")
+    return _of_pi(logits, u)
+
+
+def _of_pi(logits: Floats, u: Floats) -> Choice:
     action, log_pi = _draw(logits, u)
     log_mu = log_pi[np.arange(len(logits)), action].astype(np.float32)
     return Choice(action, log_mu, np.zeros(len(logits), np.bool_))

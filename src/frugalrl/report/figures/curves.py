@@ -67,7 +67,7 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
             body.append(
                 band(plot, xs, part, slots[name], fine)
                 if kind == "band"
-                else _line(plot, xs, part[0], slots[name], fine)
+                else marked_line(plot, xs, part[0], slots[name], fine)
             )
     body.append(_anchors(env, plot, scale.factor) if axis == "env_steps" else "")
     return Drawing(
@@ -122,7 +122,8 @@ def band(plot: Frame, xs: Sequence[float], part: Sequence[Sequence[Any]], slot: 
     return "".join(drawn)
 
 
-def _line(plot: Frame, xs: Sequence[float], ys: Sequence[float | None], slot: int, fine: Fineness) -> str:
+def marked_line(plot: Frame, xs: Sequence[float], ys: Sequence[float | None], slot: int, fine: Fineness) -> str:
+    """A line with some of its markers, wherever its values are finite."""
     stretches: list[list[Point]] = [[]]
     for x, y in zip(xs, ys, strict=True):
         if y is not None and math.isfinite(y):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from frugalrl.report.figures.axes import bounds, frame
-from frugalrl.report.figures.svg import Drawing, Fineness, Key, label, line, path, pieces, thinned
+from frugalrl.report.figures.curves import band, marked_line
+from frugalrl.report.figures.svg import Drawing, Fineness, Key, label, line, thinned
 from frugalrl.report.lever_words import step_words
 from frugalrl.report.numbers import digits, plain, slug_number
 from frugalrl.report.results import EnvResult, LeverTarget
@@ -27,16 +28,9 @@ def lever_steps(env: EnvResult, found: LeverTarget, stem: str, fine: Fineness) -
     y_span = max(span[0], 1 / _WIDEST), min(span[1], _WIDEST)
     plot = frame((xs[0], xs[-1]), y_span, "cost of one environment step, CPU-ms", "times the cost without the lever",
                  height=280, log_x=True, log_y=True)  # fmt: skip
-    bands, drawn = [], []
-    for place, each in enumerate(lines):
-        value, low, high = ([part[i] for i in kept] for part in (each.value, each.low, each.high))
-        for piece in pieces(xs, low, high):
-            up = [(plot.x.at(xs[i]), plot.y.at(high[i] or 0)) for i in piece]
-            down = [(plot.x.at(xs[i]), plot.y.at(low[i] or 0)) for i in piece[::-1]]
-            bands.append(path(up + down, f"b{place}", close=True, decimals=fine.decimals))
-        for piece in pieces(xs, value, value):
-            places = [(plot.x.at(xs[i]), plot.y.at(value[i] or 0)) for i in piece]
-            drawn.append(path(places, f"l{place}", decimals=fine.decimals))
+    parts = [[[part[i] for i in kept] for part in (each.value, each.low, each.high)] for each in lines]
+    bands = [band(plot, xs, part, place, fine) for place, part in enumerate(parts)]
+    drawn = [marked_line(plot, xs, part[0], place, fine) for place, part in enumerate(parts)]
     one = plot.y.at(1.0)
     guides = [line(plot.x.start, one, plot.x.end, one, "ref")]
     measured = _measured_ms(env, found.target)
