@@ -90,6 +90,6 @@ def test_a_study_file_can_name_the_suite(tmp_path: Path) -> None:
             read_study(path)
 
 
-@pytest.mark.parametrize("name", ["levers-minatar.toml", "levers-pong.toml"])
+@pytest.mark.parametrize("name", ["levers-minatar.toml", "levers-krull.toml"])
 def test_the_studies_of_the_benchmarks_can_be_read(name: str) -> None:
     assert len(read_study(STUDIES / name).methods) == 8
