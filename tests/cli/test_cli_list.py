@@ -39,6 +39,7 @@ def test_lists_are_plain_tables(topic: str, capsys: pytest.CaptureFixture[str]) 
     assert main(["list", topic]) == 0
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out
+    assert "``" not in shown.out
     assert max(map(len, shown.out.splitlines())) <= 120 or topic == "envs"
     assert shown.err == ""
 

@@ -218,6 +218,12 @@ def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
         cartpole(setting)
 
 
+@pytest.mark.parametrize("recipe", ["ppo", "inline-vtrace", "seed-r2d2-small"])
+def test_the_probe_is_refused_where_its_meters_mean_nothing(recipe: str) -> None:
+    with pytest.raises(UserError, match=r"evaluation.probe_rows=2: .* leave --probe-envs out"):
+        override(build_config("CartPole-v1", recipe), ["evaluation.probe_rows=2"])
+
+
 def test_evaluation_of_noisy_layers_is_billed_without_noise(tmp_path: Path) -> None:
     """The means alone: half of the training pass's products in the dense layers, and no deviations are read."""
     outcomes = [

@@ -33,6 +33,7 @@ class Outer:
     flag: bool = False
     steps: int = 1
     note: str | None = None
+    words: tuple[str, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -104,7 +105,10 @@ def test_the_last_setting_wins_and_nothing_else_changes() -> None:
         ("inner.rate=-1", "inner.rate=-1.0: must not be negative"),
         ("inner.widths=8,x", "inner.widths='x': expected a number"),
         ("inner.widths=8,1.5", "expected a whole number"),
+        ("words=[a,b]", "words=[a,b]: expected a list of texts in double quotes"),
+        ("rubbish.x=1", "there is no field 'rubbish'; known: name, "),
         ("inner.mode=a_b", "expected one of a-b, c_d; did you mean 'a-b'"),
+        ("inner.mode=zzz", "inner.mode='zzz': expected one of a-b, c_d"),
         ("inner.limit=x", "inner.limit='x'"),
         ("extras=3", "extras=3"),
     ],
@@ -114,6 +118,7 @@ def test_a_wrong_setting_is_one_sentence(setting: str, says: str) -> None:
         override(OUTER, [setting])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not ("expected one of" in str(caught.value) and "known:" in str(caught.value)), "the same words twice"
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no run folder"):
         RunFolder.open(tmp_path / "nowhere")
+    file = tmp_path / "prices.toml"
+    file.touch()
+    with pytest.raises(UserError, match=r"prices.toml is a file; give the folder of a run"):
+        RunFolder.open(file)
     with pytest.raises(UserError, match=r"is not a run folder: it has no config.json"):
         RunFolder.open(tmp_path)
 

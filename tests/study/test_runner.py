@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,39 @@ def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.C
     assert main(["compare", "--methods", "epsilon-greedy", "a=ucb", "--out", str(out)]) == 2
     assert "method 'a' on CartPole-v1: the explorer 'ucb' counts visits of states" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--retry-failed",), "add --resume, or leave it out"),
+        (("--against", "nowhere.csv"), "there is no file nowhere.csv"),
+        (("--prices", "nowhere.toml"), "there is no such price file"),
+    ],
+)
+def test_a_mistake_is_said_before_the_runs(
+    words: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(["compare", "--out", str(out), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_headline_says_what_the_runs_do(tmp_path: Path) -> None:
+    from frugalrl.cli.compare_screen import headline
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.matrix import Method, Study
+    from frugalrl.study.runner import View
+
+    methods = (Method(name="a"), Method(name="b", set=("budget.env_steps=20",)))
+    study = Study(envs=("CartPole-v1",), methods=methods, seeds=(0, 1), baseline="a", budget_steps=10)
+    begun = headline(StudyFolder(tmp_path, study), View(cells={}, before=0, processes=1))
+    assert begun.startswith("2 methods x 1 environment x 2 seeds = 4 runs | budgets of the methods | 1 process |")
+    same = StudyFolder(tmp_path, replace(study, methods=methods[:1], set=("budget.env_steps=5_000",)))
+    assert "1 method x 1 environment x 2 seeds = 2 runs | 5,000 steps each" in headline(
+        same, View(cells={}, before=0, processes=1)
+    )
 
 
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:

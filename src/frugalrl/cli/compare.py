@@ -14,6 +14,8 @@ from frugalrl.cli.errors import FAILED, OK, Context
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
+    from frugalrl.cost.tables import Tables
+    from frugalrl.report.results import Anchor
     from frugalrl.study.folder import StudyFolder
     from frugalrl.study.matrix import Study
     from frugalrl.study.runner import Listener
@@ -33,6 +35,9 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
 
     began = time.monotonic()
     command = ["frugal", *words]
+    if args.retry_failed and not args.resume:
+        raise UserError("--retry-failed runs again what failed in a study that is there; add --resume, or leave it out")
+    _read_files(args)  # before hours of runs, not after them
     path = args.out or _default_folder(args)
     study = _study(args)
     folder = (
@@ -70,18 +75,13 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
 
 
 def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], *, took_s: float) -> int:
-    import numpy as np
-
     from frugalrl.cli.output import console_for
     from frugalrl.cli.words import duration, one_line
-    from frugalrl.cost.tables import load_tables
-    from frugalrl.report.anchors import read_anchors
     from frugalrl.report.comparison_io import to_json
     from frugalrl.report.table import render
     from frugalrl.study.conclude import conclude
 
-    tables = load_tables(environment.price_file(args.prices))
-    anchors = () if args.against is None else read_anchors(args.against, rng=np.random.default_rng(0))
+    tables, anchors = _read_files(args)
     comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     failed = [f"{c.key}: {f.reason}" for c in folder.cells if (f := folder.failure(c)) is not None]
     if args.json:
@@ -106,6 +106,17 @@ def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], 
     for line in failed:
         print(f"frugal: failed: {line}", file=sys.stderr)
     return FAILED if failed else OK
+
+
+def _read_files(args: arguments.Compare) -> tuple[Tables, tuple[Anchor, ...]]:
+    """Price tables and published scores. Raises UserError for a file that is missing or has a mistake."""
+    import numpy as np
+
+    from frugalrl.cost.tables import load_tables
+    from frugalrl.report.anchors import read_anchors
+
+    tables = load_tables(environment.price_file(args.prices))
+    return tables, () if args.against is None else read_anchors(args.against, rng=np.random.default_rng(0))
 
 
 # -- the matrix ------------------------------------------------------------------------------------------------------

@@ -23,8 +23,11 @@ _BAR = 20
 def headline(folder: StudyFolder, view: View) -> str:
     """What is compared, in one line."""
     study = folder.study
-    size = f"{len(study.methods)} methods x {len(study.envs)} environments x {len(study.seeds)} seeds"
-    budget = "the recipe's budget" if study.budget_steps is None else f"{study.budget_steps:,} steps each"
+    axes = (("method", study.methods), ("environment", study.envs), ("seed", study.seeds))
+    size = " x ".join(f"{len(values)} {what}{'' if len(values) == 1 else 's'}" for what, values in axes)
+    steps = {cell.config.budget.env_steps for cell in folder.cells}
+    (same,) = steps if len(steps) == 1 else (None,)
+    budget = "budgets of the methods" if same is None else f"{same:,} steps each"
     before = f" | {view.before} of {len(folder.cells)} runs were done before" if view.before else ""
     at_a_time = f"{view.processes} process{'' if view.processes == 1 else 'es'}"
     return f"{size} = {len(folder.cells)} runs | {budget} | {at_a_time} | folder {folder.path}{before}"

@@ -47,7 +47,7 @@ def show_list(args: arguments.List) -> int:
 def _recipes(prices: Path | None) -> tuple[Rows, list[str]]:
     from frugalrl.recipes import RECIPES
 
-    return [{"name": r.name, "what": r.doc} for r in RECIPES.values()], ["Use one with --recipe NAME."]
+    return [{"name": r.name, "what": _plain(r.doc)} for r in RECIPES.values()], ["Use one with --recipe NAME."]
 
 
 def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
@@ -60,7 +60,7 @@ def _explorers(prices: Path | None) -> tuple[Rows, list[str]]:
             "full support": e.full_support,
             "forward pass to explore": e.explored_needs_q,
             "knobs": ", ".join(e.knobs),
-            "what": _first_sentence(e.doc),
+            "what": _plain(e.doc),
         }
         for of, known in (("Q-values", EXPLORERS), ("policies", POLICY_EXPLORERS))
         for name, e in known.items()
@@ -236,8 +236,9 @@ def _grouped(rows: Rows) -> Rows:
 # -- printing --------------------------------------------------------------------------------------------------------
 
 
-def _first_sentence(text: str) -> str:
-    return " ".join(text.split())
+def _plain(text: str) -> str:
+    """A docstring on one line, without the marks of reStructuredText."""
+    return " ".join(text.replace("``", "").split())
 
 
 def _cell(value: Any) -> str:
@@ -259,8 +260,9 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         return
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False)
     for name, value in rows[0].items():
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        wide = name in ("what", "source", "id")
+        flag = isinstance(value, bool)
+        numeric = isinstance(value, int | float) and not flag
+        wide = flag or name in ("what", "source", "id", "knobs")  # a flag's heading is longer than its yes or no
         table.add_column(name, justify="right" if numeric else "left", no_wrap=not wide, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))

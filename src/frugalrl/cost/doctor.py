@@ -37,6 +37,8 @@ OPTIONAL: tuple[tuple[str, str, str], ...] = (
     ("minatar", "minatar", "MinAtar games"),
     ("pynvml", "gpu", "joules of NVIDIA GPUs"),
     ("onnxruntime", "onnx", "ONNX Runtime as a sampler, exported policies"),
+    ("imageio_ffmpeg", "video", "videos as .mp4, where no ffmpeg is on the path"),
+    ("tensorboard", "tensorboard", "curves for TensorBoard"),
     ("transformers", "lm", "language models"),
     ("trl", "trl", "the hook for TRL"),
     ("pytest", "dev", "the tests"),

@@ -165,6 +165,11 @@ class RunConfig:
             )
         if self.evaluation.actions != "greedy":
             check_sampled(self.agent)
+        if self.evaluation.probe_rows and isinstance(self.agent, SequenceConfig):
+            raise ValueError(
+                f"evaluation.probe_rows={self.evaluation.probe_rows}: the probe's meters are about Q-values of agents "
+                f"that learn from transitions, and agent.kind={self.agent.kind} is none; leave --probe-envs out"
+            )
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:

@@ -67,7 +67,8 @@ def override(config: C, settings: Sequence[str]) -> C:
             hints = get_type_hints(cls)
             if key not in hints:
                 whole = ".".join([*keys[:depth], key])
-                raise UserError(f"--set {path}: there is no field {whole!r}{hint(path, all_paths(type(config), tree))}")
+                known = hint(path, all_paths(type(config), tree)) or hint(key, list(hints))
+                raise UserError(f"--set {path}: there is no field {whole!r}{known}")
             if depth == len(keys) - 1:
                 if _groups(hints[key]):
                     fields = ", ".join(get_type_hints(variant(hints[key], node[key])))
@@ -94,7 +95,7 @@ def variant(kind: Any, data: Mapping[str, Any]) -> Any:
         return groups[0] if groups else kind
     known, name = {_kind_of(g): g for g in groups}, str(data["kind"])
     if name not in known:
-        raise UserError(f"kind={name!r}: expected one of {', '.join(known)}{hint(name, list(known))}")
+        raise UserError(f"kind={name!r}: expected one of {', '.join(known)}{hint(name, list(known), told=True)}")
     return known[name]
 
 
@@ -111,7 +112,7 @@ def _kind_of(cls: Any) -> str:
 def _change_kind(kind: Any, node: dict[str, Any], name: str, path: str) -> None:
     """Another variant of a group: it keeps the fields that both have."""
     if name not in (known := [_kind_of(g) for g in _groups(kind)]):
-        raise UserError(f"{path}={name!r}: expected one of {', '.join(known)}{hint(name, known)}")
+        raise UserError(f"{path}={name!r}: expected one of {', '.join(known)}{hint(name, known, told=True)}")
     fields = get_type_hints(variant(kind, {"kind": name}))
     for key in set(node) - set(fields):
         del node[key]
@@ -132,14 +133,14 @@ def all_paths(cls: Any, data: Mapping[str, Any] | None = None, prefix: str = "")
     return list(dict.fromkeys(paths))
 
 
-def hint(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` or the known words when there are few."""
+def hint(word: str, known: Sequence[str], *, told: bool = False) -> str:
+    """``; did you mean 'x'?`` or the known words when there are few, and they are not ``told`` already."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or [
         k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]
     ]
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
+    return f"; known: {', '.join(known)}" if len(known) <= 20 and not told else ""
 
 
 def _parse(kind: Any, text: str, path: str) -> Any:
@@ -155,6 +156,11 @@ def _parse(kind: Any, text: str, path: str) -> Any:
     try:
         value = json.loads({"True": "true", "False": "false"}.get(text, text))
     except json.JSONDecodeError:
+        if get_origin(kinds[0]) is tuple and get_args(kinds[0])[0] is str:
+            raise UserError(
+                f"{path}={text}: expected a list of texts in double quotes; a shell keeps these inside of single ones, "
+                f'as in \'{path}=["a","b"]\''
+            ) from None
         if get_origin(kinds[0]) is tuple:
             return _typed(kind, [_number(t.strip(), path) for t in text.strip("()[]").split(",") if t.strip()], path)
         raise UserError(f"{path}={text!r}: expected {_name(kind)}") from None
@@ -187,7 +193,9 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in get_args(kind):
             known = [str(a) for a in get_args(kind)]
-            raise UserError(f"{where}={value!r}: expected one of {', '.join(known)}{hint(str(value), known)}")
+            raise UserError(
+                f"{where}={value!r}: expected one of {', '.join(known)}{hint(str(value), known, told=True)}"
+            )
         return value
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_typed(get_args(kind)[0], v, where) for v in value)

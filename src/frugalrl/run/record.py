@@ -171,8 +171,12 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run folder. Raises UserError."""
+        if path.is_file():
+            raise UserError(f"{path} is a file; give the folder of a run")
         if not path.is_dir():
-            raise UserError(f"there is no run folder {path}")
+            raise UserError(
+                f"there is no run folder {path}; give the folder that 'frugal train' named, as in runs/NAME"
+            )
         if not (path / "config.json").exists():
             raise UserError(f"{path} is not a run folder: it has no config.json")
         return cls(path)
