@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from frugalrl.cost.tables import load_tables
 from frugalrl.report.break_even import sampler_cores
@@ -17,6 +19,7 @@ from frugalrl.report.comparison_io import from_json, read_comparison, to_json, w
 from frugalrl.report.groups import Group, Setting, reach
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison, MethodResult
+from frugalrl.report.table import render
 from frugalrl.report.target import to_target
 from frugalrl.report.use import rates_of
 from frugalrl.types import UserError
@@ -290,6 +293,15 @@ def test_expected_cost_is_that_of_the_oracle(runs: list[list[float]], target: fl
 def test_the_same_seed_gives_the_same_figures() -> None:
     a, b = (compared(two_methods(), 100) for _ in range(2))
     assert replace(a, made="") == replace(b, made="")
+
+
+@pytest.mark.parametrize("name", ["int4[tis]", "a[/b]", "[bold]"])
+def test_a_name_with_brackets_is_printed_as_it_is(name: str) -> None:
+    records = [replace(r, method=name) if r.method == "counteractive" else r for r in two_methods()]
+    printed = io.StringIO()
+    render(compared(records, 100), Console(file=printed, width=120))
+    assert sum(line.startswith(("end of the budget", "to a score of")) and name in line
+               for line in printed.getvalue().splitlines()) == 2  # fmt: skip
 
 
 def test_machines_without_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
