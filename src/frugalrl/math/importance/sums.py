@@ -97,7 +97,7 @@ def _tokens(xp: Any, d: Array, log_pi: Array, log_mu: Array, both: Array) -> tup
     n = _total(xp, both)
     terms = {
         "d": d, "d2": d * d, "abs_d": abs_d, "above": xp.clip(gain, 0.0, None), "js": js,
-        "reverse": xp.expm1(-held) + held, "abs_dp": abs_dp, "dp2": abs_dp * abs_dp, "impossible": rho < IMPOSSIBLE,
+        "reverse": rho * held - gain, "abs_dp": abs_dp, "dp2": abs_dp * abs_dp, "impossible": rho < IMPOSSIBLE,
         "log_pi": log_pi, "log_mu": log_mu, "log_pi2": log_pi * log_pi, "log_mu2": log_mu * log_mu,
         "product": log_pi * log_mu,
     }  # fmt: skip
