@@ -187,6 +187,13 @@ def test_healthy_samplers_are_not_warned_about(how: str) -> None:
         assert correct(*recorded(how, seed, rows=3), high=2.0).warnings == [], f"seed {seed}, few tokens"
 
 
+@pytest.mark.parametrize("how", ["temperature 0.6", "top-p 0.9", "shifted"])
+def test_tokens_without_a_number_hide_no_other_cause(how: str) -> None:
+    log_pi, log_mu = recorded(how)
+    log_mu[5, 3] = np.nan
+    assert [f.name for f in correct(log_pi, log_mu, high=2.0).warnings[:2]] == ["missing log-probs", BROKEN[how]]
+
+
 def test_tokens_that_belong_to_others_are_known_without_neighbours() -> None:
     """Shuffled actions without sequences; two policies that have little in common are no such thing."""
     log_pi, log_mu = (x.ravel() for x in recorded("fp32"))
