@@ -233,7 +233,27 @@ def test_several_environments_are_summed_up() -> None:
     assert found.overall[1].improvement is not None
     assert found.overall[1].improvement.value == pytest.approx(1)
     assert any("leave out Acrobot-v1" in note for note in found.notes)
+    for entry in found.overall:
+        assert entry.optimality_gap.interval is not None
+        assert entry.optimality_gap.interval[0] >= 0
     assert compared(two_methods()).overall == ()
+
+
+def test_no_interval_of_a_gap_or_of_memory_ends_below_nothing() -> None:
+    """Spread over seeds is larger than the mean here, so a t interval alone would."""
+    scores, memory = {0: 500, 1: 499, 2: 300}, {0: 10**9, 1: 10**7, 2: 10**7}
+    runs = [
+        record(m, seed, [replace(p, peak_rss_bytes=memory[seed]) for p in line([top])], env=env)
+        for env, tops in ((ENV, scores), ("frugalrl/Catch-v0", {0: 1.0, 1: 1.0, 2: -0.2}))
+        for m in ("epsilon-greedy", "counteractive")
+        for seed, top in tops.items()
+    ]
+    found = compared(runs)
+    for figure in (*(o.optimality_gap for o in found.overall), *(m.peak_memory for m in found.envs[0].methods)):
+        assert figure.value is not None
+        assert figure.value > 0
+        assert figure.interval is not None
+        assert figure.interval[0] == 0
 
 
 def test_older_folders_have_no_costs() -> None:
