@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,37 @@ def test_bad_places_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["mismatch", str(tmp_path / "good.npz"), "--correction", "token-tiss:2"]) == 2
     assert "did you mean 'token-tis'" in capsys.readouterr().err
     assert list(tmp_path.glob("error.txt")) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("bits", "damaged or cut short"), ("header", "damaged or cut short"), ("size", "do not fit into memory"),
+     ("bytes", "damaged or cut short")],
+)  # fmt: skip
+def test_a_damaged_file_is_one_sentence(
+    how: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, x = tmp_path / "f.npz", np.log(np.random.default_rng(0).uniform(size=(8, 50)))
+    if how == "bits":
+        np.savez_compressed(path, log_pi=x, log_mu=x)
+        damaged = bytearray(path.read_bytes())
+        damaged[60] ^= 0xFF
+        path.write_bytes(damaged)
+    else:
+        stream = io.BytesIO()
+        np.save(stream, x)
+        array = stream.getvalue()
+        changed = {"header": array.replace(b"(8, 50)", b"(8, 51)"), "bytes": array,
+                   "size": array.replace(b"(8, 50), }" + b" " * 12, b"(8" + b"0" * 12 + b", 50), }")}[how]  # fmt: skip
+        with zipfile.ZipFile(path, "w") as file:
+            for name in ("log_pi", "log_mu"):
+                file.writestr(name if how == "bytes" else f"{name}.npy", b"text" if how == "bytes" else changed)
+    assert main(["mismatch", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "error.txt").exists()
 
 
 def test_a_file_needs_no_torch(tmp_path: Path) -> None:

@@ -249,3 +249,9 @@ def test_wrong_fields_are_named() -> None:
         Rejection(statistic="k4", over="mean", high=1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="control without weight"):
         Correction(denominator="mu", high=2.0)
+
+
+def test_single_numbers_have_no_axis_of_tokens() -> None:
+    for one in (np.float64(-1.0), torch.tensor(-1.0)):
+        with pytest.raises(ValueError, match="single numbers"):
+            correct(one, one, high=2.0)

@@ -41,7 +41,7 @@ def slow_metrics(log_pi: np.ndarray, log_mu: np.ndarray, mask: np.ndarray) -> di
     spread = ((total - d.mean() * length) ** 2).sum() * len(rows) / (len(rows) - 1)
     return {
         "k1": -d.mean(), "k1_se": math.sqrt(spread) / n, "k2": (d**2).mean() / 2, "k3": (rho - 1 - d).mean(),
-        "reverse_kl": (1 / rho - 1 + d).mean(), "js": (-mixture + rho * (d - mixture)).mean() / 2,
+        "reverse_kl": (rho * d - rho + 1).mean(), "js": (-mixture + rho * (d - mixture)).mean() / 2,
         "chi2": (rho**2).mean() - 1, "tv": np.maximum(1 - rho, 0).mean(), "abs_log_diff": np.abs(d).mean(),
         "mult_error": np.exp(np.abs(d)).mean(), "prob_diff": dp.mean(), "prob_diff_std": dp.std(),
         "prob_diff_max": dp.max(), "ratio_mean": rho.mean(), "ratio_std": rho.std(), "ratio_min": rho.min(),
@@ -158,9 +158,10 @@ def test_expectations_by_enumeration() -> None:
         "tv": 0.5 * np.abs(pi - mu).sum(),
         "chi2": (pi**2 / mu).sum() - 1,
     }
-    exact["reverse_kl"] = mu @ (mu / pi) - 1 - kl
+    exact["reverse_kl"] = pi @ (log_pi - log_mu)
     for name, value in exact.items():
         assert found[PREFIX + name] == pytest.approx(value, rel=2e-3), name
+    assert mu @ (mu / pi) - 1 - kl != pytest.approx(exact["reverse_kl"], rel=2e-2)  # 1/rho - 1 + d, for samples of pi
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------
@@ -184,6 +185,13 @@ def test_healthy_samplers_are_not_warned_about(how: str) -> None:
     for seed in range(25):
         assert correct(*recorded(how, seed), high=2.0).warnings == [], f"seed {seed}"
         assert correct(*recorded(how, seed, rows=3), high=2.0).warnings == [], f"seed {seed}, few tokens"
+
+
+@pytest.mark.parametrize("how", ["temperature 0.6", "top-p 0.9", "shifted"])
+def test_tokens_without_a_number_hide_no_other_cause(how: str) -> None:
+    log_pi, log_mu = recorded(how)
+    log_mu[5, 3] = np.nan
+    assert [f.name for f in correct(log_pi, log_mu, high=2.0).warnings[:2]] == ["missing log-probs", BROKEN[how]]
 
 
 def test_tokens_that_belong_to_others_are_known_without_neighbours() -> None:

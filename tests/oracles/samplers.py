@@ -17,6 +17,11 @@ BROKEN = {
     "NaN": "missing log-probs",
     "zeros": "missing log-probs",
     "constant": "missing log-probs",
+    "padded with -1": "missing log-probs",
+    "log-probs / 1.5": "temperature mismatch",
+    "log-probs / 0.7": "temperature mismatch",
+    "log10": "temperature mismatch",
+    "log2": "temperature mismatch",
     "drawn by another": "negative KL estimate",
 }
 """Ways to be broken, and the warning that each must give."""
@@ -101,4 +106,10 @@ def recorded(how: str, seed: int = 0, rows: int = 128) -> tuple[np.ndarray, np.n
         log_mu[rng.random(log_mu.shape) < 0.05] = 0.0
     if how == "constant":
         log_mu[:] = -1.0
+    if how == "padded with -1":
+        past = np.arange(log_mu.shape[1]) >= rng.integers(4, log_mu.shape[1], size=(rows, 1))
+        log_mu, log_pi = np.where(past, -1.0, log_mu), np.where(past, -rng.gamma(2.0, 2.0, log_pi.shape), log_pi)
+    divided = {"log-probs / 1.5": 1.5, "log-probs / 0.7": 0.7, "log10": np.log(10.0), "log2": np.log(2.0)}
+    if how in divided:
+        log_mu = log_mu / divided[how]
     return log_pi, log_mu

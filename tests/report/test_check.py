@@ -86,6 +86,22 @@ def test_different_machines_do_not_compare_seconds() -> None:
         compare(records, tables=TABLES, rng=np.random.default_rng(0), step_ms=1.0)
 
 
+@pytest.mark.parametrize("at", [0, 6])
+def test_a_run_that_never_began_has_no_machine_and_changes_no_figure(at: int) -> None:
+    lost = replace(record("counteractive", 3, []), outcome="failed", reason="signal 9", machine={}, code={})
+    records = two_methods()
+    records.insert(at, lost)
+    found = check(records)
+    assert found.same_machine
+    assert not any("machine" in note or "versions" in note for note in found.notes)
+    ways = {"baseline": "epsilon-greedy", "targets": {"CartPole-v1": [100.0]}, "tables": TABLES, "draws": 100}
+    with_it, without = (compare(r, rng=np.random.default_rng(0), **ways) for r in (records, two_methods()))
+    mine, theirs = ({m.method: m.used["eur"].value for m in c.envs[0].methods} for c in (with_it, without))
+    assert mine == theirs
+    assert None not in mine.values()
+    assert with_it.machine == MACHINE
+
+
 def test_notes() -> None:
     records = two_methods()
     records[0] = replace(records[0], code={"source_sha256": "b" * 64})

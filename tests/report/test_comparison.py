@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from frugalrl.cost.tables import load_tables
 from frugalrl.report.break_even import sampler_cores
@@ -17,6 +19,7 @@ from frugalrl.report.comparison_io import from_json, read_comparison, to_json, w
 from frugalrl.report.groups import Group, Setting, reach
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison, MethodResult
+from frugalrl.report.table import render
 from frugalrl.report.target import to_target
 from frugalrl.report.use import rates_of
 from frugalrl.types import UserError
@@ -230,7 +233,27 @@ def test_several_environments_are_summed_up() -> None:
     assert found.overall[1].improvement is not None
     assert found.overall[1].improvement.value == pytest.approx(1)
     assert any("leave out Acrobot-v1" in note for note in found.notes)
+    for entry in found.overall:
+        assert entry.optimality_gap.interval is not None
+        assert entry.optimality_gap.interval[0] >= 0
     assert compared(two_methods()).overall == ()
+
+
+def test_no_interval_of_a_gap_or_of_memory_ends_below_nothing() -> None:
+    """Spread over seeds is larger than the mean here, so a t interval alone would."""
+    scores, memory = {0: 500, 1: 499, 2: 300}, {0: 10**9, 1: 10**7, 2: 10**7}
+    runs = [
+        record(m, seed, [replace(p, peak_rss_bytes=memory[seed]) for p in line([top])], env=env)
+        for env, tops in ((ENV, scores), ("frugalrl/Catch-v0", {0: 1.0, 1: 1.0, 2: -0.2}))
+        for m in ("epsilon-greedy", "counteractive")
+        for seed, top in tops.items()
+    ]
+    found = compared(runs)
+    for figure in (*(o.optimality_gap for o in found.overall), *(m.peak_memory for m in found.envs[0].methods)):
+        assert figure.value is not None
+        assert figure.value > 0
+        assert figure.interval is not None
+        assert figure.interval[0] == 0
 
 
 def test_older_folders_have_no_costs() -> None:
@@ -290,6 +313,15 @@ def test_expected_cost_is_that_of_the_oracle(runs: list[list[float]], target: fl
 def test_the_same_seed_gives_the_same_figures() -> None:
     a, b = (compared(two_methods(), 100) for _ in range(2))
     assert replace(a, made="") == replace(b, made="")
+
+
+@pytest.mark.parametrize("name", ["int4[tis]", "a[/b]", "[bold]"])
+def test_a_name_with_brackets_is_printed_as_it_is(name: str) -> None:
+    records = [replace(r, method=name) if r.method == "counteractive" else r for r in two_methods()]
+    printed = io.StringIO()
+    render(compared(records, 100), Console(file=printed, width=120))
+    assert sum(line.startswith(("end of the budget", "to a score of")) and name in line
+               for line in printed.getvalue().splitlines()) == 2  # fmt: skip
 
 
 def test_machines_without_a_price(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from frugalrl.report.numbers import Scale
+from frugalrl.report.cells import number, times
+from frugalrl.report.numbers import Scale, digits, scale_for
 from frugalrl.report.page.table import Origins, figure_cell
 from frugalrl.report.results import Figure
 from frugalrl.report.titles import headline_target
@@ -164,6 +165,21 @@ def test_a_ratio_is_marked_only_where_its_interval_excludes_one() -> None:
     assert '<span class="r">0.50×</span>' in cell(1.0, ratio=figure(0.5, "ratio", n=1))
     unbounded = Figure(value=math.inf, unit="ratio", interval=(0.4, math.inf), how="measured", source="x")
     assert '<span class="r">∞× <u>[0.40, ∞)</u></span>' in cell(1.0, ratio=unbounded)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [(0.62, "0.62"), (0.0388, "0.0388"), (0.0995, "0.10"), (9.996, "10.0"), (82_447.0, "82,447"), (math.inf, "∞")],
+)
+def test_a_ratio_has_the_same_digits_in_the_terminal_and_in_the_report(ratio: float, shown: str) -> None:
+    found = Figure(value=ratio, unit="ratio", how="counted", source="")
+    assert times(found) == f"x {shown}"
+    assert f">{shown}×<" in figure_cell(figure(1.0, "steps"), Scale(1.0, "steps"), Origins(), "", ratio=found).markup
+
+
+def test_memory_has_the_same_unit_in_the_terminal_and_in_the_report() -> None:
+    scale = scale_for("B", [766_666_667.0])
+    assert f"{digits(766_666_667.0 / scale.factor)} {scale.unit}" == number(766_666_667.0, "B") == "767 MB"
 
 
 def test_modelled_and_assumed_numbers_are_marked() -> None:

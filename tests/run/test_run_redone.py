@@ -39,6 +39,15 @@ def test_the_process_that_saved_lost_what_came_after() -> None:
     assert [s.cpu_s for s in sessions[:-1]] == [13.0]
 
 
+def test_joules_of_lost_work_are_those_of_its_process_per_second() -> None:
+    ledger = saved(1)
+    ledger["sessions"]["0"] |= {"cpu_j": 200.0, "gpu_j": None}
+    records = [Done(0, 0, 0, 1.0, 1.0), Done(0, 460, 115, 13.0, 25.0), Done(1, 400, 100, 2.0, 2.0)]
+    _, _, (first, second, _) = booked(ledger, records)
+    assert (first.wall_s, first.cpu_j, first.gpu_j) == (25.0, 250.0, None)
+    assert (second.wall_s, second.cpu_j) == (2.0, None)
+
+
 def test_a_process_that_died_before_its_first_checkpoint_does_not_hide_the_one_before() -> None:
     records = [
         Done(0, 0, 0, 1.0, 1.0),

@@ -204,6 +204,11 @@ def test_a_study_file_gives_the_study_that_the_flags_would(tmp_path: Path) -> No
         ("envs = ['C']\nbudget_steps = 0\n[method.a]", "budget_steps is 0; it must be a whole number"),
         ("envs = ['C'\n", "is not valid TOML"),
         ("envs = ['C']\nmethod = 3", "it must be a table such as"),
+        ("envs = ['C']\n[targets]\nC = [1, nan]\n[method.a]", "the target nan of C is no score"),
+        ("envs = ['C']\n[targets]\nC = -inf\n[method.a]", "the target -inf of C is no score"),
+        (f"envs = ['C']\n[targets]\nC = {10**400}\n[method.a]", "it must be a list of numbers"),
+        ("envs = ['C']\n[method.a]\nset.agent.x = 2026-11-26", "method.a.set.agent.x holds a date or a time"),
+        ("envs = ['C']\n[set]\na.b = [1, 07:30:00]\n[method.a]", "set.a.b holds a date or a time"),
     ],
 )
 def test_a_study_file_with_a_mistake(tmp_path: Path, text: str, said: str) -> None:

@@ -81,6 +81,8 @@ def test_a_study_file_can_name_the_suite(tmp_path: Path) -> None:
     path.write_text('suite = "levers"\nenvs = ["CartPole-v1"]\nseeds = 2\n[targets]\n"CartPole-v1" = 50\n')
     study = read_study(path)
     assert (len(study.methods), study.seeds, dict(study.targets)) == (8, (0, 1), {"CartPole-v1": (50.0,)})
+    path.write_text('suite = "levers"\n[targets]\n"MinAtar/Breakout-v1" = 3\n')  # the suite's own environment
+    assert dict(read_study(path).targets) == {"MinAtar/Breakout-v1": (3.0,)}
     for text, said in (
         ('suite = "levers"\nbaseline = "a"\n', "leave out 'baseline'"),
         ('suite = "levers"\nenvs = ["CartPole-v1"]\n[targets]\n"CartPole-v0" = 50\n', "did you mean 'CartPole-v1'"),

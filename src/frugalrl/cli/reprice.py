@@ -22,6 +22,7 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     from frugalrl.cost.machine import find_facts
     from frugalrl.cost.roofs import measure_roofs
     from frugalrl.cost.tables import load_tables
+    from frugalrl.report.check import evaluated
     from frugalrl.report.comparison import compare
     from frugalrl.report.comparison_io import one_line
     from frugalrl.report.table import render
@@ -31,7 +32,7 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
         raise UserError("frugal reprice needs --on MACHINE, --env-step-ms X, or both")
     tables = load_tables(environment.price_file(args.prices))
     machine = None if args.on is None else tables.machine(args.on)
-    facts, made_on = find_facts(), found.records[0].machine
+    facts, made_on = find_facts(), evaluated(found.records)[0].machine
     made_here = (facts.cpu, facts.cores) == (made_on.get("cpu"), made_on.get("cores"))
     another = machine is not None and machine.name != made_on.get("profile")
     comparison = compare(

@@ -170,6 +170,8 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
         ),
         "idle_j": idle_joules(used.wall_s, profile),
     }
+    if "redone" in totals:
+        parts = {name: _without_the_lost(part) for name, part in parts.items()}
     rows = tuple(
         BillRow(section="energy", name=name, value=part.value, unit="J", how=part.how, source=part.source)
         for name, part in parts.items()
@@ -179,6 +181,13 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
     source = "sum of these lines" + missing
     how = total.how or "modelled"
     return (*rows, BillRow(section="energy", name="energy_j", value=total.known, unit="J", how=how, source=source))
+
+
+def _without_the_lost(part: Joules) -> Joules:
+    """A counter is not read by a process that is killed: of what it lost, joules are only modelled."""
+    if part.how != "measured":
+        return part
+    return replace(part, how="modelled", source=f"{part.source}; lost work at the mean watts of its process")
 
 
 def _all_known(values: Iterable[float | None]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isinf, isnan
 
 from frugalrl.cost.show import NOT_MEASURED, figure
+from frugalrl.report.numbers import two
 from frugalrl.report.results import Figure
 
 NOT_REACHED = "not reached"
@@ -48,11 +49,5 @@ def times(ratio: Figure) -> str:
     if ratio.value is None or isnan(ratio.value):
         return ""
     if ratio.interval is None:
-        return f"x {_ratio(ratio.value)}"
-    return f"x {_ratio(ratio.value)} [{_ratio(ratio.interval[0])}, {_ratio(ratio.interval[1])}]"
-
-
-def _ratio(value: float) -> str:
-    if isnan(value):
-        return "?"
-    return "∞" if isinf(value) else f"{value:.2f}" if value < 10 else f"{value:.3g}"
+        return f"x {two(ratio.value)}"
+    return f"x {two(ratio.value)} [{two(ratio.interval[0])}, {two(ratio.interval[1])}]"

@@ -51,8 +51,17 @@ def check(records: Sequence[RunRecord]) -> Checked:
         seen = run, _flat(to_dict(run.config))
         _same_protocol(first_of_env.setdefault(run.env, seen), seen)
         _same_method(first_of_method.setdefault((run.method, run.env), seen), seen)
-    same_machine, notes = _machines(records)
-    return Checked(same_machine, (*notes, *_versions(records), *_stacked(records), *_seeds(records)))
+    seen_runs = evaluated(records)
+    same_machine, notes = _machines(seen_runs)
+    return Checked(same_machine, (*notes, *_versions(seen_runs), *_stacked(seen_runs), *_seeds(records)))
+
+
+def evaluated(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
+    """The runs that figures are made of: those with an evaluation; all where none has one.
+
+    A run that failed before it began names no machine and no code, which says nothing about the others.
+    """
+    return [run for run in records if run.points] or records
 
 
 def _finite_scores(run: RunRecord) -> None:

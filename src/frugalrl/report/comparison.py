@@ -11,7 +11,7 @@ import numpy as np
 
 from frugalrl.cost.roofs import Roofs
 from frugalrl.cost.tables import MachineProfile, Tables
-from frugalrl.report.check import check
+from frugalrl.report.check import check, evaluated
 from frugalrl.report.crossover import crossovers_of
 from frugalrl.report.groups import Group, Reached, Setting, groups_of, reach
 from frugalrl.report.lever_design import sampler_words
@@ -66,6 +66,7 @@ def compare(
     methods = _methods(records, baseline)
     wanted = _targets(records, targets)
     repricing = Repricing(machine=machine, step_ms=step_ms, here=here, profiles=tables.machines)
+    made_on = evaluated(records)[0]
     records, rates, modelled = _through(repricing, records, tables, same_machine=checked.same_machine)
     setting = Setting(rng=rng, draws=draws, level=level, rates=rates, same_machine=checked.same_machine)
     groups = groups_of(records, methods)
@@ -83,8 +84,8 @@ def compare(
         sentences=sentences_of(envs, overall, methods[0]),
         notes=tuple(notes),
         runs=tuple(_run_line(record) for record in records),
-        machine=dict(records[0].machine),
-        code=dict(records[0].code),
+        machine=dict(made_on.machine),
+        code=dict(made_on.code),
         modelled=modelled,
         level=level,
         draws=draws,
@@ -106,13 +107,14 @@ def _through(
     repricing: Repricing, records: Sequence[RunRecord], tables: Tables, *, same_machine: bool
 ) -> tuple[Sequence[RunRecord], Rates, str | None]:
     """The records as they would have been, the rates of their machine, and how they were modelled."""
-    rates = rates_of(records[0], tables)
+    first = evaluated(records)[0]
+    rates = rates_of(first, tables)
     if repricing.machine is None and repricing.step_ms is None:
         return records, rates, None
     if not same_machine:
         raise UserError("runs of different machines cannot be repriced together; give those of one machine")
     rates = replace(rates if repricing.machine is None else rates_on(repricing.machine, tables), modelled=True)
-    return [repriced(record, repricing) for record in records], rates, repricing.in_words(records[0])
+    return [repriced(record, repricing) for record in records], rates, repricing.in_words(first)
 
 
 def _targets(records: Sequence[RunRecord], targets: Targets | None) -> dict[str, tuple[float, ...]]:

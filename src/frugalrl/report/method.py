@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -97,18 +98,23 @@ def _used(last: Sequence[Point], setting: Setting) -> Mapping[Quantity, Figure]:
             why = "not known of every run" if setting.shown(quantity) else "not compared: different machines"
             found[quantity] = unknown(unit_of(quantity), how, why if last else _NONE)
             continue
-        made = stats.stratified(
-            [values], stats.mean, rng=setting.rng, draws=setting.draws, level=setting.level, bounds=(0.0, np.inf)
-        )
+        made = _mean_use(values, setting)
         found[quantity] = figure(made, unit_of(quantity), how, f"mean over runs at their last evaluation; {source}")
     return {q: found[q] for q in QUANTITIES}
+
+
+def _mean_use(values: Floats, setting: Setting) -> stats.Estimate:
+    """Of what cannot be less than nothing."""
+    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
+    return stats.stratified([values], stats.mean, bounds=(0.0, np.inf), **ways)
 
 
 def _memory(last: Sequence[Point], setting: Setting) -> Figure:
     known = [p.peak_rss_bytes for p in last if p.peak_rss_bytes is not None]
     if not last or len(known) < len(last):
         return unknown("B", "measured", "not measured in every run" if last else _NONE)
-    return over_runs(np.array(known, np.float64), "B", "most resident memory of a process, mean over runs", setting)
+    made = _mean_use(np.array(known, np.float64), setting)
+    return figure(made, "B", "measured", "most resident memory of a process, mean over runs")
 
 
 def _by_role(last: Sequence[Point], name: str) -> dict[str, float]:

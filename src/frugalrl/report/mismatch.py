@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -111,8 +112,11 @@ def read_arrays(path: Path) -> dict[str, Floats]:
         raise UserError(f"{path} does not exist; give the folder of a run, or an .npz file") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or 'it is no .npz file'}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{path} is not an .npz file of arrays, or it is cut short") from None
+    except MemoryError:
+        raise UserError(f"{path} names arrays that do not fit into memory; it is damaged, or save fewer rows") from None
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        # RuntimeError: an archive with a password, or packed in a way that Python cannot unpack
+        raise UserError(f"{path} is not an .npz file of arrays, or it is damaged or cut short") from None
     shapes = {name: list(x.shape) for name, x in found.items()}
     if len({tuple(s) for s in shapes.values()}) > 1:
         raise UserError(f"{path}: the arrays must have one shape, but got {_joined(shapes)}")
@@ -136,8 +140,12 @@ def _known(path: Path, names: Sequence[str]) -> list[str]:
 def _numbers(path: Path, name: str, file: Mapping[str, Floats]) -> Floats:
     try:
         x = file[name]
-    except ValueError:
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
         raise UserError(f"{path}: {name} holds Python objects, which are not read; save it as floats") from None
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"{name} is no array")  # a member of another format
     if x.dtype.kind not in ("fiub" if name == "mask" else "fiu"):
         raise UserError(f"{path}: {name} holds {x.dtype}, not numbers")
     return x

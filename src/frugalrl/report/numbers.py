@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-NOT_MEASURED = "not measured"
-
 _LARGER: dict[str, tuple[tuple[float, float, str], ...]] = {
     "FLOP": ((1e18, 1e18, "EFLOP"), (1e15, 1e15, "PFLOP"), (1e12, 1e12, "TFLOP"), (1e9, 1e9, "GFLOP"),
              (1e6, 1e6, "MFLOP")),
@@ -15,7 +13,7 @@ _LARGER: dict[str, tuple[tuple[float, float, str], ...]] = {
     "GPU-s": ((10_800, 3_600, "GPU-h"),),
     "s": ((10_800, 3_600, "h"),),
     "J": ((1e6, 1e6, "MJ"), (1e4, 1e3, "kJ")),
-    "B": ((2**30, 2**30, "GiB"), (2**20, 2**20, "MiB")),
+    "B": ((1e9, 1e9, "GB"), (1e6, 1e6, "MB")),
 }  # fmt: skip
 """Unit: (from which size, divided by, name), largest first."""
 
@@ -55,8 +53,8 @@ def digits(value: float) -> str:
 
 
 def two(value: float) -> str:
-    """A ratio: two decimals below 10, three digits above."""
-    return f"{value:.2f}" if abs(value) < 9.995 else digits(value)
+    """A ratio: two decimals between 0.1 and 10, three digits elsewhere, so that a small one is not 0."""
+    return f"{value:.2f}" if 0.0995 <= abs(value) < 9.995 else digits(value)
 
 
 def plain(value: float) -> str:

@@ -57,10 +57,11 @@ def _scores(group: Group) -> Floats:
 def _entry(method: str, scores: Mapping[str, list[Floats]], baseline: str, tasks: int, setting: Setting) -> Overall:
     ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
     source = f"last evaluations of completed runs on {tasks} environments, 0 is random, 1 is the reference"
-    made: dict[str, Figure] = {
-        name: figure(stats.stratified(scores[method], statistic, **ways), "normalised", "measured", source)
-        for name, statistic in _STATISTICS
-    }
+    made: dict[str, Figure] = {}
+    for name, statistic in _STATISTICS:
+        bounds = (0.0, np.inf) if name == "optimality_gap" else (-np.inf, np.inf)
+        estimate = stats.stratified(scores[method], statistic, bounds=bounds, **ways)
+        made[name] = figure(estimate, "normalised", "measured", source)
     improvement = None
     if method != baseline:
         found = stats.probability_of_improvement(scores[method], scores[baseline], **ways)

@@ -89,11 +89,12 @@ def _render_env(env: EnvResult, console: Console) -> None:
 def _new(first: str, methods: Sequence[str] = ()) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(first, no_wrap=False)
     for name in methods:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")  # a name is no markup, whatever brackets it has
     return table
 
 

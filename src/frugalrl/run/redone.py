@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -43,7 +43,8 @@ def lost_work(
         before = sessions.get(str(session), {"cpu_s": 0.0, "wall_s": 0.0})
         more_cpu_s, more_wall_s = max(0.0, last.cpu_s - before["cpu_s"]), max(0.0, last.wall_s - before["wall_s"])
         sessions[str(session)] = {
-            **before, "cpu_s": before["cpu_s"] + more_cpu_s, "wall_s": before["wall_s"] + more_wall_s
+            **before, **_joules(before, more_wall_s),
+            "cpu_s": before["cpu_s"] + more_cpu_s, "wall_s": before["wall_s"] + more_wall_s,
         }  # fmt: skip
         begun_at = (env_steps, updates) if session == saved_by else (first.env_steps, first.updates)
         steps += max(0, last.env_steps - begun_at[0])
@@ -59,3 +60,12 @@ def lost_work(
     later["counts"]["frames"] += steps * frames_per_step
     later["counts"]["updates"] += gradient_steps
     return Lost(steps, died_at, later)
+
+
+def _joules(session: Mapping[str, float | None], more_wall_s: float) -> dict[str, float]:
+    """Counted until the checkpoint, then as many watts as until then: nobody read the counters of the dead process."""
+    wall_s = session["wall_s"]
+    if not wall_s:
+        return {}
+    known = {name: session.get(name) for name in ("cpu_j", "gpu_j")}
+    return {name: joules * (1.0 + more_wall_s / wall_s) for name, joules in known.items() if joules is not None}

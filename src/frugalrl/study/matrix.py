@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 from frugalrl.algos.agents import correction_setting, explorer_of
@@ -90,9 +91,11 @@ class Study:
                 raise UserError(f"the {what} {double!r} is named twice; name each once")
         if self.baseline not in names:
             raise UserError(f"the baseline {self.baseline!r} is no method of the matrix{hint(self.baseline, names)}")
-        for env in self.targets:
+        for env, targets in self.targets.items():
             if env not in self.envs:
                 raise UserError(f"there are targets for {env!r}, which is not in the matrix{hint(env, self.envs)}")
+            if endless := [target for target in targets if not isfinite(target)]:
+                raise UserError(f"the target {endless[0]} of {env} is no score; give a finite number")
         if self.evaluations < 1 or min(self.seeds) < 0:
             raise UserError(
                 f"evaluations={self.evaluations}, seeds={list(self.seeds)}: need at least 1 evaluation and no seed "

@@ -11,13 +11,15 @@ from typing import Any
 
 from frugalrl.run.config_io import hint
 from frugalrl.study.matrix import Method, Study, seeds_of
-from frugalrl.study.suites import suite_study
+from frugalrl.study.suites import DEFAULT_ENV, suite_study
 from frugalrl.types import UserError
 
 SCHEMA = "frugalrl.study/1"
 _KEYS = (
     "envs", "seeds", "method", "suite", "cheap_sampler", "baseline", "budget_steps", "evaluations", "targets", "set",
 )  # fmt: skip
+_LARGEST = 2**1023
+"""Whole numbers beyond it are no floats."""
 _METHOD_TEXTS = ("recipe", "explore", "sampler_transform", "sampler_engine", "correction")
 
 
@@ -91,8 +93,9 @@ def _study(document: dict[str, Any]) -> Study:
     if "suite" in document:
         if twice := [key for key in ("method", "baseline") if key in document]:
             raise UserError(f"a suite makes methods and baseline, so leave out {twice[0]!r}, or suite")
-        if other := [env for env in targets if env not in envs]:
-            raise UserError(f"there are targets for {other[0]!r}, which is not in the matrix{hint(other[0], envs)}")
+        known = envs or [DEFAULT_ENV]
+        if other := [env for env in targets if env not in known]:
+            raise UserError(f"there are targets for {other[0]!r}, which is not in the matrix{hint(other[0], known)}")
         cheap = document.get("cheap_sampler")
         return suite_study(
             _one(document["suite"], str, "suite", "a text"),
@@ -136,8 +139,15 @@ def _settings(value: Any, where: str) -> tuple[str, ...]:
         if isinstance(entry, dict) and not key.endswith("kwargs"):
             found += [f"{key}.{setting}" for setting in _settings(entry, f"{where}.{key}")]
         else:
-            found.append(f"{key}={entry if isinstance(entry, str) else json.dumps(entry)}")
+            found.append(f"{key}={entry if isinstance(entry, str) else _json(entry, f'{where}.{key}')}")
     return tuple(found)
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:  # TOML has dates and times, JSON has none
+        raise UserError(f"{where} holds a date or a time, which no setting is; write text in quotes") from None
 
 
 def _known(table: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> None:
@@ -175,4 +185,6 @@ def _natural(value: Any, where: str) -> int | None:
 def _is(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return False
-    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    if kind is float and isinstance(value, int):
+        return abs(value) < _LARGEST
+    return isinstance(value, kind)

@@ -170,6 +170,7 @@ def _of_correction(mismatch: Mismatch) -> dict[str, float]:
         "missing_share": _ratio(s["missing"], given),
         "zero_mu_share": _ratio(s["zero_mu"], given),
         "zero_pi_share": _ratio(s["zero_pi"], given),
+        "filled_mu_share": _ratio(s["filled_mu"], given),
         "clipped_high_share": _ratio(s["over"], given),
         "clipped_low_share": _ratio(s["under"], given),
         "masked_share": _ratio(s["dropped"], given),

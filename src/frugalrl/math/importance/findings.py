@@ -28,7 +28,8 @@ SURE = 4.0
 ZEROS = 0.01
 """A sampler that is certain gives an exact 0 now and then, and pi is then no less than half as certain."""
 SLOPE = 0.07
-"""Temperatures of 0.9 and 1.1 on one side move the slope by less than this; the usual 0.6 to 0.8 by more."""
+"""Temperatures of 0.9 and 1.1 on one side move the slope by less than this; 0.6 and 0.7 by more, 0.8 unless the policy
+is sure in some contexts and open in others."""
 EXPLAINED, EXPLAINED_IF_LARGE, LARGE = 0.35, 0.12, 0.15
 """Of the variance of log-ratios, by a line through log pi + log mu; the second where the total variation is beyond the
 third. A temperature moves every log-ratio along the line, less straight the larger vocabulary and mismatch are; noise
@@ -56,6 +57,9 @@ NEAR = 0.8
 """Of a bound in nats: half of the sequences are then beyond it soon."""
 AT_CLAMP = 0.01
 """Share of sequences whose ratio overflows the clamp."""
+PROPORTIONAL = 0.95
+"""Of the variance of log-ratios, by the same line: a temperature before the softmax explains less than two thirds."""
+_RECORD = "Record the log-probability of each sampled token."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,10 @@ def find(metrics: Mapping[str, float], correction: Correction | None = None) -> 
         correction: what is done with the ratios; None: nothing is known.
     """
     m = _Metrics(metrics)
-    cause = _missing(m) or _shifted(m) or _truncated(m) or _temperature(m) or _negative(m)
+    cause = _default(m) or _shifted(m) or _proportional(m) or _truncated(m) or _temperature(m) or _negative(m)
     consequences = (_length(m, correction), _masked(m), _low_ess(m, correction))
-    return [found for found in (cause, *consequences) if found is not None]
+    # tokens without a number are in no other metric, so they hide no other cause; defaults are in all of them
+    return [found for found in (_missing(m), cause, *consequences) if found is not None]
 
 
 class _Metrics:
@@ -101,19 +106,27 @@ class _Metrics:
 
 
 def _missing(m: _Metrics) -> Finding | None:
-    share, advice = m["missing_share"], "Record the log-probability of each sampled token."
-    if share > 0:
-        text = f"{_percent(share)} of the tokens have a log-probability that is NaN or infinite, and so a ratio of 1."
-        return Finding("missing log-probs", text, advice)
+    share = m["missing_share"]
+    if not share > 0:
+        return None
+    text = f"{_percent(share)} of the tokens have a log-probability that is NaN or infinite, and so a ratio of 1."
+    return Finding("missing log-probs", text, _RECORD)
+
+
+def _default(m: _Metrics) -> Finding | None:
+    """A value that nobody computed stands for a log-probability."""
+    if m["filled_mu_share"] > ZEROS:
+        text = f"log_mu is exactly -1 for {_percent(m['filled_mu_share'])} of the tokens, and log_pi is far from it."
+        return Finding("missing log-probs", text, f"-1 is what verl pads with: give the mask of the tokens. {_RECORD}")
     for side, who in (("mu", "log_mu"), ("pi", "log_pi")):
         if m[f"zero_{side}_share"] > ZEROS:
             zeros = _percent(m[f"zero_{side}_share"])
             text = f"{who} is exactly 0 for {zeros} of the tokens, where the other side is below a half."
-            return Finding("missing log-probs", text, f"Probability 1 is a default there, or greedy. {advice}")
+            return Finding("missing log-probs", text, f"Probability 1 is a default there, or greedy. {_RECORD}")
         value, other = m[f"constant_{side}"], m["spread_pi" if side == "mu" else "spread_mu"]
         if not m.few and other > SPREAD and not _uniform(value):
             text = f"{who} is {value:.4g} for every token, while the other side varies by {other:.2g} nats."
-            return Finding("missing log-probs", text, advice)
+            return Finding("missing log-probs", text, _RECORD)
     return None
 
 
@@ -144,6 +157,18 @@ def _shifted(m: _Metrics) -> Finding | None:
             "They belong to different tokens: compare tokens, order, padding side and prompt length.",
         )
     return None
+
+
+def _proportional(m: _Metrics) -> Finding | None:
+    """log pi is a multiple of log mu: a temperature after the softmax, or logarithms of another base."""
+    slope, straight = m["slope"], m["correlation"] > 0.999 and m["slope_share"] > PROPORTIONAL
+    if m.few or not (straight and m["spread_mu"] > SPREAD and abs(slope - 1.0) > SLOPE):
+        return None
+    return Finding(
+        "temperature mismatch",
+        f"log_pi is {slope:.3g} times log_mu for every token.",
+        "Divide logits by the temperature, not log-probabilities; 2.3 or 0.69, or one over it, are other logarithms.",
+    )
 
 
 def _truncated(m: _Metrics) -> Finding | None:

@@ -18,7 +18,7 @@ _TOKENS = (
     "tokens", "d", "d2", "abs_d", "exp_abs_d", "rho", "rho2", "above", "reverse", "js", "abs_dp", "dp2", "impossible",
     "log_pi", "log_mu", "log_pi2", "log_mu2", "product",
 )  # fmt: skip
-_CORRECTION = ("given", "missing", "zero_mu", "zero_pi", "over", "under", "dropped", "weight", "weight2")
+_CORRECTION = ("given", "missing", "zero_mu", "zero_pi", "filled_mu", "over", "under", "dropped", "weight", "weight2")
 _NEIGHBOURS = ("pairs", "mu_next", "mu_last")
 _SEQUENCES = (
     "sequences", "T", "T2", "S", "S2", "S_T", "R2", "R_T", "W", "W2", "at_clamp", "E", "perplexity_pi", "perplexity_mu",
@@ -34,6 +34,8 @@ IMPOSSIBLE = 1e-4
 SURE = -0.69
 """A log-probability of exactly 0 is believed where the other one is above this: a nucleus of one token has more than
 half of the learner's probability."""
+FAR = 0.5
+"""Log-probabilities of exactly -1 are padding where the other one is farther from it than engines of 8 bits are."""
 HELD = 300.0
 """Log-probabilities and log-ratios, also of sequences, are clamped to this size: exp of twice as much is still finite
 in float64."""
@@ -97,7 +99,7 @@ def _tokens(xp: Any, d: Array, log_pi: Array, log_mu: Array, both: Array) -> tup
     n = _total(xp, both)
     terms = {
         "d": d, "d2": d * d, "abs_d": abs_d, "above": xp.clip(gain, 0.0, None), "js": js,
-        "reverse": xp.expm1(-held) + held, "abs_dp": abs_dp, "dp2": abs_dp * abs_dp, "impossible": rho < IMPOSSIBLE,
+        "reverse": rho * held - gain, "abs_dp": abs_dp, "dp2": abs_dp * abs_dp, "impossible": rho < IMPOSSIBLE,
         "log_pi": log_pi, "log_mu": log_mu, "log_pi2": log_pi * log_pi, "log_mu2": log_mu * log_mu,
         "product": log_pi * log_mu,
     }  # fmt: skip
@@ -126,6 +128,7 @@ def _correction(
         "missing": _total(xp, mask & ~both),
         "zero_mu": _total(xp, both & (log_mu == 0) & (log_pi < SURE)),
         "zero_pi": _total(xp, both & (log_pi == 0) & (log_mu < SURE)),
+        "filled_mu": _total(xp, both & (log_mu == -1) & (xp.abs(log_pi + 1) > FAR)),
         "over": nothing if high is None else _total(xp, mask & (ratio > high)),
         "under": nothing if low is None else _total(xp, mask & (ratio < low)),
         "dropped": _total(xp, mask & ~arrays["keep"]),

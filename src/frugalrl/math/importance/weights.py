@@ -172,10 +172,12 @@ def _weighed(ratio: Array, correction: Correction) -> tuple[Array, Array | None]
 
 
 def check_shapes(**arrays: Array) -> None:
-    """Raises ValueError that names every array with its shape, unless all have the same one."""
+    """Raises ValueError that names every array with its shape, unless all have the same one, [T] or more."""
     if len({tuple(x.shape) for x in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in arrays.items())
         raise ValueError(f"the arrays must have one shape, but got {shapes}")
+    if any(not x.shape for x in arrays.values()):
+        raise ValueError("the arrays are single numbers, without an axis of tokens; give arrays such as [number]")
 
 
 def check_values(xp: Any, log_pi_old: Array, log_mu: Array, mask: Array) -> None:

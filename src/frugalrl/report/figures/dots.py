@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from frugalrl.cost.show import NOT_MEASURED
 from frugalrl.report.figures.axes import Axis, bounds
 from frugalrl.report.figures.curves import Slots, keys_of
 from frugalrl.report.figures.svg import LETTER, WIDTH, Drawing, label, line, mark, shortened
-from frugalrl.report.numbers import NOT_MEASURED, between, digits
+from frugalrl.report.numbers import between, digits
 from frugalrl.report.results import Comparison, EnvResult, Figure, View
 from frugalrl.report.titles import amount_words, upper, view_title
 

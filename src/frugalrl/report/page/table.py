@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from frugalrl.report.numbers import NOT_MEASURED, Scale, between, digits, two
+from frugalrl.cost.show import NOT_MEASURED
+from frugalrl.report.numbers import Scale, between, digits, two
 from frugalrl.report.page.html import tag, text_of
 from frugalrl.report.results import Figure
 
