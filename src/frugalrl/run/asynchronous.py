@@ -38,7 +38,7 @@ def asynchronous(
 
     Unrolls that are used once make an update as soon as ``batch_size`` of them are there. For a replay the schedule's
     ratio of updates to agent steps is kept, up to one round: while more updates are due, nothing is fetched, and the
-    engine stops at the full queue.
+    engine stops at the full queue. As in the serial loop, steps before there is a batch owe no updates.
     """
     sampler.load(learner.snapshot())
     sampler.start()
@@ -60,6 +60,8 @@ def asynchronous(
             yield Event(Gathered((), 0, 0, {}), (), (), error)
             return
         counters.env_steps += taken.env_steps
+        if not replay.can_sample(batch_size):
+            ratio.forgive()
         updated, failure = make_updates(
             learner,
             replay,
@@ -86,7 +88,11 @@ class Ratio:
         self._schedule, self._counters = schedule, counters
         self._per_step = schedule.updates_per_round / (schedule.steps_per_round * num_rows)
         # a resumed run owes no updates for the steps that it made before
-        self._ahead = counters.updates - self._due_now()
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Owe no updates for the steps so far."""
+        self._ahead = self._counters.updates - self._due_now()
 
     def _due_now(self) -> float:
         return max(0, self._counters.env_steps - self._schedule.warmup_env_steps) * self._per_step
