@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kill_resume import differences, exact_state, scores
-from run_support import TINY, Killed, Watcher, breakout, cartpole, die
+from run_support import TINY, Killed, Watcher, breakout, cartpole, die, r2d2
 from test_run_resume import assert_same_run
 
 import frugalrl.policies.value as value
@@ -216,6 +216,11 @@ def test_the_order_of_settings_does_not_matter() -> None:
 def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         cartpole(setting)
+
+
+def test_a_batch_of_more_sequences_than_the_replay_holds_is_refused() -> None:
+    with pytest.raises(UserError, match=r"agent.batch_size=4 > sequences.capacity_sequences=3: learning would never"):
+        r2d2("sequences.capacity_sequences=3")
 
 
 def test_evaluation_of_noisy_layers_is_billed_without_noise(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig, check_sampled
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.math.explore import Actions
 from frugalrl.nets.config import NetConfig, TokenNetConfig
 from frugalrl.replay.config import ReplayConfig
@@ -165,6 +166,11 @@ class RunConfig:
             )
         if self.evaluation.actions != "greedy":
             check_sampled(self.agent)
+        if isinstance(self.agent, R2D2Config) and self.agent.batch_size > self.sequences.capacity_sequences:
+            raise ValueError(
+                f"agent.batch_size={self.agent.batch_size} > "
+                f"sequences.capacity_sequences={self.sequences.capacity_sequences}: learning would never start"
+            )
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
