@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kill_resume import differences, exact_state, scores
-from run_support import TINY, Killed, Watcher, breakout, cartpole, die, r2d2
+from run_support import TINY, Killed, Watcher, breakout, cartpole, die, ppo, r2d2
 from test_run_resume import assert_same_run
 
 import frugalrl.policies.value as value
@@ -216,6 +216,12 @@ def test_the_order_of_settings_does_not_matter() -> None:
 def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         cartpole(setting)
+
+
+@pytest.mark.parametrize("build", [ppo, r2d2])
+def test_a_probe_of_what_is_no_q_value_is_refused(build: Callable[..., RunConfig]) -> None:
+    with pytest.raises(UserError, match=r"evaluation.probe_rows=2: the probe judges Q-values"):
+        build("evaluation.probe_rows=2")
 
 
 def test_a_batch_of_more_sequences_than_the_replay_holds_is_refused() -> None:

@@ -78,7 +78,7 @@ class EvaluationConfig:
 
     probe_rows: int = 0
     """Environments in which argmin and uniform actions are tried at each evaluation, for the meters of the theory;
-    billed apart, 0 for none."""
+    billed apart, 0 for none. For agents that learn Q-values from transitions."""
     probe_steps: int = 200
     """Agent steps of each of them."""
 
@@ -166,6 +166,11 @@ class RunConfig:
             )
         if self.evaluation.actions != "greedy":
             check_sampled(self.agent)
+        if isinstance(self.agent, SequenceConfig) and self.evaluation.probe_rows:
+            raise ValueError(
+                f"evaluation.probe_rows={self.evaluation.probe_rows}: the probe judges Q-values in the units of the "
+                f"rewards, and agent.kind={self.agent.kind} has logits or rescaled values; leave --probe-envs out"
+            )
         if isinstance(self.agent, R2D2Config) and self.agent.batch_size > self.sequences.capacity_sequences:
             raise ValueError(
                 f"agent.batch_size={self.agent.batch_size} > "
