@@ -8,7 +8,6 @@ from torch import nn
 
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.dense import Dueling
-from frugalrl.nets.heads import Head, Tabular
 from frugalrl.nets.q_network import build_q_network, prepared, torso_name
 from frugalrl.nets.torsos import Images, ScaledConv2d, interleave4
 from frugalrl.types import EnvSpec, UserError
@@ -112,12 +111,6 @@ def test_the_torso_that_is_taken(of: EnvSpec, torso: Any, expected: str) -> None
 def test_a_torso_that_does_not_fit_is_refused(of: EnvSpec, torso: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         build_q_network(of, NetConfig(torso=torso))
-
-
-@pytest.mark.parametrize("head", [None, Tabular(1, 0.0)])
-def test_a_memory_that_transitions_cannot_train_is_refused(head: Head | None) -> None:
-    with pytest.raises(UserError, match=r"net.lstm_units=8: this agent learns from transitions"):
-        build_q_network(INDEX, NetConfig(lstm_units=8), head)
 
 
 @pytest.mark.parametrize("widths", [(), (0,), (4, -1)])

@@ -211,6 +211,7 @@ def test_the_order_of_settings_does_not_matter() -> None:
         ("evaluation.seed=-1", r"evaluation.seed=-1: must be at least 0"),
         ("evaluation.probe_rows=-1", r"evaluation.probe_rows=-1"),
         ("explore.ez_max_steps=100_000_000_000", r"from 1 to 10,000,000"),
+        ("net.lstm_units=8", r"net.lstm_units=8: agent.kind=dqn learns from single transitions and cannot train"),
     ],
 )
 def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:

@@ -73,14 +73,8 @@ def torso_layers(spec: EnvSpec, config: NetConfig) -> tuple[list[nn.Module], int
 def build_q_network(spec: EnvSpec, config: NetConfig, head: Head | None = None) -> ValueNetwork:
     """Torso, hidden layers and head for an environment, with PyTorch's default initialisation.
 
-    ``head``: Q-values themselves when None. Raises UserError where the observation does not fit, and for an LSTM, which
-    agents that learn from single transitions cannot train.
+    ``head``: Q-values themselves when None. Raises UserError where the observation does not fit.
     """
-    if config.lstm_units is not None:
-        raise UserError(
-            f"net.lstm_units={config.lstm_units}: this agent learns from transitions, so its network cannot remember; "
-            f"set net.lstm_units=None, or use an agent that learns from sequences, such as --recipe seed-r2d2-small"
-        )
     head = head or Scalar()
     if isinstance(head, Tabular):
         return ValueNetwork(_table(spec, head), head=head)

@@ -176,6 +176,11 @@ class RunConfig:
                 f"agent.batch_size={self.agent.batch_size} > "
                 f"sequences.capacity_sequences={self.sequences.capacity_sequences}: learning would never start"
             )
+        if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
+            raise ValueError(
+                f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions and "
+                f"cannot train a memory; set net.lstm_units=None, or use an agent of sequences, such as r2d2"
+            )
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
         if self.schedule.warmup_env_steps > self.replay.capacity_transitions:
