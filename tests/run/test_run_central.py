@@ -244,6 +244,16 @@ def test_a_warm_up_that_ends_before_there_is_a_batch_does_not_stop_the_run(tmp_p
     assert 5 <= updates <= 12
 
 
+def test_rows_between_episodes_are_counted_once_where_sequences_overlap(tmp_path: Path) -> None:
+    config = r2d2("frugalrl/Recall-v0", "agent.overlap_steps=5", "schedule.warmup_env_steps=300", steps=300)
+    bill = train(config, tmp_path / "run", Silent()).bill
+    episodes, between = (bill.find(name).value for name in ("episodes", "invalid_rows"))
+    assert episodes is not None
+    assert between is not None
+    # the first resets of four rows, and one after each episode but those that have just ended
+    assert episodes <= between <= episodes + 4
+
+
 def test_rows_beyond_max_lag_are_masked(tmp_path: Path) -> None:
     """With many batches in the queue the newest weights are several updates ahead of what acted."""
     for most, share in (("None", (0.0, 0.0)), ("0", (0.5, 1.0))):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.sequences import SequenceReplay
 from frugalrl.replay.unroll_arrays import unroll_bytes
@@ -46,12 +44,11 @@ def asynchronous(
     ratio = Ratio(schedule, num_rows, counters)
     wanted = batch_size if replay.once else 1
     while True:
-        moved = invalid = 0
+        moved = 0
         try:
             unrolls = None if ratio.learner_is_behind and not replay.once else sampler.get(wanted, _LOOK_EVERY_S)
             timer.lap("waiting")
             if unrolls is not None:
-                invalid = int(np.count_nonzero(~unrolls[0].valid))
                 replay.insert(*unrolls)
                 moved = unroll_bytes(unrolls[0])
                 timer.lap("replay")
@@ -74,7 +71,7 @@ def asynchronous(
         if updated:
             sampler.load(learner.snapshot())
             timer.lap("transport")
-        gathered = Gathered(taken.episodes, taken.env_steps, invalid, taken.costs)
+        gathered = Gathered(taken.episodes, taken.env_steps, taken.invalid_rows, taken.costs)
         traffic: Costs = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
         costs = (taken.costs, traffic, *(u.costs for u in updated))
         faults = tuple(fault.sentence for fault in taken.faults)
