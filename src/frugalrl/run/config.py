@@ -178,8 +178,8 @@ class RunConfig:
             )
         if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
             raise ValueError(
-                f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions and "
-                f"cannot train a memory; set net.lstm_units=None, or use an agent of sequences, such as r2d2"
+                f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions "
+                f"and cannot train a memory; set net.lstm_units=None, or use an agent of sequences, such as r2d2"
             )
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions
