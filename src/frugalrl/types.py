@@ -360,7 +360,7 @@ class Gathered:
     env_steps: int
     """Valid transitions."""
     invalid_rows: int
-    """Rows between two episodes, in the unrolls that the learner has fetched."""
+    """Rows between two episodes, the first resets included."""
     costs: Costs
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kill_resume import differences, exact_state, scores
-from run_support import TINY, Killed, Watcher, breakout, cartpole, die
+from run_support import TINY, Killed, Watcher, breakout, cartpole, die, ppo, r2d2
 from test_run_resume import assert_same_run
 
 import frugalrl.policies.value as value
@@ -211,6 +211,7 @@ def test_the_order_of_settings_does_not_matter() -> None:
         ("evaluation.seed=-1", r"evaluation.seed=-1: must be at least 0"),
         ("evaluation.probe_rows=-1", r"evaluation.probe_rows=-1"),
         ("explore.ez_max_steps=100_000_000_000", r"from 1 to 10,000,000"),
+        ("net.lstm_units=8", r"net.lstm_units=8: agent.kind=dqn learns from single transitions and cannot train"),
     ],
 )
 def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
@@ -222,6 +223,11 @@ def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
 def test_the_probe_is_refused_where_its_meters_mean_nothing(recipe: str) -> None:
     with pytest.raises(UserError, match=r"evaluation.probe_rows=2: .* leave --probe-envs out"):
         override(build_config("CartPole-v1", recipe), ["evaluation.probe_rows=2"])
+
+
+def test_a_batch_of_more_sequences_than_the_replay_holds_is_refused() -> None:
+    with pytest.raises(UserError, match=r"agent.batch_size=4 > sequences.capacity_sequences=3: learning would never"):
+        r2d2("sequences.capacity_sequences=3")
 
 
 def test_evaluation_of_noisy_layers_is_billed_without_noise(tmp_path: Path) -> None:

@@ -233,6 +233,27 @@ def test_priorities_of_sequences_that_were_overwritten_meanwhile_are_ignored() -
     np.testing.assert_array_equal(replay.state_dict()["priorities"], before)
 
 
+def test_a_warm_up_that_ends_before_there_is_a_batch_does_not_stop_the_run(tmp_path: Path) -> None:
+    # 32 sequences take 128 steps and more; by then more than a round of updates would be due
+    settings = ("agent.batch_size=32", "schedule.warmup_env_steps=5", "budget.hours=0.02")
+    done = train(r2d2("frugalrl/Recall-v0", *settings, steps=300), tmp_path / "run", Silent())
+    assert done.reason == "the budget of 300 steps is used"
+    updates = done.bill.find("updates").value
+    # one per 16 steps since there was a batch; 18 if the steps before were made up for
+    assert updates is not None
+    assert 5 <= updates <= 12
+
+
+def test_rows_between_episodes_are_counted_once_where_sequences_overlap(tmp_path: Path) -> None:
+    config = r2d2("frugalrl/Recall-v0", "agent.overlap_steps=5", "schedule.warmup_env_steps=300", steps=300)
+    bill = train(config, tmp_path / "run", Silent()).bill
+    episodes, between = (bill.find(name).value for name in ("episodes", "invalid_rows"))
+    assert episodes is not None
+    assert between is not None
+    # the first resets of four rows, and one after each episode but those that have just ended
+    assert episodes <= between <= episodes + 4
+
+
 def test_rows_beyond_max_lag_are_masked(tmp_path: Path) -> None:
     """With many batches in the queue the newest weights are several updates ahead of what acted."""
     for most, share in (("None", (0.0, 0.0)), ("0", (0.5, 1.0))):

@@ -34,6 +34,7 @@ def test_mlps_can_be_stacked(kind: str, precision: str) -> None:
         ("net.dueling=true", "net.dueling=True cannot be stacked"),
         ("net.noisy_sigma0=0.5", "net.noisy_sigma0=0.5 cannot be stacked"),
         ("agent.precision=bf16", "agent.precision=bf16 cannot be stacked"),
+        ("sampler.kind=central", "sampler.kind=central cannot be stacked: the seeds of a stack step their own"),
         ("schedule.lag_blocks=1", "schedule.lag_blocks=1 cannot be stacked"),
         ("evaluation.probe_rows=2", "evaluation.probe_rows=2 cannot be stacked"),
         ("budget.hours=1", "budget.hours=1.0 cannot be stacked: the seeds share one clock; give budget.env_steps"),

@@ -24,7 +24,8 @@ class NetConfig:
     paper, 0.1 in Dopamine's DER. None for ordinary layers."""
 
     lstm_units: int | None = None
-    """Width of an LSTM after the dense layers, which also reads the last action and reward; None for none."""
+    """Width of an LSTM after the dense layers, which also reads the last action and reward; None for none. For agents
+    that learn from sequences (R2D2, V-trace, PPO)."""
 
     def __post_init__(self) -> None:
         if self.lstm_units is not None and self.lstm_units < 1:

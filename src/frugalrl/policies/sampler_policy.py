@@ -82,7 +82,8 @@ class Member:
 
     def state_dict(self) -> StateDict:
         """Older weights, where the learner no longer has them, and what was taken last."""
-        return {"newest": self._ages.newest, "ages": self._ages.state_dict()}
+        newest = self._ages.newest if self._again is None else self._again
+        return {"newest": newest, "ages": self._ages.state_dict()}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Act again with what was acted with; weights that the learner still has come with the next ``load``."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.sequences import SequenceReplay
 from frugalrl.replay.unroll_arrays import unroll_bytes
@@ -38,7 +36,7 @@ def asynchronous(
 
     Unrolls that are used once make an update as soon as ``batch_size`` of them are there. For a replay the schedule's
     ratio of updates to agent steps is kept, up to one round: while more updates are due, nothing is fetched, and the
-    engine stops at the full queue.
+    engine stops at the full queue. As in the serial loop, steps before there is a batch owe no updates.
     """
     sampler.load(learner.snapshot())
     sampler.start()
@@ -46,12 +44,11 @@ def asynchronous(
     ratio = Ratio(schedule, num_rows, counters)
     wanted = batch_size if replay.once else 1
     while True:
-        moved = invalid = 0
+        moved = 0
         try:
             unrolls = None if ratio.learner_is_behind and not replay.once else sampler.get(wanted, _LOOK_EVERY_S)
             timer.lap("waiting")
             if unrolls is not None:
-                invalid = int(np.count_nonzero(~unrolls[0].valid))
                 replay.insert(*unrolls)
                 moved = unroll_bytes(unrolls[0])
                 timer.lap("replay")
@@ -60,6 +57,8 @@ def asynchronous(
             yield Event(Gathered((), 0, 0, {}), (), (), error)
             return
         counters.env_steps += taken.env_steps
+        if not replay.can_sample(batch_size):
+            ratio.forgive()
         updated, failure = make_updates(
             learner,
             replay,
@@ -72,7 +71,7 @@ def asynchronous(
         if updated:
             sampler.load(learner.snapshot())
             timer.lap("transport")
-        gathered = Gathered(taken.episodes, taken.env_steps, invalid, taken.costs)
+        gathered = Gathered(taken.episodes, taken.env_steps, taken.invalid_rows, taken.costs)
         traffic: Costs = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
         costs = (taken.costs, traffic, *(u.costs for u in updated))
         faults = tuple(fault.sentence for fault in taken.faults)
@@ -86,7 +85,11 @@ class Ratio:
         self._schedule, self._counters = schedule, counters
         self._per_step = schedule.updates_per_round / (schedule.steps_per_round * num_rows)
         # a resumed run owes no updates for the steps that it made before
-        self._ahead = counters.updates - self._due_now()
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Owe no updates for the steps so far."""
+        self._ahead = self._counters.updates - self._due_now()
 
     def _due_now(self) -> float:
         return max(0, self._counters.env_steps - self._schedule.warmup_env_steps) * self._per_step

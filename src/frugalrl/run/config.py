@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig, check_sampled
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.math.explore import Actions
 from frugalrl.nets.config import NetConfig, TokenNetConfig
 from frugalrl.replay.config import ReplayConfig
@@ -77,7 +78,7 @@ class EvaluationConfig:
 
     probe_rows: int = 0
     """Environments in which argmin and uniform actions are tried at each evaluation, for the meters of the theory;
-    billed apart, 0 for none."""
+    billed apart, 0 for none. For agents that learn Q-values from transitions."""
     probe_steps: int = 200
     """Agent steps of each of them."""
 
@@ -165,10 +166,20 @@ class RunConfig:
             )
         if self.evaluation.actions != "greedy":
             check_sampled(self.agent)
-        if self.evaluation.probe_rows and isinstance(self.agent, SequenceConfig):
+        if isinstance(self.agent, SequenceConfig) and self.evaluation.probe_rows:
             raise ValueError(
-                f"evaluation.probe_rows={self.evaluation.probe_rows}: the probe's meters are about Q-values of agents "
-                f"that learn from transitions, and agent.kind={self.agent.kind} is none; leave --probe-envs out"
+                f"evaluation.probe_rows={self.evaluation.probe_rows}: the probe judges Q-values in the units of the "
+                f"rewards, and agent.kind={self.agent.kind} has logits or rescaled values; leave --probe-envs out"
+            )
+        if isinstance(self.agent, R2D2Config) and self.agent.batch_size > self.sequences.capacity_sequences:
+            raise ValueError(
+                f"agent.batch_size={self.agent.batch_size} > "
+                f"sequences.capacity_sequences={self.sequences.capacity_sequences}: learning would never start"
+            )
+        if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
+            raise ValueError(
+                f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions "
+                f"and cannot train a memory; set net.lstm_units=None, or use an agent of sequences, such as r2d2"
             )
         if isinstance(self.agent, SequenceConfig | TokenConfig):
             return  # its experience never enters the replay of transitions

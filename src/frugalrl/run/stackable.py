@@ -41,6 +41,7 @@ def why_not_stacked(config: RunConfig, spec: EnvSpec) -> str | None:
         "net.noisy_sigma0": (net.noisy_sigma0 is not None, "noisy layers have their own noise in each seed"),
         "net.dueling": (net.dueling, "the stacked network is a plain MLP without streams"),
         "agent.precision": (agent.precision == "bf16", "the stack computes in fp32 or fp64"),
+        "sampler.kind": (config.sampler.kind != "inline", "the seeds of a stack step their own environments"),
         **{
             f"sampler.{name}": (
                 not config.sampler.as_the_learner,

@@ -40,6 +40,8 @@ class Taken:
 
     episodes: tuple[Episode, ...]
     env_steps: int
+    invalid_rows: int
+    """Rows between two episodes, of all environments."""
     costs: Costs
     """What was counted; the engine's seconds are on its timer."""
     statistics: EngineStatistics
@@ -99,7 +101,7 @@ class BackgroundSampler:
         self._faults: list[Fault] = []
         self._counted: list[Costs] = []
         self._error: BaseException | None = None
-        self._taken_steps, self._taken_costs = 0, Cost()
+        self._taken_steps, self._taken_invalid, self._taken_costs = 0, 0, Cost()
         self._loads = self._moved = 0
 
     # ------------------------------------------------------------------ the learner's side
@@ -134,6 +136,8 @@ class BackgroundSampler:
             counted, self._counted = self._counted, []
         steps, forward = self._engine.env_steps, self._actor.costs
         env_steps, self._taken_steps = steps - self._taken_steps, steps
+        invalid = self._engine.invalid_rows
+        invalid_rows, self._taken_invalid = invalid - self._taken_invalid, invalid
         costs = merge_costs(counted)
         frames = env_steps * self._transport.spec.frames_per_step
         costs["environment"] = replace(costs.get("environment", Cost()), env_steps=env_steps, frames=frames)
@@ -144,7 +148,14 @@ class BackgroundSampler:
         self._loads = self._moved = 0
         if self._error is not None and not (episodes or env_steps or faults):
             raise self._error
-        return Taken(episodes=episodes, env_steps=env_steps, costs=costs, statistics=self.statistics(), faults=faults)
+        return Taken(
+            episodes=episodes,
+            env_steps=env_steps,
+            invalid_rows=invalid_rows,
+            costs=costs,
+            statistics=self.statistics(),
+            faults=faults,
+        )
 
     def statistics(self) -> EngineStatistics:
         """What the engine has done so far, and who waited for whom."""
@@ -181,6 +192,7 @@ class BackgroundSampler:
         return {
             "env_steps": self._engine.env_steps,
             "taken_steps": self._taken_steps,
+            "untold_invalid_rows": self._engine.invalid_rows - self._taken_invalid,
             "actor": self._actor.state_dict(),
             "transport": self._transport.state_dict(),
             "policy": self._policy.state_dict() if isinstance(self._policy, SamplerPolicy) else {},
@@ -196,6 +208,7 @@ class BackgroundSampler:
         # what was stepped while the run was saved is told by the next ``take``, so that every step is counted once;
         # checkpoints of earlier versions do not say
         self._taken_steps = state["taken_steps" if "taken_steps" in state else "env_steps"]
+        self._engine.invalid_rows = state.get("untold_invalid_rows", 0)
         self._transport.load_state_dict(state["transport"])
         if isinstance(self._policy, SamplerPolicy):
             self._policy.load_state_dict(state["policy"])

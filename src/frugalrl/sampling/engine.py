@@ -58,6 +58,8 @@ class Engine:
         self._episodes: list[Episode] = []
         self.env_steps = 0
         """Valid transitions so far."""
+        self.invalid_rows = 0
+        """Rows between two episodes so far, the first resets included."""
 
     def turn(self, wait_s: float) -> list[tuple[Unroll, Ints]]:
         """Wait at most ``wait_s`` for messages, and run the batches that are due.
@@ -121,7 +123,9 @@ class Engine:
         complete = self._store.append(rows, step.obs, fields, state)
         if complete is not None:
             ready.append(complete)
-        self.env_steps += int(np.count_nonzero(step.valid))
+        valid = int(np.count_nonzero(step.valid))
+        self.env_steps += valid
+        self.invalid_rows += len(rows) - valid
         self._episodes.extend(step.episodes)
         self._timer.lap("replay")
         forwards = self._actor.forwards
