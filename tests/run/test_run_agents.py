@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kill_resume import differences, exact_state, scores
-from run_support import TINY, Killed, Watcher, breakout, cartpole, die, ppo, r2d2
+from run_support import TINY, Killed, Watcher, breakout, cartpole, die, r2d2
 from test_run_resume import assert_same_run
 
 import frugalrl.policies.value as value
