@@ -6,6 +6,10 @@ One thread. All ways are measured in turn, round after round, by the CPU time of
 the machine meets all of them; a ratio is the median over rounds of own time by that of torch fp32 in the same round,
 with the interval that covers the median with 95 % (order statistics). The logits are scaled to a standard deviation of
 2, as those of a policy that has learned something: an untrained one is nearly uniform, and hides what rounding does.
+
+A network with an LSTM is measured from the same state in all ways; for the mismatch each way carries its own state
+through the same observations, last actions and rewards. "torch fp32, cell" is the same step by ``torch.lstm_cell``
+in place of ``nn.LSTM``, which PyTorch computes by oneDNN on a CPU.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ NETS: dict[str, tuple[tuple[int, ...], NetConfig]] = {
     "64-512-512": ((64,), NetConfig(hidden_units=(512, 512))),
     "512-2048-512": ((512,), NetConfig(hidden_units=(2048, 512))),
     "nature": ((4, 84, 84), NetConfig(hidden_units=(512,))),
+    "64-256-lstm256": ((64,), NetConfig(hidden_units=(256,), lstm_units=256)),
+    "nature-lstm512": ((4, 84, 84), NetConfig(hidden_units=(512,), lstm_units=512)),
 }
 WAYS = (
     ("torch fp32", "none", "torch"),
@@ -54,6 +60,10 @@ WAYS = (
 )
 BATCHES = (1, 16, 64)
 MISMATCH_ROWS = 512
+MISMATCH_STEPS = 20
+"""Steps of a memory, of which the last is compared."""
+CELL = "torch fp32, cell"
+INPUTS = "onnx, weights as inputs"
 
 
 def spec_of(shape: tuple[int, ...]) -> EnvSpec:
@@ -77,30 +87,60 @@ def network(name: str, rng: np.random.Generator) -> tuple[Any, EnvSpec]:
     torch.manual_seed(0)
     net: Any = build_actor_critic(spec, config).eval()
     with torch.no_grad():
-        out = net(torch.from_numpy(observations(spec, 256, rng)))[:, :ACTIONS]
-        net[-1].weight[:ACTIONS] *= 2.0 / (out - out.mean(1, keepdim=True)).std()
+        state = {n: torch.from_numpy(x) for n, x in remembered(net, 256, rng).items()}
+        out = net.step(torch.from_numpy(observations(spec, 256, rng)), state)[0][:, :ACTIONS]
+        last = net.out if net.recurrent else net[-1]
+        last.weight[:ACTIONS] *= 2.0 / (out - out.mean(1, keepdim=True)).std()
     return net, spec
 
 
-def members(net: Any, spec: EnvSpec) -> dict[str, Member]:
+def remembered(net: Any, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A state in the middle of an episode; empty for a network without memory."""
+    state = {name: x.numpy() for name, x in net.initial_state(rows).items()}
+    for name in ("h", "c"):
+        if name in state:
+            state[name] = (0.3 * rng.standard_normal(state[name].shape)).astype(np.float32)
+    if state:
+        state |= happened(rows, rng)
+    return state
+
+
+def happened(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    reward = rng.standard_normal(rows, dtype=np.float32)
+    return {"action_tm1": rng.integers(0, ACTIONS, rows), "reward_tm1": reward}
+
+
+class ByCell:
+    """A recurrent policy of PyTorch whose LSTM is computed by ``torch.lstm_cell``."""
+
+    def __init__(self, net: Any) -> None:
+        self._net = net
+        lstm = net.core.lstm
+        self._weights = [lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0]
+
+    def values(self, obs: np.ndarray, state: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        with torch.inference_mode():
+            at = {name: torch.from_numpy(x) for name, x in state.items()}
+            hot = torch.nn.functional.one_hot(at["action_tm1"] + 1, ACTIONS + 1)[..., 1:]
+            x = torch.cat([self._net.body(torch.from_numpy(obs)), at["reward_tm1"].unsqueeze(-1), hot.float()], -1)
+            h, c = torch.lstm_cell(x, (at["h"], at["c"]), *self._weights)
+            return self._net.out(h)[..., :-1].numpy(), {**state, "h": h.numpy(), "c": c.numpy()}
+
+
+def members(name: str, net: Any, spec: EnvSpec) -> dict[str, Member]:
     made = {}
     for label, transform, engine in WAYS:
         plan = parse(transform)
-        config = next(c for s, c in NETS.values() if s == spec.obs_shape and len(c.hidden_units) == len(hidden(net)))
         policy: Any
         if engine == "torch":
             policy = SequencePolicy(
-                lambda c=config: build_actor_critic(spec, c), PolicyValue(), torch.device("cpu"),
+                lambda: build_actor_critic(spec, NETS[name][1]), PolicyValue(), torch.device("cpu"),
                 plan.compute_name or "fp32", share=False,
             )  # fmt: skip
         else:
             policy = EnginePolicy(OnnxRuntime(net, spec, int8=engine == "onnx-int8"), PolicyValue())
         made[label] = Member(plan, policy, net, seed=0, engine=engine)
     return made
-
-
-def hidden(net: Any) -> list[int]:
-    return [m.out_features for m in net if isinstance(m, torch.nn.Linear)][:-1]
 
 
 def thread_us(work: Callable[[], Any], at_least_s: float) -> float:
@@ -133,7 +173,7 @@ def mismatch(fp32: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> dic
     }  # fmt: skip
 
 
-def fed(net: Any, spec: EnvSpec) -> Callable[[np.ndarray], Any]:
+def fed(net: Any, spec: EnvSpec) -> Callable[[np.ndarray, dict[str, np.ndarray]], Any]:
     """ONNX Runtime with weights as inputs of the graph, in place of initializers: a sync would cost nothing."""
     import onnxruntime
     from onnx import helper
@@ -150,27 +190,37 @@ def fed(net: Any, spec: EnvSpec) -> Callable[[np.ndarray], Any]:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph.model.SerializeToString(), options)
-    return lambda obs: session.run(["out"], {"obs": obs, **values})
+    outputs = [out.name for out in graph.model.graph.output]
+    return lambda obs, state: session.run(outputs, {"obs": obs, **state, **values})
+
+
+def at_the_end(policy: Any, seen: list[np.ndarray], said: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """Logits at the last of these observations, with the policy's own memory of those before."""
+    state = policy.initial_state(len(seen[0]))
+    for obs, between in zip(seen, said, strict=True):
+        values, state = policy.values(obs, {**state, **between} if state else {})
+    return np.asarray(values, np.float64)
 
 
 def measure(name: str, rounds: int, at_least_s: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     net, spec = network(name, rng)
-    ways = members(net, spec)
+    ways = members(name, net, spec)
     published = {n: p.detach() for n, p in net.named_parameters()}
     for member in ways.values():
         member.load(PolicySnapshot(0, published))
-    inputs = fed(net, spec)
     obs = {rows: observations(spec, rows, rng) for rows in BATCHES}
-    times: dict[str, dict[str, list[float]]] = {label: {} for label in (*ways, "onnx, weights as inputs")}
+    states = {rows: remembered(net, rows, rng) for rows in BATCHES}
+    calls: dict[str, Callable[..., Any]] = {label: member.policy.values for label, member in ways.items()}
+    calls |= {CELL: ByCell(net).values} if net.recurrent else {}
+    calls[INPUTS] = fed(net, spec)
+    times: dict[str, dict[str, list[float]]] = {label: {} for label in calls}
     moved: dict[str, int] = {}
     for turn in range(rounds):
         for rows in BATCHES:
-            for label, member in ways.items():
-                us = thread_us(lambda m=member, r=rows: m.policy.values(obs[r], {}), at_least_s)
+            for label, call in calls.items():
+                us = thread_us(lambda f=call, r=rows: f(obs[r], states[r]), at_least_s)
                 times[label].setdefault(f"batch {rows}", []).append(us)
-            us = thread_us(lambda r=rows: inputs(obs[r]), at_least_s)
-            times["onnx, weights as inputs"].setdefault(f"batch {rows}", []).append(us)
         for label, member in ways.items():
             start = time.thread_time()
             moved[label] = member.load(PolicySnapshot(turn + 1, published))
@@ -181,16 +231,20 @@ def measure(name: str, rounds: int, at_least_s: float) -> dict[str, Any]:
             times["onnx-int8"].setdefault("graph and quantize_dynamic anew", []).append(
                 (time.thread_time() - start) * 1e6
             )
-    many = observations(spec, MISMATCH_ROWS, rng)
-    logits = {label: np.asarray(m.policy.values(many, {})[0], np.float64) for label, m in ways.items()}
+    steps = MISMATCH_STEPS if net.recurrent else 1
+    many = [observations(spec, MISMATCH_ROWS, rng) for _ in range(steps)]
+    said = [happened(MISMATCH_ROWS, rng) for _ in range(steps)]
+    logits = {label: at_the_end(m.policy, many, said) for label, m in ways.items()}
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in net.parameters()), "ways": {}}
     for label, of in times.items():
         row: dict[str, Any] = {}
         for what, values in of.items():
             row[what] = {"median_us": float(np.median(values))}
-            if what in times["torch fp32"]:
-                base = times["torch fp32"][what]
-                row[what]["ratio"] = median_with_interval([a / b for a, b in zip(values, base, strict=True)])
+            for base, ratio in (("torch fp32", "ratio"), (CELL, "ratio_to_cell")):
+                if what in times.get(base, {}):
+                    row[what][ratio] = median_with_interval(
+                        [a / b for a, b in zip(values, times[base][what], strict=True)]
+                    )
         if label in logits:
             row["sync_bytes"] = moved[label]
             row["mismatch"] = mismatch(logits["torch fp32"], logits[label], np.random.default_rng(1))

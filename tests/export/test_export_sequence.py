@@ -207,3 +207,19 @@ def test_the_loop_of_the_document_plays_what_an_evaluation_plays(run: Make, tmp_
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     assert {x.shape[0] for x in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
+    the_sampler_of_onnx_runtime_is_the_file(last, env, session)
+
+
+def the_sampler_of_onnx_runtime_is_the_file(last: LastPolicy, env: RowEnv, session: Any) -> None:
+    """Its graph is written by hand, the file by PyTorch's exporter."""
+    from frugalrl.policies.engines.onnx_runtime import OnnxRuntime
+
+    engine = OnnxRuntime(network_builder(last.config, env.spec)().eval(), env.spec, int8=False)
+    engine.load(last.snapshot.parameters)
+    rng = np.random.default_rng(0)
+    state = {n: rng.standard_normal(x.shape).astype(x.dtype) for n, x in engine.initial_state(5).items()}
+    state["action_tm1"] = np.array([-1, 0, 1, 1, 0])
+    obs = rng.standard_normal((5, *env.spec.obs_shape), dtype=np.float32)
+    q, after = engine.step(obs, state)
+    for mine, name in ((q, "q"), (after["h"], "h_next"), (after["c"], "c_next")):
+        np.testing.assert_allclose(mine, session.run([name], {"obs": obs, **state})[0], rtol=1e-4, atol=1e-5)

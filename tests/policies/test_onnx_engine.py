@@ -118,7 +118,7 @@ def test_int8_products_do_not_overflow() -> None:
 
 def test_what_has_no_graph_is_said() -> None:
     spec = spec_of("vector")
-    with pytest.raises(UserError, match="recurrent core"):
-        OnnxRuntime(build_actor_critic(spec, NetConfig(hidden_units=(8,), lstm_units=4)), spec, int8=False)
-    with pytest.raises(UserError, match="noisy layers"):
+    with pytest.raises(UserError, match=r"do not know the layer GELU; use sampler\.engine=torch"):
+        OnnxRuntime(ValueNetwork(Flat(spec), nn.GELU()), spec, int8=False)
+    with pytest.raises(UserError, match=r"no noisy layers, .*; use sampler.engine=torch, or net.noisy_sigma0=None$"):
         OnnxRuntime(build_q_network(spec, NetConfig(hidden_units=(8,), noisy_sigma0=0.5)), spec, int8=False)

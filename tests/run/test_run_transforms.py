@@ -265,7 +265,6 @@ def test_an_asynchronous_sampler_says_the_same(tmp_path: Path) -> None:
         (['sampler.mix=["4*int8@onx"]'], "has no engine 'onx'; did you mean 'onnx'?"),
         (['sampler.mix=["4*int8"]', "sampler.transform=bf16"], "must be 'none' and 'torch'"),
         (["sampler.transform=bf16", "sampler.engine=onnx"], "bf16 is arithmetic of PyTorch"),
-        (["net.lstm_units=8", "sampler.engine=onnx"], "act without memory"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(settings: list[str], says: str, tmp_path: Path) -> None:

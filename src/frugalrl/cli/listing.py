@@ -78,7 +78,7 @@ def _transforms(prices: Path | None) -> tuple[Rows, list[str]]:
     ]
     return rows, [
         "Use one with --sampler-transform NAME; join several that change different things, as in int3+stale:8.",
-        "--sampler-engine: torch; onnx or onnx-int8 (extra 'onnx') for networks without memory;",
+        "--sampler-engine: torch; onnx or onnx-int8 (extra 'onnx') for networks without noisy layers;",
         "vllm for language models (scripts/vllm_env).",
     ]
 

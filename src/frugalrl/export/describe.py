@@ -13,8 +13,9 @@ from frugalrl.envs.meanings import action_meanings
 from frugalrl.envs.spaces import action_range
 from frugalrl.export.check import Checked
 from frugalrl.export.formats import Format
-from frugalrl.export.program import Names, StateDescription, next_name
+from frugalrl.export.program import Names, StateDescription
 from frugalrl.math.explore import Actions
+from frugalrl.nets.sequence import next_name
 from frugalrl.policies.acting import Player
 from frugalrl.run.last_policy import LastPolicy
 from frugalrl.types import EnvSpec

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from frugalrl.nets.heads import Head, PolicyValue
 from frugalrl.nets.q_network import ValueNetwork
+from frugalrl.nets.sequence import WRITTEN_BY_WHO_ACTS, next_name
 from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 
 StateDescription = Mapping[str, Mapping[str, Any]]
 """By name of a state: its ``shape``, ``dtype`` and ``initial`` value, in JSON types."""
-_WRITTEN_BY_WHO_ACTS = ("action_tm1", "reward_tm1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Names:
     @property
     def changed(self) -> tuple[str, ...]:
         """The part of the state that the network computes anew."""
-        return tuple(name for name in self.state if name not in _WRITTEN_BY_WHO_ACTS)
+        return tuple(name for name in self.state if name not in WRITTEN_BY_WHO_ACTS)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -46,11 +46,6 @@ class Names:
     def outputs(self) -> tuple[str, ...]:
         """Preferences, action and the state after."""
         return self.preferences, "action", *map(next_name, self.changed)
-
-
-def next_name(name: str) -> str:
-    """The output that is the input ``name`` of the next step."""
-    return f"{name}_next"
 
 
 class Greedy(nn.Module):

@@ -13,6 +13,13 @@ from typing import Protocol
 from torch import Tensor
 
 State = Mapping[str, Tensor]
+WRITTEN_BY_WHO_ACTS = ("action_tm1", "reward_tm1")
+"""The part of a state that a network reads and passes through."""
+
+
+def next_name(name: str) -> str:
+    """In a graph of one step, the output that is the input ``name`` of the next step."""
+    return f"{name}_next"
 
 
 class SequenceNetwork(Protocol):

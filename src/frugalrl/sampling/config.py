@@ -41,8 +41,8 @@ class SamplerConfig:
     """What is done to the learner's weights before they act, such as ``int8`` or ``int3+stale:8``; see ``frugal list
     transforms``. The evaluation never has it."""
     engine: Engine = "torch"
-    """What computes forward passes: PyTorch, or ONNX Runtime in fp32 or with dense layers in int8; for language models
-    PyTorch, or vLLM in a process of its own."""
+    """What computes forward passes: PyTorch, or ONNX Runtime in fp32 or with dense layers and LSTMs in int8; for
+    language models PyTorch, or vLLM in a process of its own."""
     vllm_python: str | None = None
     """``engine=vllm``: the Python of the environment of ``scripts/vllm_env``; None: the one in ``.venvs/vllm``."""
     sync_every_updates: int = 1

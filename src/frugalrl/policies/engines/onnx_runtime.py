@@ -1,4 +1,4 @@
-"""ONNX Runtime as the engine that computes a policy, in fp32 or with dense layers in int8."""
+"""ONNX Runtime as the engine that computes a policy, in fp32 or with dense layers and LSTMs in int8."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from frugalrl.nets.sequence import next_name
 from frugalrl.policies.engines.onnx_graph import Array, Graph, graph_of
 from frugalrl.types import EnvSpec, UserError
 
@@ -22,15 +23,16 @@ _LEVELS = 64
 
 
 class OnnxRuntime:
-    """Forward passes of a network without memory, by the weights that came last.
+    """Forward passes of a network, by the weights that came last. The memory of a recurrent one is kept by who calls.
 
     New weights are written over the initializers of one graph, and a session is made of it: an exporter is not run
     again. One thread computes; it does not spin while it waits.
     """
 
     def __init__(self, net: nn.Module, spec: EnvSpec, *, int8: bool) -> None:
-        """``int8``: dense layers as `onnxruntime.quantization.quantize_dynamic` makes them (per output, symmetric
-        weights, activations rounded per call); convolutions stay in fp32.
+        """``int8``: dense layers and LSTMs as `onnxruntime.quantization.quantize_dynamic` makes them (per output,
+        symmetric weights, activations rounded per call); convolutions, and the gates and the state of an LSTM, stay in
+        fp32.
 
         Raises UserError when a package is missing, or the network is none that can be written as a graph.
         """
@@ -43,6 +45,8 @@ class OnnxRuntime:
         self._image = image
         self._graph: Graph = graph_of(net, spec.obs_shape if image else (width,), spec.obs_dtype if image else "")
         self._int8 = int8
+        self._outputs = ["out", *map(next_name, self._graph.changed)]
+        self._first = _first_state(net)
         self._model = quantized(self._graph) if int8 else self._graph.model
         self._at = {initial.name: initial for initial in self._model.graph.initializer}
         self._options = onnxruntime.SessionOptions()
@@ -65,14 +69,29 @@ class OnnxRuntime:
                 whole, scale = rounded(value)
                 write(f"{name}_quantized", whole)
                 write(f"{name}_scale", scale)
+            elif self._int8 and name in self._graph.lstm:
+                whole, scale = rounded(value[0].T)
+                write(f"{name}_quantized", whole[None])
+                write(f"{name}_scale", scale[None])
             else:
                 write(name, value)
         self._session = onnxruntime.InferenceSession(
             self._model.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
         )
 
+    def initial_state(self, rows: int) -> dict[str, NDArray[Any]]:
+        """What the network remembers before an episode, [rows, ...] each; empty for one without memory."""
+        return {name: np.repeat(x, rows, 0) for name, x in self._first.items()}
+
     def __call__(self, obs: NDArray[Any]) -> Array:
-        """obs [B, *obs_shape] in the environment's type -> the network's outputs, float32 [B, ...]."""
+        """obs [B, *obs_shape] in the environment's type -> the network's outputs at the first step of an episode."""
+        return self.step(obs, self.initial_state(len(obs)))[0]
+
+    def step(self, obs: NDArray[Any], state: Mapping[str, NDArray[Any]]) -> tuple[Array, Mapping[str, NDArray[Any]]]:
+        """obs [B, *obs_shape] and the state before it -> the network's outputs, float32 [B, ...], and the state after.
+
+        As `SequenceNetwork.step`: ``action_tm1`` and ``reward_tm1`` pass through.
+        """
         if self._num_indices is not None:
             fed = np.zeros((len(obs), self._num_indices), np.float32)
             fed[np.arange(len(obs)), obs] = 1.0
@@ -80,8 +99,8 @@ class OnnxRuntime:
             fed = np.ascontiguousarray(obs)
         else:
             fed = np.ascontiguousarray(obs.reshape(len(obs), -1), dtype=np.float32)
-        out: Array = self._session.run(["out"], {"obs": fed})[0]
-        return out
+        out, *after = self._session.run(self._outputs, {"obs": fed, **state})
+        return out, {**state, **dict(zip(self._graph.changed, after, strict=True))}
 
     @property
     def nbytes(self) -> int:
@@ -99,7 +118,7 @@ def rounded(weight: Array) -> tuple[NDArray[np.int8], Array]:
 
 
 def quantized(graph: Graph) -> Any:
-    """The model with its dense layers in int8."""
+    """The model with its dense layers and LSTMs in int8."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -111,12 +130,18 @@ def quantized(graph: Graph) -> Any:
         logging.disable(logging.WARNING)  # it recommends a preparation that these graphs do not need
         try:
             quantize_dynamic(
-                plain, path, op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True,
+                plain, path, op_types_to_quantize=["MatMul", "LSTM"], per_channel=True, reduce_range=True,
                 weight_type=QuantType.QInt8,
             )  # fmt: skip
         finally:
             logging.disable(before)
         return onnx.load(path)
+
+
+def _first_state(net: Any) -> dict[str, NDArray[Any]]:
+    """Before an episode, of one row."""
+    state = net.initial_state(1) if hasattr(net, "initial_state") else {}
+    return {name: x.cpu().numpy() for name, x in state.items()}
 
 
 def _require() -> None:

@@ -15,7 +15,7 @@ from frugalrl.types import PolicySnapshot
 
 
 class EnginePolicy:
-    """As `ValuePolicy` and `SequencePolicy` for networks without memory."""
+    """As `ValuePolicy` and `SequencePolicy`."""
 
     gpu_s: float | None = None
 
@@ -36,12 +36,15 @@ class EnginePolicy:
         return PolicySnapshot(version=self.version, parameters=self._parameters)
 
     def initial_state(self, rows: int) -> dict[str, NDArray[Any]]:
-        """It remembers nothing."""
-        return {}
+        """What it remembers before an episode, [rows, ...] each; empty for a network without memory."""
+        return self._engine.initial_state(rows)
 
     def values(
         self, obs: NDArray[Any], state: Mapping[str, NDArray[Any]], draw: int = 0
     ) -> tuple[NDArray[np.float32], Mapping[str, NDArray[Any]]]:
-        """obs [B, *obs_shape] -> Q-values or logits float32 [B, A], and the state as it came."""
-        out = torch.from_numpy(self._engine(obs))
-        return self._head.to_q(out).numpy(), state
+        """obs [B, *obs_shape] and the state before it -> Q-values or logits float32 [B, A], and the state after it.
+
+        ``action_tm1`` and ``reward_tm1``, where the state has them, are for the caller to replace.
+        """
+        out, after = self._engine.step(obs, state)
+        return self._head.to_q(torch.from_numpy(out)).numpy(), after
