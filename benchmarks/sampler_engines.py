@@ -8,8 +8,8 @@ with the interval that covers the median with 95 % (order statistics). The logit
 2, as those of a policy that has learned something: an untrained one is nearly uniform, and hides what rounding does.
 
 A network with an LSTM is measured from the same state in all ways; for the mismatch each way carries its own state
-through the same observations, last actions and rewards. "torch fp32, cell" is the same step by ``torch.lstm_cell``
-in place of ``nn.LSTM``, which PyTorch computes by oneDNN on a CPU.
+through the same observations, last actions and rewards. "torch fp32, nn.LSTM" is the same step by ``nn.LSTM``, which
+PyTorch computes by oneDNN on a CPU, in place of ``torch.lstm_cell``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ BATCHES = (1, 16, 64)
 MISMATCH_ROWS = 512
 MISMATCH_STEPS = 20
 """Steps of a memory, of which the last is compared."""
-CELL = "torch fp32, cell"
+FUSED = "torch fp32, nn.LSTM"
 INPUTS = "onnx, weights as inputs"
 
 
@@ -110,21 +110,19 @@ def happened(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"action_tm1": rng.integers(0, ACTIONS, rows), "reward_tm1": reward}
 
 
-class ByCell:
-    """A recurrent policy of PyTorch whose LSTM is computed by ``torch.lstm_cell``."""
+class Fused:
+    """A recurrent policy of PyTorch whose step is a sequence of one for ``nn.LSTM``."""
 
     def __init__(self, net: Any) -> None:
         self._net = net
-        lstm = net.core.lstm
-        self._weights = [lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0]
 
     def values(self, obs: np.ndarray, state: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         with torch.inference_mode():
             at = {name: torch.from_numpy(x) for name, x in state.items()}
             hot = torch.nn.functional.one_hot(at["action_tm1"] + 1, ACTIONS + 1)[..., 1:]
             x = torch.cat([self._net.body(torch.from_numpy(obs)), at["reward_tm1"].unsqueeze(-1), hot.float()], -1)
-            h, c = torch.lstm_cell(x, (at["h"], at["c"]), *self._weights)
-            return self._net.out(h)[..., :-1].numpy(), {**state, "h": h.numpy(), "c": c.numpy()}
+            y, (h, c) = self._net.core.lstm(x[None], (at["h"][None], at["c"][None]))
+            return self._net.out(y[0])[..., :-1].numpy(), {**state, "h": h[0].numpy(), "c": c[0].numpy()}
 
 
 def members(name: str, net: Any, spec: EnvSpec) -> dict[str, Member]:
@@ -212,7 +210,7 @@ def measure(name: str, rounds: int, at_least_s: float) -> dict[str, Any]:
     obs = {rows: observations(spec, rows, rng) for rows in BATCHES}
     states = {rows: remembered(net, rows, rng) for rows in BATCHES}
     calls: dict[str, Callable[..., Any]] = {label: member.policy.values for label, member in ways.items()}
-    calls |= {CELL: ByCell(net).values} if net.recurrent else {}
+    calls |= {FUSED: Fused(net).values} if net.recurrent else {}
     calls[INPUTS] = fed(net, spec)
     times: dict[str, dict[str, list[float]]] = {label: {} for label in calls}
     moved: dict[str, int] = {}
@@ -240,11 +238,10 @@ def measure(name: str, rounds: int, at_least_s: float) -> dict[str, Any]:
         row: dict[str, Any] = {}
         for what, values in of.items():
             row[what] = {"median_us": float(np.median(values))}
-            for base, ratio in (("torch fp32", "ratio"), (CELL, "ratio_to_cell")):
-                if what in times.get(base, {}):
-                    row[what][ratio] = median_with_interval(
-                        [a / b for a, b in zip(values, times[base][what], strict=True)]
-                    )
+            if what in times["torch fp32"]:
+                row[what]["ratio"] = median_with_interval(
+                    [a / b for a, b in zip(values, times["torch fp32"][what], strict=True)]
+                )
         if label in logits:
             row["sync_bytes"] = moved[label]
             row["mismatch"] = mismatch(logits["torch fp32"], logits[label], np.random.default_rng(1))

@@ -219,6 +219,12 @@ def test_what_would_fail_later_is_refused_now(setting: str, says: str) -> None:
         cartpole(setting)
 
 
+@pytest.mark.parametrize("recipe", ["ppo", "inline-vtrace"])
+def test_a_number_of_updates_that_nobody_reads_is_refused(recipe: str) -> None:
+    with pytest.raises(UserError, match=r"updates_per_round=2: agent.kind=\w+ learns from each batch of unrolls"):
+        override(build_config("CartPole-v1", recipe), ["schedule.updates_per_round=2"])
+
+
 @pytest.mark.parametrize("recipe", ["ppo", "inline-vtrace", "seed-r2d2-small"])
 def test_the_probe_is_refused_where_its_meters_mean_nothing(recipe: str) -> None:
     with pytest.raises(UserError, match=r"evaluation.probe_rows=2: .* leave --probe-envs out"):

@@ -47,6 +47,8 @@ def test_eight_methods_that_differ_in_the_levers_only() -> None:
     ]  # fmt: skip
     assert design.cells["coact-central-fp32"] == (1, 1, 0)
     assert (at_a_time(found, 2), at_a_time(found, 8), at_a_time(found[:2], 8)) == (1, 4, 8)
+    pipelined = cells(suite_study("levers", seeds=(0,), settings=["schedule.lag_blocks=1"]))[:2]
+    assert at_a_time(pipelined, 8) == 4
 
 
 def test_what_is_given_wins() -> None:

@@ -56,8 +56,8 @@ class LSTMCore(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             inputs = self._inputs(x, state["action_tm1"], state["reward_tm1"])
-            y, (h, c) = self._fused(inputs.unsqueeze(0), self._own(state["h"]), self._own(state["c"]))
-        return y[0], {**state, "h": h.to(state["h"].dtype), "c": c.to(state["c"].dtype)}
+            y, h, c = self._one(inputs, self._own(state["h"]), self._own(state["c"]))
+        return y, {**state, "h": h.to(state["h"].dtype), "c": c.to(state["c"].dtype)}
 
     def unroll(self, x: Tensor, action: Tensor, reward: Tensor, reset: Tensor, state: State) -> Tensor:
         """T+1 steps at once: features [T+1, B, F] -> outputs [T+1, B, hidden].
@@ -104,6 +104,16 @@ class LSTMCore(nn.Module):
         lstm = self.lstm
         pre = F.linear(inputs, lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)  # type: ignore[arg-type, operator]
         return lstm_scan(pre, self._weight, h, c, self._own(~start).unsqueeze(-1))
+
+    def _one(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step; on a CPU by the cell, as `nn.LSTM` packs its weights anew in each call there (docs/samplers.md)."""
+        lstm = self.lstm
+        if inputs.device.type == "cpu":
+            weights = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0)
+            h, c = torch.lstm_cell(inputs, (h, c), *weights)  # type: ignore[arg-type]
+            return h, h, c
+        y, (h, c) = self._fused(inputs.unsqueeze(0), h, c)
+        return y[0], h, c
 
     def _fused(self, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, (h, c) = self.lstm(inputs, (h[None], c[None]))

@@ -176,6 +176,12 @@ class RunConfig:
                 f"agent.batch_size={self.agent.batch_size} > "
                 f"sequences.capacity_sequences={self.sequences.capacity_sequences}: learning would never start"
             )
+        by_unroll = isinstance(self.agent, SequenceConfig) and not isinstance(self.agent, R2D2Config)
+        if by_unroll and self.schedule.updates_per_round != 1:
+            raise ValueError(
+                f"schedule.updates_per_round={self.schedule.updates_per_round}: agent.kind={self.agent.kind} learns "
+                "from each batch of unrolls when it is there, whatever this says; leave it at 1"
+            )
         if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
             raise ValueError(
                 f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions "

@@ -49,10 +49,10 @@ def _parts(seeds: int, groups: int, processes: int) -> int:
 def at_a_time(cells: Sequence[Cell], cores: int) -> int:
     """Processes at a time by default: one per core, half as many where runs work on two cores each.
 
-    The engine of an asynchronous central sampler has a thread beside the learner's; two such runs on two cores would
-    measure each other's wall time.
+    An asynchronous central sampler and a pipelined loop have a thread beside the learner's; two such runs on two cores
+    would measure each other's wall time.
     """
-    two = any(is_asynchronous(cell.config) for cell in cells)
+    two = any(is_asynchronous(cell.config) or cell.config.schedule.lag_blocks for cell in cells)
     return max(1, cores // 2) if two else cores
 
 
