@@ -1,4 +1,7 @@
-"""Learning through the real central sampler: the last evaluation of asynchronous runs, which no two are alike."""
+"""Learning through the real central sampler: the last evaluation of asynchronous runs, which no two are alike.
+
+So budgets leave room: V-trace leaves the plateau of guessing at 3,000 to 9,000 steps.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ CUES = 2
 RECALL = (f'env.kwargs={{"cues": {CUES}, "delay": 2}}', "net.hidden_units=16", "device=cpu")
 VTRACE = (
     "agent.unroll_steps=8", "schedule.steps_per_round=8", "agent.learning_rate=1e-2", "agent.lr_decay_updates=None",
-    "agent.reward_scale=1", "agent.entropy_cost=0.003", "budget.env_steps=9_000",
+    "agent.reward_scale=1", "agent.entropy_cost=0.003", "budget.env_steps=15_000",
 )  # fmt: skip
 R2D2 = (
     "agent.gamma=0.95", "agent.n_step=3", "agent.unroll_steps=6", "agent.burn_in_steps=2", "agent.batch_size=32",
