@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from frugalrl.cost.tables import load_tables
+from frugalrl.recipes import build_config
 from frugalrl.report.break_even import sampler_cores
 from frugalrl.report.comparison import compare
 from frugalrl.report.comparison_io import from_json, read_comparison, to_json, write_comparison
@@ -42,6 +43,13 @@ def method(comparison: Comparison, name: str) -> MethodResult:
 @pytest.fixture(scope="module")
 def six() -> Comparison:
     return compared(two_methods(), 100, 500)
+
+
+def test_scores_of_sampled_actions_are_called_so(six: Comparison) -> None:
+    policy = build_config(ENV, "ppo")
+    sampled = replace(policy, evaluation=replace(policy.evaluation, actions="sampled"))
+    runs = [replace(run, config=replace(sampled, seed=run.seed)) for run in two_methods()[:2]]
+    assert (six.envs[0].protocol, compared(runs, 100).envs[0].protocol) == ("plain", "plain, actions sampled")
 
 
 def test_cost_to_a_target_by_hand(six: Comparison) -> None:

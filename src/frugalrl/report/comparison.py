@@ -26,6 +26,7 @@ from frugalrl.report.sentences import sentences_of
 from frugalrl.report.use import Rates, rates_of, rates_on
 from frugalrl.report.views import VIEWS, views_of
 from frugalrl.report.words import short
+from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import hint
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.types import UserError
@@ -155,7 +156,7 @@ def _env(
     ]
     return EnvResult(
         env=env,
-        protocol=next(iter(groups.values())).runs[0].config.env.protocol,
+        protocol=_protocol(next(iter(groups.values())).runs[0].config),
         targets=targets,
         methods=results,
         views=views_of(groups, baseline, setting),
@@ -163,6 +164,12 @@ def _env(
         anchors=tuple(anchor for anchor in anchors if anchor.env == env),
         levers=levers_of(groups, reached, baseline, setting),
     )
+
+
+def _protocol(config: RunConfig) -> str:
+    """What a score means: the environment's protocol, and how actions were chosen where that is not the usual way."""
+    actions = config.evaluation.actions
+    return config.env.protocol if actions == "greedy" else f"{config.env.protocol}, actions {actions}"
 
 
 def _notes(envs: Sequence[EnvResult], baseline: str, anchors: Sequence[Anchor]) -> Iterator[str]:

@@ -257,6 +257,7 @@ class EnvResult:
 
     env: str
     protocol: str
+    """Name of the environment's, and "actions sampled" where scores are of sampled actions."""
     targets: tuple[float, ...]
     methods: tuple[MethodResult, ...]
     views: tuple[View, ...]
