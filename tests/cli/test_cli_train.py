@@ -66,6 +66,7 @@ def test_set_wins_over_options() -> None:
         (["--env-kwargs", '{"a":'], "not valid JSON"),
         (["--env-kwargs", "a"], "neither k=v nor a JSON object"),
         (["--machine", "generik"], "did you mean 'generic'?"),
+        (["--recipe", "ppo", "--probe-envs", "2"], "error: evaluation.probe_rows=2: the probe judges Q-values"),
         (["--prices", "none.toml"], "none.toml"),
     ],
 )

@@ -110,13 +110,14 @@ def build(args: arguments.Train) -> RunConfig:
         env=env,
         explore=replace(config.explore, name=args.explore or config.explore.name),
         sampler=sampler,
-        evaluation=replace(config.evaluation, probe_rows=args.probe_envs or config.evaluation.probe_rows),
         budget=_budget(args, config.budget),
         seed=config.seed if args.seed is None else args.seed,
         device=args.device or config.device,
         threads=args.threads or config.threads,
         machine=args.machine or config.machine,
     )
+    if args.probe_envs is not None:
+        config = override(config, [f"evaluation.probe_rows={args.probe_envs}"])
     if args.correction is not None:
         config = override(config, [correction_setting(config.agent, args.correction)])
     return override(config, [word for words in args.set for word in words])
