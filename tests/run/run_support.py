@@ -185,3 +185,15 @@ def block(steps: int, rows: int, obs: np.ndarray[Any, Any], *, first: bool = Fal
 
 def collected(rows: Rows, episodes: tuple[Episode, ...] = ()) -> Collected:
     return Collected(data=rows, episodes=episodes, env_steps=int(rows.valid.sum()), costs={})
+
+
+def on_snapshot(parts: Any, see: Callable[[Any], object]) -> None:
+    """``see`` is shown every snapshot that the learner of a run's parts publishes."""
+    snapshot = parts.learner.snapshot
+
+    def published() -> Any:
+        made = snapshot()
+        see(made)
+        return made
+
+    parts.learner.snapshot = published

@@ -14,7 +14,7 @@ import pytest
 import torch
 from kill_resume import bill_counts, differences, exact_state, scores
 from numpy.typing import NDArray
-from run_support import Watcher, cartpole, ppo, r2d2, vtrace
+from run_support import Watcher, cartpole, on_snapshot, ppo, r2d2, vtrace
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.heads import PolicyValue, Scalar
@@ -81,15 +81,11 @@ class Recorded:
             parts.sampler.close()
 
     def _watch(self, parts: Any) -> None:
-        snapshot = parts.learner.snapshot
-
-        def published() -> Any:
-            made = snapshot()
+        def keep(made: Any) -> None:
             if made.version not in self.parameters:
                 self.parameters[made.version] = {n: p.detach().clone() for n, p in made.parameters.items()}
-            return made
 
-        parts.learner.snapshot = published
+        on_snapshot(parts, keep)
         if hasattr(parts.sampler, "collect"):
             collect = parts.sampler.collect
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from kill_resume import bill_counts, differences, exact_state, scores
 from numpy.typing import NDArray
-from run_support import Watcher, cartpole, r2d2, vtrace
+from run_support import Watcher, cartpole, on_snapshot, r2d2, vtrace
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.run.assemble import assemble
@@ -64,15 +64,11 @@ class Seen:
             parts.sampler.close()
 
     def _watch(self, parts: Any) -> None:
-        snapshot = parts.learner.snapshot
-
-        def published() -> Any:
-            made = snapshot()
+        def keep(made: Any) -> None:
             if made.version not in self.weights:
                 self.weights[made.version] = {n: p.detach().numpy().copy() for n, p in made.parameters.items()}
-            return made
 
-        parts.learner.snapshot = published
+        on_snapshot(parts, keep)
         if hasattr(parts.sampler, "collect"):
             collect = parts.sampler.collect
 

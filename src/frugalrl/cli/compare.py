@@ -15,7 +15,7 @@ from frugalrl.types import UserError
 
 if TYPE_CHECKING:
     from frugalrl.cost.tables import Tables
-    from frugalrl.report.results import Anchor
+    from frugalrl.report.results import Anchor, Comparison
     from frugalrl.study.folder import StudyFolder
     from frugalrl.study.matrix import Study
     from frugalrl.study.runner import Listener
@@ -29,6 +29,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     """Run what is missing of the matrix, print the table, write the report. Raises UserError."""
     environment.prepare(1)
     from frugalrl.cost.machine import usable_cores
+    from frugalrl.study.conclude import conclude
     from frugalrl.study.folder import StudyFolder
     from frugalrl.study.jobs import at_a_time, jobs_of
     from frugalrl.study.runner import Runner
@@ -37,7 +38,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     command = ["frugal", *words]
     if args.retry_failed and not args.resume:
         raise UserError("--retry-failed runs again what failed in a study that is there; add --resume, or leave it out")
-    _read_files(args)  # before hours of runs, not after them
+    tables, anchors = _read_files(args)  # before hours of runs, not after them
     path = args.out or _default_folder(args)
     study = _study(args)
     folder = (
@@ -71,18 +72,16 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     if not whole:
         print(f"frugal: interrupted; go on with: frugal compare --out {path} --resume", file=sys.stderr)
         return FAILED
-    return _conclude(args, folder, command, took_s=time.monotonic() - began)
+    comparison, report = conclude(folder, tables, command=command, anchors=anchors)
+    return _show(args, folder, comparison, report, took_s=time.monotonic() - began)
 
 
-def _conclude(args: arguments.Compare, folder: StudyFolder, command: list[str], *, took_s: float) -> int:
+def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, report: Path, *, took_s: float) -> int:
     from frugalrl.cli.output import console_for
     from frugalrl.cli.words import duration, one_line
     from frugalrl.report.comparison_io import to_json
     from frugalrl.report.table import render
-    from frugalrl.study.conclude import conclude
 
-    tables, anchors = _read_files(args)
-    comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     failed = [f"{c.key}: {f.reason}" for c in folder.cells if (f := folder.failure(c)) is not None]
     if args.json:
         document = {

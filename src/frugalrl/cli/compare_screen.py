@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frugalrl.cli.words import duration, short
+from frugalrl.report.numbers import count
 
 if TYPE_CHECKING:
     from frugalrl.study.folder import StudyFolder
@@ -24,7 +25,7 @@ def headline(folder: StudyFolder, view: View) -> str:
     """What is compared, in one line."""
     study = folder.study
     axes = (("method", study.methods), ("environment", study.envs), ("seed", study.seeds))
-    size = " x ".join(f"{len(values)} {what}{'' if len(values) == 1 else 's'}" for what, values in axes)
+    size = " x ".join(count(len(values), what) for what, values in axes)
     steps = {cell.config.budget.env_steps for cell in folder.cells}
     (same,) = steps if len(steps) == 1 else (None,)
     budget = "budgets of the methods" if same is None else f"{same:,} steps each"
