@@ -1,6 +1,8 @@
 """Learning through the real central sampler: the last evaluation of asynchronous runs, which no two are alike.
 
-So budgets leave room: V-trace leaves the plateau of guessing at 3,000 to 9,000 steps.
+So a policy that has learned must also stay: V-trace remembers after 1,500 to 3,000 steps, and with a constant
+learning rate of 1e-2 one run in ten forgets again once there is nothing left to learn (Adam divides small
+gradients by small moments). Half the rate, decayed to nothing, kept it in 80 of 80 runs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from frugalrl.run.config import RunConfig
 CUES = 2
 RECALL = (f'env.kwargs={{"cues": {CUES}, "delay": 2}}', "net.hidden_units=16", "device=cpu")
 VTRACE = (
-    "agent.unroll_steps=8", "schedule.steps_per_round=8", "agent.learning_rate=1e-2", "agent.lr_decay_updates=None",
+    "agent.unroll_steps=8", "schedule.steps_per_round=8", "agent.learning_rate=5e-3", "agent.lr_decay_updates=150",
     "agent.reward_scale=1", "agent.entropy_cost=0.003", "budget.env_steps=15_000",
 )  # fmt: skip
 R2D2 = (
