@@ -1,4 +1,4 @@
-"""The TRL hook in TRL itself, on a tiny random model: ``scripts/trl_env``, then ``pytest -m trl -n 0``."""
+"""The TRL hook in TRL itself, on a tiny random model: ``scripts/trainer_env trl``, then ``pytest -m trl -n 0``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("trl", reason="the environment of scripts/trl_env")
+pytest.importorskip("trl", reason="the environment of scripts/trainer_env trl")
 
 import torch
 import trl_tiny as tiny

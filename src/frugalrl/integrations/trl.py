@@ -11,7 +11,6 @@ TRL corrects what vLLM generated, and nothing else. Here the engine does not mat
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import inspect
 import warnings
@@ -19,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.importance import Correction
+from frugalrl.integrations.needed import needed
 from frugalrl.integrations.trl_batch import as_correction, check_config, checked_rollout, corrected
 from frugalrl.integrations.trl_callback import Watches, old_log_probs
 from frugalrl.integrations.trl_sampler import SamplerCopy as SamplerCopy
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     CorrectedGRPOTrainer: Any
     MismatchCallback: Any
 
+WHO = "frugalrl.integrations.trl"
 TESTED = ("1.16.0",)
 """Versions of TRL with which the end-to-end tests ran."""
 
@@ -82,21 +83,14 @@ def warn_untested(installed: str) -> None:
         )
 
 
-def _needs(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise UserError(
-            f"frugalrl.integrations.trl needs the package {package}; run: pip install 'frugalrl[trl]'"
-        ) from None
-
-
 @cache
 def _made(name: str) -> Any:
     mixin: type = Corrects if name == "CorrectedGRPOTrainer" else Watches
-    base = _needs("trl").GRPOTrainer if mixin is Corrects else _needs("transformers").TrainerCallback
+    base = (
+        needed("trl", WHO, "trl").GRPOTrainer
+        if mixin is Corrects
+        else needed("transformers", WHO, "trl").TrainerCallback
+    )
     return type(name, (mixin, base), {"__doc__": mixin.__doc__, "__module__": __name__})
 
 

@@ -1,0 +1,209 @@
+"""Counteractive exploration and cheaper samplers for Stable-Baselines3::
+
+    from frugalrl.integrations.sb3 import CorrectedPPO, CounteractiveDQN
+
+    CounteractiveDQN("MlpPolicy", "CartPole-v1").learn(50_000)
+    CorrectedPPO("MlpPolicy", "CartPole-v1", sampler_transform="int4", correction="token-tis:2").learn(50_000)
+
+Both take every argument of the class they stand for. `Counteracts` and `SamplesFromCopy` are the mixins: put one before
+a class of your own (``class Mine(Counteracts, sb3_contrib.QRDQN)``). Stable-Baselines3 is imported when one of the two
+classes is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frugalrl.importance import Correction, apply, measure
+from frugalrl.integrations.needed import needed
+from frugalrl.integrations.trl_batch import as_correction
+from frugalrl.math.explore import mixture
+from frugalrl.policies.transforms import Transformer, parse
+from frugalrl.types import PolicySnapshot, UserError
+
+if TYPE_CHECKING:
+    CorrectedPPO: Any
+    CounteractiveDQN: Any
+
+
+class Counteracts:
+    """The exploratory action is a minimiser of Q instead of a random one: CoAct TD (arXiv 2603.15871, algorithm 1).
+
+    For Stable-Baselines3's DQN and sb3-contrib's QRDQN, where Q is the mean over quantiles. Two things differ from
+    their own exploration beside the action: every environment decides for itself whether to explore (there one draw
+    decides for all of a step), and the network is evaluated in exploring steps too. ``exploration_fraction``,
+    ``exploration_final_eps`` and ``learning_starts`` mean what they mean there; actions before ``learning_starts`` stay
+    uniform. The last keyword argument is ``uniform_share``, the share of exploratory actions that are uniform: 0 is
+    counteractive, 1 epsilon-greedy.
+    """
+
+    policy: Any
+    exploration_rate: float
+    seed: int | None
+
+    def __init__(self, *args: Any, uniform_share: float = 0.0, **kwargs: Any) -> None:
+        """Raises UserError for a share outside of [0, 1]."""
+        if not 0.0 <= uniform_share <= 1.0:
+            raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {uniform_share!r}")
+        # before the model is set up, which draws nothing from it; loading replaces both by what was saved
+        self.uniform_share = uniform_share
+        self.explore_rng = np.random.default_rng(kwargs.get("seed"))
+        super().__init__(*args, **kwargs)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Actions for one observation or a batch, and ``state`` unchanged; ``deterministic`` takes argmax Q.
+
+        Raises:
+            FloatingPointError: a Q-value is NaN or infinite, so the network has diverged.
+        """
+        if deterministic:
+            greedy: tuple[Any, Any] = super().predict(observation, state, episode_start, True)  # type: ignore[misc]
+            return greedy
+        q, vectorized = self._q_values(observation)
+        eps = np.full(len(q), self.exploration_rate)
+        action = mixture(q, eps, self.explore_rng.random((len(q), 3)), self.uniform_share).action
+        return (action if vectorized else action[0]), state
+
+    def _q_values(self, observation: Any) -> tuple[Any, bool]:
+        """[B, A] Q-values, and whether the observation was a batch."""
+        self.policy.set_training_mode(False)
+        tensor, vectorized = self.policy.obs_to_tensor(observation)
+        with torch.no_grad():
+            quantiles = getattr(self.policy, "quantile_net", None)
+            # quantiles: [B, number of quantiles, A]
+            q = self.policy.q_net(tensor) if quantiles is None else quantiles(tensor).mean(dim=1)
+        return q.cpu().numpy(), vectorized
+
+
+class SamplesFromCopy:
+    """PPO whose rollouts come from a copy of the policy with cheaper or older weights, corrected by a truncated ratio.
+
+    The last keyword arguments are ``sampler_transform`` (``frugal list transforms``: int8, int4, bf16, stale:4, ...; an
+    age counts rollouts) and ``correction``, a short name or a `frugalrl.importance.Correction` of steps. The weight
+    multiplies the advantages after they were normalised, over the rollout and not per minibatch as in PPO itself, and
+    PPO's own ratio has the learner below the line (three policies). ``none`` does all this with a weight of 1;
+    ``ppo-denominator`` leaves the sampler below the line. Logs ``mismatch/k3``, ``mismatch/ess`` and
+    ``mismatch/ratio_max``. The values in the rollout are those of the copy as well; no ratio corrects them.
+    """
+
+    policy: Any
+    action_space: Any
+    rollout_buffer: Any
+    logger: Any
+    batch_size: int
+    device: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        sampler_transform: str = "int8",
+        correction: str | Correction = "token-tis:2",
+        **kwargs: Any,
+    ) -> None:
+        """Raises UserError for an unknown transform or correction, and for one that is not of single steps."""
+        parse(sampler_transform, "sampler_transform")
+        self.sampler_transform = sampler_transform
+        self.correction = of_steps(as_correction(correction))
+        # PPO's own normalisation would come after the weight and take out what it did to the mean
+        self.normalize_before_weight = kwargs.get("normalize_advantage", True)
+        self.rollouts = 0
+        super().__init__(*args, **{**kwargs, "normalize_advantage": False})
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """As in PPO, but the copy acts."""
+        learner = self.policy
+        self.policy = self._sampler(learner)
+        try:
+            going_on: bool = super().collect_rollouts(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.policy = learner
+        self.rollouts += 1
+        return going_on
+
+    def train(self) -> None:
+        """As in PPO, on weighted advantages."""
+        buffer = self.rollout_buffer
+        log_pi, log_mu = self._log_probs_of_learner(), buffer.log_probs
+        # a density may be above 1, so its logarithm is not checked
+        c = apply(self.correction, log_pi, log_mu, check=False)
+        metrics = measure(c).metrics()
+        for key in ("k3", "ess", "ratio_max"):
+            self.logger.record(f"mismatch/{key}", metrics[f"mismatch_{key}"])
+        if self.normalize_before_weight:
+            centred = buffer.advantages - buffer.advantages.mean()
+            buffer.advantages = centred / (buffer.advantages.std() + 1e-8)
+        buffer.advantages = (buffer.advantages * c.weight).astype(np.float32)
+        if self.correction.denominator == "old":
+            buffer.log_probs = log_pi
+        super().train()  # type: ignore[misc]
+
+    def _sampler(self, learner: Any) -> Any:
+        transformer = self.__dict__.get("_transformer")
+        if transformer is None:
+            # made anew instead of copied: a policy holds tensors of its last pass, which have no copies
+            twin = type(learner)(**learner._get_constructor_parameters()).to(self.device)
+            transformer = self._transformer = Transformer(twin, self.sampler_transform)
+            answer_in_float32(transformer.module)
+        transformer.load(PolicySnapshot(version=self.rollouts, parameters=dict(learner.named_parameters())))
+        return transformer.module
+
+    def _log_probs_of_learner(self) -> Any:
+        """[n_steps, n_envs] float32, a minibatch at a time."""
+        buffer = self.rollout_buffer
+        self.policy.set_training_mode(False)
+        steps, envs = buffer.log_probs.shape
+        obs = buffer.observations.reshape(steps * envs, *buffer.observations.shape[2:])
+        actions = buffer.actions.reshape(steps * envs, *buffer.actions.shape[2:])
+        parts = []
+        with torch.no_grad():
+            for i in range(0, steps * envs, self.batch_size):
+                rows = slice(i, i + self.batch_size)
+                taken = torch.as_tensor(actions[rows], device=self.device)
+                if np.issubdtype(self.action_space.dtype, np.integer):
+                    # the buffer keeps one Discrete action as [1]
+                    taken = taken.long() if self.action_space.shape else taken.long().flatten()
+                seen = torch.as_tensor(obs[rows], device=self.device)
+                parts.append(self.policy.evaluate_actions(seen, taken)[1].float().cpu().numpy())
+        return np.concatenate(parts).reshape(steps, envs)
+
+    def _excluded_save_params(self) -> list[str]:
+        excluded: list[str] = super()._excluded_save_params()  # type: ignore[misc]
+        return [*excluded, "_transformer"]
+
+
+def answer_in_float32(policy: torch.nn.Module) -> None:
+    """Layers in bfloat16 take and give float32, as the distributions and buffers around them expect."""
+    for layer in policy.modules():
+        if any(p.dtype == torch.bfloat16 for p in layer.parameters(recurse=False)) and not len(list(layer.children())):
+            layer.register_forward_pre_hook(lambda _, args: tuple(x.to(torch.bfloat16) for x in args))
+            layer.register_forward_hook(lambda _, args, out: out.float())
+
+
+def of_steps(correction: Correction) -> Correction:
+    """Raises UserError for a correction of sequences: an advantage depends on what follows a step, not on the steps
+    before it."""
+    if correction.level not in ("token", None) or correction.reject is not None:
+        raise UserError(
+            f"the correction of a PPO with one action per step is one of steps (token-tis:2, token-mask:0.5,5, "
+            f"vanilla, ppo-denominator, none), but is {correction.name()!r}"
+        )
+    return correction
+
+
+@cache
+def _made(name: str) -> Any:
+    sb3 = needed("stable_baselines3", "frugalrl.integrations.sb3", "sb3")
+    mixin, base = (SamplesFromCopy, sb3.PPO) if name == "CorrectedPPO" else (Counteracts, sb3.DQN)
+    return type(name, (mixin, base), {"__doc__": mixin.__doc__, "__module__": __name__})
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("CorrectedPPO", "CounteractiveDQN"):
+        return _made(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

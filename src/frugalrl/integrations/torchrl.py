@@ -1,0 +1,101 @@
+"""Counteractive exploration for TorchRL, in the place of its ``EGreedyModule``::
+
+    from frugalrl.integrations.torchrl import CounteractiveModule
+
+    explore = CounteractiveModule(spec=env.action_spec, eps_init=1.0, eps_end=0.05, annealing_num_steps=10_000)
+    behaviour = TensorDictSequential(QValueActor(net, in_keys=["observation"], spec=env.action_spec), explore)
+
+TorchRL is imported when ``CounteractiveModule`` is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frugalrl.integrations.needed import needed
+from frugalrl.types import UserError
+
+if TYPE_CHECKING:
+    CounteractiveModule: Any
+
+
+class Counteracts:
+    """The exploratory action is a minimiser of Q instead of a random one: CoAct TD (arXiv 2603.15871, algorithm 1).
+
+    Takes every argument of ``EGreedyModule`` and anneals epsilon as it does: call ``step()``. In addition
+    ``action_value_key``, where the Q-values [*batch, A] are (QValueActor writes ``action_value``), and
+    ``uniform_share``, the share of exploratory actions that are uniform: 0 is counteractive, 1 epsilon-greedy. Tied
+    minimisers are equally likely. Actions may be one-hot or indices. An action mask is heeded. Randomness is torch's,
+    as in TorchRL.
+    """
+
+    eps: Any
+    in_keys: list[Any]
+    action_key: Any
+    action_mask_key: Any
+
+    def __init__(
+        self, *args: Any, action_value_key: Any = "action_value", uniform_share: float = 0.0, **kwargs: Any
+    ) -> None:
+        """Raises UserError for a share outside of [0, 1]."""
+        if not 0.0 <= uniform_share <= 1.0:
+            raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {uniform_share!r}")
+        super().__init__(*args, **kwargs)
+        self.action_value_key, self.uniform_share = action_value_key, uniform_share
+        self.in_keys = [*self.in_keys, action_value_key]
+
+    def forward(self, tensordict: Any) -> Any:
+        """Replaces actions in place where TorchRL's exploration type is random."""
+        from torchrl.envs.utils import ExplorationType, exploration_type
+
+        if exploration_type() not in (ExplorationType.RANDOM, None):
+            return tensordict
+        q, action = tensordict.get(self.action_value_key), tensordict.get(self.action_key)
+        allowed = torch.ones_like(q, dtype=torch.bool)
+        if self.action_mask_key is not None:
+            allowed = tensordict.get(self.action_mask_key).expand_as(q)
+        worst = q == q.masked_fill(~allowed, torch.inf).amin(dim=-1, keepdim=True)
+        anywhere = torch.rand(q.shape[:-1], device=q.device) < self.uniform_share
+        chosen = one_of(torch.where(anywhere[..., None], allowed, worst & allowed))
+        explores = torch.rand(q.shape[:-1], device=q.device) < self.eps
+        tensordict.set(self.action_key, replaced(action, chosen, explores, q.shape))
+        return tensordict
+
+
+def one_of(members: Any) -> Any:
+    """A uniform member of each set: members [*batch, A] bool, none of them empty -> [*batch] int64."""
+    # the largest of independent draws is equally likely to be any member's
+    return torch.rand(members.shape, device=members.device).masked_fill(~members, -1.0).argmax(dim=-1)
+
+
+def replaced(action: Any, chosen: Any, explores: Any, shape: Any) -> Any:
+    """The actions with ``chosen`` [*batch] where ``explores`` [*batch], encoded as they are.
+
+    Raises UserError for actions that are neither one-hot like the Q-values nor indices.
+    """
+    if action.shape == shape:
+        one_hot = torch.nn.functional.one_hot(chosen, shape[-1]).to(action.dtype)
+        return torch.where(explores[..., None], one_hot, action)
+    if action.shape == shape[:-1]:
+        return torch.where(explores, chosen.to(action.dtype), action)
+    raise UserError(
+        f"CounteractiveModule needs one Q-value per action: actions are {list(action.shape)}, and Q-values "
+        f"{list(shape)}, where {list(shape)} (one-hot) or {list(shape[:-1])} (indices) fits"
+    )
+
+
+@cache
+def _made(name: str) -> Any:
+    needed("torchrl", "frugalrl.integrations.torchrl", "torchrl")
+    from torchrl.modules import EGreedyModule
+
+    return type(name, (Counteracts, EGreedyModule), {"__doc__": Counteracts.__doc__, "__module__": __name__})
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CounteractiveModule":
+        return _made(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

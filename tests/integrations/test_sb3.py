@@ -1,0 +1,221 @@
+"""The hooks in Stable-Baselines3 itself: ``scripts/trainer_env sb3``, then ``pytest -m sb3 -n 0``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3", reason="the environment of scripts/trainer_env sb3")
+
+import torch
+from sb3_contrib import QRDQN
+from scipy import stats
+from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+
+import frugalrl.envs.toys  # noqa: F401  (registers Catch)
+from frugalrl.integrations.sb3 import CorrectedPPO, CounteractiveDQN, Counteracts
+
+pytestmark = [pytest.mark.sb3, pytest.mark.filterwarnings("ignore")]
+
+
+class CounteractiveQRDQN(Counteracts, QRDQN):
+    """Q is the mean over quantiles."""
+
+
+class DrawnQ(CounteractiveDQN):  # type: ignore[misc]
+    """With Q-values that a test sets."""
+
+    q: Any = None
+
+    def _q_values(self, observation: Any) -> tuple[Any, bool]:
+        return self.q, True
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def observations(rows: int) -> Any:
+    return np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [CounteractiveDQN, CounteractiveQRDQN])
+def test_it_explores_with_argmin(kind: Any) -> None:
+    model = kind("MlpPolicy", "CartPole-v1", seed=0)
+    obs = observations(64)
+    with torch.no_grad():
+        x = torch.as_tensor(obs)
+        q = (model.policy.q_net(x) if kind is CounteractiveDQN else model.policy.quantile_net(x).mean(1)).numpy()
+    model.exploration_rate = 1.0
+    action, _ = model.predict(obs)
+    assert action.tolist() == q.argmin(1).tolist()
+    assert model.predict(obs[0])[0] == q[0].argmin()
+    assert model.predict(obs, deterministic=True)[0].tolist() == q.argmax(1).tolist()
+    model.exploration_rate = 0.0
+    assert model.predict(obs)[0].tolist() == q.argmax(1).tolist()
+
+
+def explored_together(model: Any, rows: int, steps: int) -> int:
+    """Steps in which all rows did the same: argmin, or argmax."""
+    model.exploration_rate = 0.5
+    taken = [model.predict(observations(rows))[0] for _ in range(steps)]
+    return sum(len(set(action.tolist())) == 1 for action in taken)
+
+
+def test_each_environment_decides_for_itself() -> None:
+    """Stable-Baselines3's own rule draws once for all of them, and must fail this."""
+    model = DrawnQ("MlpPolicy", "CartPole-v1", seed=0)
+    model.q = np.tile([1.0, 0.0], (8, 1))
+    assert explored_together(model, 8, 200) < 10
+    own = DQN("MlpPolicy", "CartPole-v1", seed=0)
+    own.policy.predict = lambda observation, *_: (np.zeros(len(observation), np.int64), None)
+    assert explored_together(own, 8, 200) > 60
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_shares_and_ties(share: float) -> None:
+    model = DrawnQ("MlpPolicy", "CartPole-v1", seed=1, uniform_share=share)
+    rows, eps = 40_000, 0.3
+    model.q, model.exploration_rate = np.tile([2.0, 1.0, 1.0, 1.5], (rows, 1)), eps
+    counts = np.bincount(model.predict(None)[0], minlength=4)
+    expected = eps * (share * np.full(4, 0.25) + (1 - share) * np.array([0, 0.5, 0.5, 0])) + [1 - eps, 0, 0, 0]
+    possible = expected > 0
+    assert counts[~possible].sum() == 0
+    assert stats.chisquare(counts[possible], rows * expected[possible]).pvalue > 1e-3
+
+
+def test_it_solves_catch() -> None:
+    """The optimum is 1; the last policy over 100 episodes, with either way of exploring."""
+    for share in (0.0, 1.0):
+        model = CounteractiveDQN(
+            "MlpPolicy", make_vec_env("frugalrl/Catch-v0", n_envs=4, seed=0), seed=0, learning_rate=1e-3,
+            learning_starts=500, train_freq=1, gradient_steps=4, batch_size=64, target_update_interval=200,
+            exploration_fraction=0.3, policy_kwargs={"net_arch": [64]}, uniform_share=share, buffer_size=20_000,
+        )  # fmt: skip
+        model.learn(12_000)
+        score = evaluate_policy(model, gymnasium.make("frugalrl/Catch-v0"), n_eval_episodes=100)[0]
+        assert score >= 0.95, share
+
+
+def test_a_saved_model_goes_on_drawing_where_it_was(tmp_path: Path) -> None:
+    model = CounteractiveDQN("MlpPolicy", "CartPole-v1", seed=0, learning_starts=50, uniform_share=0.25)
+    model.learn(200)
+    model.save(tmp_path / "model")
+    again = CounteractiveDQN.load(tmp_path / "model", env=make_vec_env("CartPole-v1"))
+    assert again.uniform_share == 0.25
+    obs = observations(256)
+    again.exploration_rate = model.exploration_rate = 0.5
+    assert model.predict(obs)[0].tolist() == again.predict(obs)[0].tolist()
+    again.learn(100, reset_num_timesteps=False)
+
+
+class Kept(CorrectedPPO):  # type: ignore[misc]
+    """Keeps what one update was given."""
+
+    def train(self) -> None:
+        buffer = self.rollout_buffer
+        self.advantages, self.log_mu = buffer.advantages.copy(), buffer.log_probs.copy()
+        self.learner = {k: v.clone() for k, v in self.policy.state_dict().items()}
+        obs, actions = (torch.as_tensor(x).flatten(0, 1) for x in (buffer.observations, buffer.actions))
+        with torch.no_grad():
+            log_pi = self.policy.evaluate_actions(obs, actions.flatten())[1]
+        self.log_pi = log_pi.numpy().reshape(self.log_mu.shape)
+        super().train()
+        # swapped and flattened by PPO's minibatches: [n_envs * n_steps, 1]
+        self.given = buffer.advantages.reshape(buffer.n_envs, -1).T
+        self.below_the_line = buffer.log_probs.reshape(buffer.n_envs, -1).T
+
+
+def one_update(correction: str, **settings: Any) -> Any:
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
+    model = Kept(
+        "MlpPolicy", env, n_steps=64, seed=0, learning_rate=3e-2, sampler_transform="int3", correction=correction,
+        **settings,
+    )  # fmt: skip
+    return model.learn(256)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_weights_are_truncated_ratios_of_what_really_acted(normalize: bool) -> None:
+    model = one_update("token-tis:1.01", normalize_advantage=normalize)
+    ratio = np.exp(model.log_pi - model.log_mu)
+    weight = np.minimum(ratio, 1.01)
+    assert ratio.max() > 1.01
+    a = model.advantages
+    if normalize:
+        a = (a - a.mean()) / (a.std() + 1e-8)
+    np.testing.assert_allclose(model.given, a * weight, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.below_the_line, model.log_pi, atol=1e-6)
+    assert not np.allclose(model.given, a, rtol=1e-3)
+    logged = model.logger.name_to_value
+    assert logged["mismatch/ratio_max"] == pytest.approx(ratio.max(), rel=1e-4)
+    assert logged["mismatch/k3"] == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-2)
+
+
+def test_controls() -> None:
+    none = one_update("none", normalize_advantage=False)
+    assert np.allclose(none.given, none.advantages)
+    assert np.allclose(none.below_the_line, none.log_pi)
+    control = one_update("ppo-denominator", normalize_advantage=False)
+    assert np.allclose(control.given, control.advantages)
+    assert np.allclose(control.below_the_line, control.log_mu)
+
+
+def test_without_mismatch_nothing_changes() -> None:
+    model = one_update("token-tis:1")
+    exact = CorrectedPPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2, seed=0), n_steps=64, seed=0,
+                         sampler_transform="none").learn(256)  # fmt: skip
+    assert exact.logger.name_to_value["mismatch/k3"] == pytest.approx(0, abs=1e-9)
+    assert model.logger.name_to_value["mismatch/k3"] > 1e-5
+
+
+@pytest.mark.parametrize("transform", ["int8", "int4", "bf16", "int8-dynamic", "stale:2", "noise:0.1"])
+def test_every_transform_acts(transform: str, tmp_path: Path) -> None:
+    model = CorrectedPPO(
+        "MlpPolicy", "CartPole-v1", n_steps=64, seed=0, learning_rate=1e-2, sampler_transform=transform
+    )
+    model.learn(256)
+    logged = model.logger.name_to_value
+    assert 0 < logged["mismatch/k3"] < 0.5
+    assert 0 < logged["mismatch/ess"] <= 1
+    assert next(model.policy.parameters()).dtype == torch.float32
+    model.save(tmp_path / "model")
+    again = CorrectedPPO.load(tmp_path / "model", env=make_vec_env("CartPole-v1"))
+    assert (again.sampler_transform, again.rollouts) == (transform, model.rollouts)
+    again.learn(64, reset_num_timesteps=False)
+
+
+def test_an_age_counts_rollouts() -> None:
+    ages = []
+
+    class Watched(CorrectedPPO):  # type: ignore[misc]
+        def _sampler(self, learner: Any) -> Any:
+            sampler = super()._sampler(learner)
+            ages.append(self.rollouts - self._transformer.version)
+            return sampler
+
+    Watched("MlpPolicy", "CartPole-v1", n_steps=32, sampler_transform="stale:2").learn(32 * 5)
+    assert ages == [0, 1, 2, 2, 2]
+
+
+def test_images_and_continuous_actions() -> None:
+    images = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=True)
+    settings: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "sampler_transform": "int4"}
+    small = {"features_extractor_kwargs": {"features_dim": 16}}
+    CorrectedPPO("CnnPolicy", images, policy_kwargs=small, **settings).learn(32)
+    dqn = {"learning_starts": 8, "buffer_size": 50, "batch_size": 8, "policy_kwargs": small}
+    CounteractiveDQN("CnnPolicy", images, **dqn).learn(32)
+    model = CorrectedPPO("MlpPolicy", "Pendulum-v1", **settings).learn(64)
+    assert 0 < model.logger.name_to_value["mismatch/k3"] < 0.5
