@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,10 +222,11 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
         _print_outcome(outcome, console, quiet=args.quiet)
     if outcome.completed:
         return OK
-    print(
-        f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {outcome.folder}",
-        file=sys.stderr,
-    )
+    with suppress(OSError):  # a terminal that is gone
+        print(
+            f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {outcome.folder}",
+            file=sys.stderr,
+        )
     return FAILED
 
 
