@@ -254,7 +254,7 @@ def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
         ("", lost, 1, "frugal: error: unexpected ValueError: caf\\udce9; the traceback is in "),
     ):
         command = ["sh", "-c", f'{words} exec "$0" -c "$1"', sys.executable, program]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, env=env)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == exit_code, done.stderr
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == exit_code

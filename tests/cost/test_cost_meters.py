@@ -11,7 +11,14 @@ import pytest
 from cost_loads import Worker, burn
 
 from frugalrl.cost import LapTimer, Ledger, NativeThreads, ProcessClock, ThreadClock
-from frugalrl.cost.meters import per_thread_clocks_work, thread_cpu_s, thread_ids, threads_made_by, unclaimed_threads
+from frugalrl.cost.meters import (
+    CheapClock,
+    per_thread_clocks_work,
+    thread_cpu_s,
+    thread_ids,
+    threads_made_by,
+    unclaimed_threads,
+)
 
 needs_clocks = pytest.mark.skipif(not per_thread_clocks_work(), reason="no per-thread CPU clocks on this system")
 
@@ -209,6 +216,24 @@ def test_process_clock_counts_children_and_memory() -> None:
     assert used.wall_s > 0
     assert used.peak_rss_bytes is not None
     assert used.peak_rss_bytes > 5e6
+
+
+def test_the_clock_that_is_cheap_sees_children_within_a_second() -> None:
+    """What a worker process did after the last checkpoint is redone work like any other."""
+    clock = CheapClock(10.0, 20.0)
+    burn(0.05)
+    code = "import time\nwhile time.process_time() < 0.3: pass\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    time.sleep(1.0)
+    began = time.monotonic()
+    while (cpu_s := clock.read()[0]) < 10.34:
+        assert time.monotonic() - began < 30
+        time.sleep(0.02)
+    child.communicate(b"\n")
+    assert cpu_s < 12
+    assert clock.read()[1] > 21.0
+    clock = CheapClock(10.0, 20.0)
+    assert clock.read()[0] < 10.2, "what ended before is not counted again"
 
 
 def test_whole_process_clock_sees_the_imports_and_not_what_the_process_was_before() -> None:

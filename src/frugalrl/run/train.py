@@ -11,7 +11,7 @@ from pathlib import Path
 from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
-from frugalrl.cost.meters import LapTimer
+from frugalrl.cost.meters import CheapClock, LapTimer
 from frugalrl.cost.money import cost_so_far_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
@@ -127,8 +127,7 @@ class Run:
         self._state = RunState(parts, self._counters, self._evaluator, self._ledger, self._theory)
         self._window = Window()
         now = self._ledger.sessions[-1]
-        # clocks of this process as the ledger counts them, cheap enough to be read after every block
-        self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
+        self._clock = CheapClock(now.cpu_s, now.wall_s)
         self._session = 0
         self._logged_at = -_LOG_EVERY_S
         self._told: set[str] = set()
@@ -277,8 +276,8 @@ class Run:
         (self._progress.begin if begin else self._progress.write)(done)
 
     def _spent(self) -> tuple[float, float]:
-        """CPU and wall seconds of this process; cheap."""
-        return time.process_time() + self._cpu_before, time.monotonic() + self._wall_before
+        """CPU and wall seconds of this process and its children; cheap."""
+        return self._clock.read()
 
     def _evaluate(self, interrupt: Interrupt) -> None:
         steps = self._counters.env_steps
