@@ -97,13 +97,26 @@ def test_env_kwargs_are_typed() -> None:
         env_kwargs(("[1]",))
 
 
-def test_default_folder_is_a_safe_name_that_is_free() -> None:
+def test_default_folder_is_a_safe_name_that_nobody_else_gets() -> None:
     now = time.struct_time((2026, 11, 22, 13, 5, 9, 6, 326, 0))
     config = build_config("module.sub:ALE/Pong-v5")
     first = default_folder(config, now)
     assert first == Path("runs/module.sub-ALE-Pong-v5-epsilon-greedy-seed0-20261122-130509")
-    first.mkdir(parents=True)
-    assert default_folder(config, now) == first.with_name(first.name + "-2")
+    assert default_folder(config, now) == first.with_name(first.name + "-2"), "runs that start together share a folder"
+
+
+def test_a_default_folder_that_cannot_be_made_is_one_sentence() -> None:
+    for make in (lambda: Path("runs").touch(), lambda: Path("runs").symlink_to("nowhere")):
+        make()
+        with pytest.raises(UserError, match="cannot be made"):
+            default_folder(build_config("CartPole-v1"))
+        Path("runs").unlink()
+
+
+def test_a_run_that_does_not_start_leaves_no_folder(fake: FakeRun) -> None:
+    fake.raises = UserError("no such thing")
+    assert main(["train", "CartPole-v1", "--quiet"]) == 2
+    assert list(Path("runs").iterdir()) == []
 
 
 def test_plain_output(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

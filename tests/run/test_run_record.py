@@ -55,6 +55,17 @@ def test_a_used_folder_is_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "other", CONFIG, {})
 
 
+def test_of_two_processes_that_found_a_folder_empty_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one must not write its configuration over that of the first, which goes on with the wrong one."""
+    monkeypatch.setattr("frugalrl.run.record.refuse_used", lambda path: None)  # both have looked before either wrote
+    RunFolder.create(tmp_path / "run", CONFIG, {})
+    with pytest.raises(UserError, match="taken by another process"):
+        RunFolder.create(tmp_path / "run", cartpole("seed=7"), {})
+    assert RunFolder.open(tmp_path / "run").config() == CONFIG
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):

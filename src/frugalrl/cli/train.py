@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -36,18 +37,23 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
         tables.machine(config.machine)
     folder = args.out if args.out is not None else default_folder(config)
     context.folder = folder
-    return _follow(
-        args,
-        folder,
-        lambda reporter: run.train(
-            config,
+    try:
+        return _follow(
+            args,
             folder,
-            reporter,
-            command=["frugal", *words],
-            tables=tables,
-            whole_process=context.whole_process,
-        ),
-    )
+            lambda reporter: run.train(
+                config,
+                folder,
+                reporter,
+                command=["frugal", *words],
+                tables=tables,
+                whole_process=context.whole_process,
+            ),
+        )
+    finally:
+        if args.out is None:
+            with suppress(OSError):  # it is empty when the run did not start
+                folder.rmdir()
 
 
 def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> int:
@@ -173,15 +179,25 @@ def _read_value(text: str) -> Any:
 
 
 def default_folder(config: RunConfig, now: time.struct_time | None = None) -> Path:
-    """``runs/ENV-EXPLORER-seedN-DATE-TIME``, a name that every file system takes and that is still free."""
+    """Makes ``runs/ENV-EXPLORER-seedN-DATE-TIME``, a name that every file system takes and that was still free.
+
+    It is made at once: runs that are started together, for a search, must not meet in one folder. Raises UserError.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S", now or time.localtime())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{config.env.id}-{config.explore.name}-seed{config.seed}-{stamp}")
-    path = Path("runs") / name.lstrip("-.")
+    first = path = Path("runs") / name.lstrip("-.")
     number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{name}-{number}")
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise UserError(
+                    f"the run folder {path} cannot be made ({error.strerror}); choose another --out"
+                ) from None
+            number += 1
+            path = first.with_name(f"{first.name}-{number}")
 
 
 def _threads_of(folder: Path) -> int | None:

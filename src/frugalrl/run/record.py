@@ -23,6 +23,8 @@ from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import from_dict, to_dict
 from frugalrl.types import RunFailed, UserError
 
+PROGRESS = "progress.bin"
+
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON file atomically. Raises RunFailed when the disk refuses; what was there before stays."""
@@ -161,6 +163,12 @@ class RunFolder:
         refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            try:
+                (path / PROGRESS).touch(exist_ok=False)  # of processes that found the folder empty, one gets it
+            except FileExistsError:
+                raise UserError(
+                    f"the run folder {path} was just taken by another process; choose another --out"
+                ) from None
             write_json(path / "config.json", to_dict(config))
             write_json(path / "machine.json", dict(machine))
         except (OSError, RunFailed) as error:
@@ -226,4 +234,4 @@ class RunFolder:
         return kept
 
     def progress(self) -> Progress:
-        return Progress(self.path / "progress.bin")
+        return Progress(self.path / PROGRESS)
