@@ -289,4 +289,4 @@ def test_words() -> None:
     assert score_in_words(single) == "21.5 over 1 episode, protocol atari100k, epsilon 0.001"
     answers = replace(single, protocol="lm-exact-match", epsilon=0.0, mean_return=0.5, returns=(0.0, 1.0))
     assert score_in_words(answers) == "0.5 over 2 prompts, protocol lm-exact-match, answers sampled at temperature 1"
-    assert one_line({"a": (float("nan"), 1.0), "b": "ü"}) == '{"a": [null, 1.0], "b": "ü"}'
+    assert one_line({"a": (float("nan"), 1.0), "b": "läufe"}) == '{"a": [null, 1.0], "b": "l\\u00e4ufe"}'

@@ -15,7 +15,9 @@ from frugalrl.cli import main
 from frugalrl.cli.parse import parse
 from frugalrl.cli.train import build, default_folder, env_kwargs
 from frugalrl.recipes import build_config
+from frugalrl.report.records import find_runs
 from frugalrl.run.config import RunConfig
+from frugalrl.run.record import RunFolder
 from frugalrl.types import RunFailed, UserError
 
 
@@ -243,8 +245,6 @@ def test_second_ctrl_c(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    from frugalrl.run.record import RunFolder
-
     return RunFolder.create(tmp_path / "run", build_config("CartPole-v1"), {}).path
 
 
@@ -280,3 +280,29 @@ def test_bill(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in shown
     (run_folder / "bill.json").write_text('{"schema": "frugalrl.bill/1"}')
     assert main(["bill", str(run_folder)]) == 2
+
+
+def test_a_run_that_is_named_twice_is_billed_once(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from frugalrl.cost import to_json
+
+    (run_folder / "bill.json").write_text(json.dumps(to_json(BILL)))
+    (run_folder.parent / "latest").symlink_to(run_folder)
+    other = RunFolder.create(run_folder.parent / "läufe", build_config("CartPole-v1"), {}).path
+    (other / "bill.json").write_text(json.dumps(to_json(BILL)))
+    names = [str(run_folder), "latest", "run", "läufe/../run", "läufe"]
+    assert main(["bill", *names, "--json"]) == 0
+    assert [run["run"] for run in json.loads(capsys.readouterr().out)["runs"]] == [str(run_folder), "läufe"]
+    assert find_runs([run_folder.parent / "latest", run_folder]) == [run_folder.parent / "latest"]
+
+
+def test_a_bill_that_is_older_than_its_run_is_said(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from frugalrl.cost import to_json
+
+    (run_folder / "bill.json").write_text(json.dumps(to_json(BILL)))
+    record = RunFolder.open(run_folder)
+    for kind, said in (("end", ""), ("resume", "was resumed after this bill was made"), ("end", "")):
+        record.log(kind, env_steps=10, evaluated=0, completed=True, reason="done")
+        assert main(["bill", str(run_folder), "--json"]) == 0
+        shown = capsys.readouterr()
+        assert (said in shown.err, bool(shown.err)) == (True, bool(said))
+        assert json.loads(shown.out) == to_json(BILL)
