@@ -21,8 +21,8 @@ def keep_traceback(folder: Path, cause: BaseException | None) -> None:
     """Append the traceback of what made a run fail (an environment of the user's own) to ``error.txt``."""
     if cause is not None:
         # the message of an environment may hold signs that the locale's encoding does not know
-        path, how = folder / "error.txt", {"encoding": "utf-8", "errors": "backslashreplace"}
-        with suppress(OSError), path.open("a", **how) as file:
+        path = folder / "error.txt"
+        with suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             traceback.print_exception(cause, file=file)
 
 
