@@ -146,3 +146,14 @@ def test_rows_that_cannot_be_brought_back_are_named(tmp_path: Path, drifting: No
 
 
 PRIORITIZED = "replay.kind=prioritized"
+
+
+def test_a_run_on_a_machine_that_has_a_spot_price_only(tmp_path: Path) -> None:
+    """No money is shown while it runs, and that ends nothing."""
+    tables = load_tables()
+    spot = replace(tables.prices["cloud-2vcpu"], eur_per_hour_on_demand=None)
+    tables = replace(tables, prices={**tables.prices, "cloud-2vcpu": spot})
+    done = train(cartpole("machine=cloud-2vcpu", steps=200), tmp_path / "run", Watcher(), tables=tables)
+    assert done.completed
+    assert done.bill.find("spot_eur").value is not None
+    assert done.bill.find("on_demand_eur").value is None

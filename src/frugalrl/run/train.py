@@ -12,7 +12,7 @@ from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
 from frugalrl.cost.meters import CheapClock, LapTimer
-from frugalrl.cost.money import cost_so_far_eur
+from frugalrl.cost.money import budget_per_hour, cost_so_far_eur, shown_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
 from frugalrl.run import tell
@@ -113,7 +113,7 @@ class Run:
         self._machine = detect_machine(self._tables, config.machine)
         self._ledger, self._timer = self._clocks(config, whole_process)
         if config.budget.eur is not None:
-            cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
+            budget_per_hour(self._machine, self._tables)  # a machine without a price is refused now
         self._config = config
         self._reporter = reporter
         self._parts = parts = self._assemble(config)
@@ -328,7 +328,7 @@ class Run:
             self._evaluator,
             self._used(),
             epsilon=self._parts.sampler.epsilon(),
-            eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
+            eur=shown_eur(self._ledger, self._machine, self._tables),
             stages=self._watch.stages(),
         )
         self._reporter.status(status)
