@@ -105,6 +105,7 @@ def test_measured_joules_replace_the_model(tables: Tables, machine: Make) -> Non
     bill = make_bill(ledger, machine("workstation-1gpu", ("RTX",)), tables)
     assert (bill.find("cpu_j").value, bill.find("cpu_j").how) == (11.0, "measured")
     assert (bill.find("gpu_j").value, bill.find("gpu_j").how) == (22.0, "measured")
+    assert "upper bound" in bill.find("idle_j").source
     ledger.charge("redone", Cost(cpu_s=1.0))
     after_a_kill = make_bill(ledger, machine("workstation-1gpu", ("RTX",)), tables).find("gpu_j")
     assert (after_a_kill.value, after_a_kill.how) == (22.0, "modelled")

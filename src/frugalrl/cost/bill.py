@@ -159,8 +159,9 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
     sessions = ledger.sessions
     profile = machine.profile
     gpu_times = [cost.gpu_s for cost in totals.values() if cost.gpu_s is not None]
+    rapl = _all_known(s.cpu_j for s in sessions)
     parts: dict[str, Joules] = {
-        "cpu_j": cpu_joules(_all_known(s.cpu_j for s in sessions), used.cpu_s, profile),
+        "cpu_j": cpu_joules(rapl, used.cpu_s, profile),
         "gpu_j": gpu_joules(
             _all_known(s.gpu_j for s in sessions),
             sum(gpu_times) if gpu_times else None,
@@ -168,7 +169,7 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
             profile,
             has_gpu=bool(machine.facts.gpus),
         ),
-        "idle_j": idle_joules(used.wall_s, profile),
+        "idle_j": idle_joules(used.wall_s, profile, cores_counted=rapl is not None),
     }
     if "redone" in totals:
         parts = {name: _without_the_lost(part) for name, part in parts.items()}
