@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -249,6 +250,21 @@ def test_whole_process_clock_sees_the_imports_and_not_what_the_process_was_befor
     cpu_s, own_s, wall_s = map(float, done.stdout.split())
     assert cpu_s == pytest.approx(own_s, rel=0.05)
     assert 0 < wall_s < 1
+
+
+def test_what_a_shell_had_started_before_it_became_this_program_is_not_counted() -> None:
+    """As in an entry point of a container: ``monitor & exec frugal train ...``."""
+    code = (
+        "from frugalrl.cost.meters import ProcessClock; import time; clock = ProcessClock(); time.sleep(1.5); "
+        "print(clock.cpu_s(), time.process_time(), clock.read().peak_rss_bytes)"
+    )
+    monitor = f"{sys.executable} -c 'x = bytearray(3 * 10**8)\nwhile True: sum(range(10**6))' > /dev/null 2>&1 &"
+    shell = f'{monitor} echo $!; exec {sys.executable} -c "{code}"'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    pid, cpu_s, own_s, peak = map(float, done.stdout.split())
+    os.kill(int(pid), signal.SIGKILL)
+    assert cpu_s == pytest.approx(own_s, rel=0.05)
+    assert peak < 2e8
 
 
 def test_importing_cost_loads_no_heavy_library() -> None:

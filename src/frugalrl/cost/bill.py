@@ -139,7 +139,7 @@ def _use_rows(ledger: Ledger, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
         _use("wall_h", used.wall_s / 3600, "h", over + ", never paused"),
         _use("steps_per_cpu_s", rate, "steps/s", "agent steps / CPU-seconds of the run"),
         _use("cpu_h_per_1e9_frames", _share(used.cpu_s / 3600, counts.frames), "h", "CPU-hours / frames x 1e9"),
-        _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process"),
+        _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process, its children added"),
     ]
     if used.peak_gpu_bytes is not None:
         rows.append(_use("peak_gpu_memory", used.peak_gpu_bytes, "B", "most memory torch has reserved"))

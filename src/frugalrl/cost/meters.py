@@ -321,7 +321,11 @@ def children_cpu_s() -> float:
 
 
 def _children() -> list[int]:
-    """Process ids of the direct children that are alive or not waited for."""
+    """Process ids of the direct children that are alive or not waited for, but for `_STRANGERS`."""
+    return [pid for pid in _all_children() if pid not in _STRANGERS]
+
+
+def _all_children() -> list[int]:
     if _LINUX:
         pids: list[int] = []
         readable = False
@@ -382,3 +386,7 @@ def _peak_gpu_bytes() -> int | None:
     if cuda is None or not cuda.is_initialized():
         return None
     return sum(int(cuda.max_memory_reserved(device)) for device in range(cuda.device_count()))
+
+
+_STRANGERS = frozenset(_all_children() if _LINUX else ())
+"""Children of whatever this process was before it became this program (``monitor & exec frugal ...``)."""
