@@ -18,6 +18,7 @@ from frugalrl.recipes import build_config
 from frugalrl.report.records import find_runs
 from frugalrl.run.config import RunConfig
 from frugalrl.run.record import RunFolder
+from frugalrl.run.rescue import how_to_go_on
 from frugalrl.types import RunFailed, UserError
 
 
@@ -193,6 +194,22 @@ def test_price_file_from_the_environment(fake: FakeRun, monkeypatch: pytest.Monk
     monkeypatch.setenv("FRUGALRL_PRICES", "my.toml")
     main(["train", "CartPole-v1", "--quiet", "--out", "here"])
     assert fake.known["tables"].electricity.eur_per_kwh == 0.5
+
+
+def test_commands_to_go_on_can_be_pasted(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "CartPole-v1", "--out", "my runs/[a] b"]) == 0
+    shown = capsys.readouterr().out
+    for command in (
+        "resume 'my runs/[a] b' --budget-steps N",
+        "eval 'my runs/[a] b' --episodes",
+        "bill 'my runs/[a] b'",
+    ):
+        assert f"frugal {command}" in shown
+    assert "folder  my runs/[a] b\n" in shown
+    fake.completed = False
+    assert main(["train", "CartPole-v1", "--quiet", "--out", "my runs/[a] b"]) == 1
+    assert "go on with: frugal resume 'my runs/[a] b'\n" in capsys.readouterr().err
+    assert how_to_go_on("Broken", Path("a b"), 5).startswith("Broken; when that is mended, `frugal resume 'a b'` goes")
 
 
 def test_interrupted_run_fails_and_says_how_to_go_on(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

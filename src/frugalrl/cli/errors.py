@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from frugalrl.types import RunFailed, UserError
 
@@ -42,7 +43,9 @@ def guarded(command: Callable[[], int], context: Context) -> int:
         return FAILED
     except KeyboardInterrupt:
         known = context.folder is not None and (context.folder / "config.json").exists()
-        return _say(f"interrupted; go on with: frugal resume {context.folder}" if known else "interrupted", 130)
+        return _say(
+            f"interrupted; go on with: frugal resume {quote(str(context.folder))}" if known else "interrupted", 130
+        )
     except MemoryError as error:
         return _say(f"out of memory{_details(error)}; a smaller replay.capacity_transitions needs less", FAILED)
     except Exception as error:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
@@ -53,7 +54,8 @@ def bill(args: arguments.BillOf) -> int:
     found = _bill_of(folders[0])
     if found is None:
         raise UserError(
-            f"{folders[0]} has no bill yet: the run did not come to an end; go on with frugal resume {folders[0]}"
+            f"{folders[0]} has no bill yet: the run did not come to an end; "
+            f"go on with frugal resume {quote(str(folders[0]))}"
         )
     if args.json:
         from frugalrl.cli.words import one_line

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.cli import arguments, environment
@@ -240,7 +241,7 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
         return OK
     with suppress(OSError):  # a terminal that is gone
         print(
-            f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {outcome.folder}",
+            f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {quote(str(outcome.folder))}",
             file=sys.stderr,
         )
     return FAILED
@@ -288,7 +289,7 @@ def _print_outcome(outcome: Outcome, console: Console, *, quiet: bool) -> None:
     if quiet:
         print(line)
         return
-    folder = outcome.folder
+    folder = quote(str(outcome.folder))
     ended = "done" if outcome.completed else "stopped"
     console.print(f"{ended}: {outcome.reason}", highlight=False, markup=False)
     console.print(line, style="bold green", highlight=False, markup=False)
@@ -296,7 +297,7 @@ def _print_outcome(outcome: Outcome, console: Console, *, quiet: bool) -> None:
     render(outcome.bill, console)
     console.print()
     for what, command in (
-        ("folder", str(folder)),
+        ("folder", str(outcome.folder)),
         ("go on", f"frugal resume {folder} --budget-steps N" if outcome.completed else f"frugal resume {folder}"),
         ("score", f"frugal eval {folder} --episodes 100"),
         ("bill", f"frugal bill {folder}"),

@@ -6,6 +6,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from safetensors import SafetensorError
@@ -31,7 +32,7 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     if "frugal resume" in sentence or step is None:
         return sentence
     return (
-        f"{sentence.rstrip('.')}; when that is mended, `frugal resume {folder}` goes on from the checkpoint at step "
+        f"{sentence.rstrip('.')}; when that is mended, `frugal resume {quote(str(folder))}` goes on from the checkpoint at step "
         f"{step:,}"
     )
 
