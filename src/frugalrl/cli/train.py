@@ -239,11 +239,9 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
         _print_outcome(outcome, console, quiet=args.quiet)
     if outcome.completed:
         return OK
+    way = f"frugal resume {quote(str(outcome.folder))}"
     with suppress(OSError):  # a terminal that is gone
-        print(
-            f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {quote(str(outcome.folder))}",
-            file=sys.stderr,
-        )
+        print(f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: {way}", file=sys.stderr)
     return FAILED
 
 

@@ -31,10 +31,8 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     """The sentence of a failed run, with the way back."""
     if "frugal resume" in sentence or step is None:
         return sentence
-    return (
-        f"{sentence.rstrip('.')}; when that is mended, `frugal resume {quote(str(folder))}` goes on from the checkpoint at step "
-        f"{step:,}"
-    )
+    way = f"`frugal resume {quote(str(folder))}` goes on from the checkpoint at step {step:,}"
+    return f"{sentence.rstrip('.')}; when that is mended, {way}"
 
 
 def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> Path:
