@@ -262,3 +262,11 @@ def test_the_lines_are_json(tmp_path: Path) -> None:
     folder.log("progress", env_steps=1, loss=0.5)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"kind": "progress", "env_steps": 1, "loss": 0.5}
+
+
+def test_meters_that_are_not_finite_leave_json_that_others_can_read(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", CONFIG, {})
+    folder.log("progress", env_steps=3, loss=float("nan"), grad_norm=float("inf"), td=1.5, why=None)
+    text = (folder.path / "metrics.jsonl").read_text()
+    line = json.loads(text, parse_constant=pytest.fail)
+    assert line == {"kind": "progress", "env_steps": 3, "loss": None, "grad_norm": None, "td": 1.5, "why": None}

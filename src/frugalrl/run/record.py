@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -206,8 +207,10 @@ class RunFolder:
             return None
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to metrics.jsonl. Raises RunFailed when the disk refuses."""
-        line = json.dumps({"kind": kind, **values}) + "\n"
+        """Append one line to metrics.jsonl, whose meters that are not finite become null. Raises RunFailed when the
+        disk refuses."""
+        finite = {name: None if isinstance(v, float) and not isfinite(v) else v for name, v in values.items()}
+        line = json.dumps({"kind": kind, **finite}) + "\n"
         try:
             with self._metrics_path.open("a+b") as file:
                 if file.tell():
