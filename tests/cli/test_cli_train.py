@@ -119,7 +119,7 @@ def test_a_default_folder_that_cannot_be_made_is_one_sentence() -> None:
 def test_a_run_that_does_not_start_leaves_no_folder(fake: FakeRun) -> None:
     fake.raises = UserError("no such thing")
     assert main(["train", "CartPole-v1", "--quiet"]) == 2
-    assert list(Path("runs").iterdir()) == []
+    assert not Path("runs").exists()
 
 
 def test_plain_output(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def test_of_two_processes_that_found_a_folder_empty_one_gets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one must not write its configuration over that of the first, which goes on with the wrong one."""
-    monkeypatch.setattr("frugalrl.run.record.refuse_used", lambda path: None)  # both have looked before either wrote
+    monkeypatch.setattr("frugalrl.run.record.refuse_used", lambda *paths: None)  # both have looked before either wrote
     RunFolder.create(tmp_path / "run", CONFIG, {})
     with pytest.raises(UserError, match="taken by another process"):
         RunFolder.create(tmp_path / "run", cartpole("seed=7"), {})

@@ -53,8 +53,9 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
         )
     finally:
         if args.out is None:
-            with suppress(OSError):  # it is empty when the run did not start
+            with suppress(OSError):  # they are empty when the run did not start
                 folder.rmdir()
+                folder.parent.rmdir()
 
 
 def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> int:
@@ -221,7 +222,7 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
     if args.tensorboard is not None:
         from frugalrl.integrations.tensorboard import TensorBoard
 
-        events = args.tensorboard / folder.resolve().name
+        events = args.tensorboard.absolute() / folder.resolve().name
         reporter = TensorBoard(reporter, events, resumed=isinstance(args, arguments.Resume))
     try:
         if args.json:

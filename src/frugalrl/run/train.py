@@ -67,10 +67,10 @@ def train(
 
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
-    reporter = reporter or Silent()
+    place, reporter = folder.absolute(), reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
-        run.open(RunFolder.create(folder, config, run.machine_document(command)))
+        run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
         return run.play(resumed_at=None)
     finally:
         run.close()
@@ -98,7 +98,7 @@ def resume(
         if record.begun_with() not in (None, code_version()["source_sha256"]):
             reporter.note("the code has changed since this run began, so it may not end like an uninterrupted run")
         if budget is not None:
-            write_json(folder / "config.json", to_dict(config))
+            write_json(record.path / "config.json", to_dict(config))
         record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command))
         return run.play(resumed_at=step)
     finally:
@@ -213,7 +213,7 @@ class Run:
         """Keep the bill of a run that cannot go on; its state is that of the last checkpoint."""
         with suppress(RunFailed, OSError):
             self._finish(sentence, completed=False)
-        return RunFailed(how_to_go_on(sentence, self._record.path, self._checkpoints.newest_step))
+        return RunFailed(how_to_go_on(sentence, self._record.shown, self._checkpoints.newest_step))
 
     def _loop(self, interrupt: Interrupt) -> str:
         config = self._config
@@ -316,7 +316,7 @@ class Run:
 
     def _header(self, resumed_at: int | None) -> Header:
         device = self._parts.device.type
-        return tell.header_of(self._config, device=device, folder=self._record.path, resumed_at=resumed_at)
+        return tell.header_of(self._config, device=device, folder=self._record.shown, resumed_at=resumed_at)
 
     def _report(self, phase: str) -> None:
         self._ledger.settle()
@@ -349,7 +349,7 @@ class Run:
         write_json(self._record.path / "bill.json", to_json(bill))
         log_stages(self._record, self._watch.stages())
         self._record.log("end", env_steps=steps, reason=reason, completed=completed)
-        return Outcome(reason, completed, score, steps, self._record.path, bill)
+        return Outcome(reason, completed, score, steps, self._record.shown, bill)
 
     def _bill(self) -> Bill:
         scores, about = tell.score_rows(self._evaluator), tell.about(self._header(None))
