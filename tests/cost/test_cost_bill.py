@@ -235,6 +235,18 @@ def test_the_bill_fits_80_columns_and_says_not_measured(bill: Bill, tables: Tabl
     assert table.count("not") == table.count("measured") == 5
 
 
+@pytest.mark.parametrize("width", range(40, 80, 5))
+def test_no_figure_of_a_role_is_cut_in_a_narrow_terminal(width: int, bill: Bill, tables: Tables, machine: Make) -> None:
+    gpu = make_bill(ledger_of_a_run(gpu=True), machine("workstation-1gpu", ("RTX",)), tables)
+    for some in (bill, gpu):
+        text, whole = shown(some, width), shown(some, 200)
+        rows = {line.split()[0]: line.split()[1:] for line in whole.splitlines() if line.split()[:1]}
+        for role in ("environment", "inference", "learner"):
+            cells = next(line for line in text.splitlines() if line.startswith(role)).split()[1:]
+            assert len(cells) > 2
+            assert cells == rows[role][: len(cells)]
+
+
 def test_an_empty_run_can_be_shown(tables: Tables, machine: Make) -> None:
     text = shown(make_bill(Ledger(whole_process=False), machine(), tables))
     assert "updates per step" in text
