@@ -61,7 +61,10 @@ def in_words(budget: BudgetConfig) -> str:
 
 
 class Interrupt:
-    """Set by Ctrl-C, SIGTERM or a terminal that is closed; the loop ends after its block. A second Ctrl-C ends the process the hard way."""
+    """Set by Ctrl-C, SIGTERM or a terminal that is closed; the loop ends after its block.
+
+    A second Ctrl-C ends the process the hard way.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
