@@ -64,6 +64,27 @@ def test_a_study_is_reported_with_its_names_targets_and_failures(
     assert (study / "figures" / "table-evaluations.csv").exists()
 
 
+def test_methods_of_two_studies_with_one_name_and_other_settings_are_told_apart(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(study, again, ignore=shutil.ignore_patterns("failures.json"))
+    for config in again.glob("runs/*/plain/*/config.json"):
+        document = json.loads(config.read_text())
+        document["agent"]["learning_rate"] *= 2
+        config.write_text(json.dumps(document))
+    for config in again.glob("runs/*/other/*/config.json"):  # the same method, two more seeds
+        document = json.loads(config.read_text())
+        config.write_text(json.dumps({**document, "seed": document["seed"] + 10}))
+    assert main(["report", str(study), str(again), "--json", "--out", str(tmp_path / "r.html")]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["methods"] == ["plain (study)", "other", "plain (again)"]
+    assert document["baseline"] == "plain (study)"
+    seeds = {m["method"]: m["seeds"] for m in document["envs"][0]["methods"]}
+    assert seeds == {"plain (study)": [0, 1], "other": [0, 1, 10, 11], "plain (again)": [0, 1]}
+    assert len({run["name"] for run in document["runs"]}) == len(document["runs"])
+
+
 def test_one_run_is_reported_without_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "r.html"
     assert main(["report", str(RUN), "--out", str(out), "--target", "2"]) == 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cli_fakes import HEADER, NOTHING_KNOWN, SCORE, status, tell
@@ -218,6 +219,47 @@ def test_plain_outlives_its_reader(capsys: pytest.CaptureFixture[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # so that closing can flush
 
 
+class Gone(io.StringIO):
+    """A terminal whose window was closed, or a log on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_reporters_outlive_a_terminal_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for make in (Plain, lambda stream: Screen(Console(file=stream, force_terminal=True, width=80))):
+        gone = Gone()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", gone)
+            tell(make(gone))  # raises nothing
+            sys.stdout.close()
+        assert capsys.readouterr().err == "frugal: stdout: Input/output error; the run goes on in runs/pong\n"
+
+
+def test_what_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+    """Stdout that is full or closed, and a traceback in a working directory that was deleted."""
+    code = "import os, sys\nfrom frugalrl.cli import main\n"
+    listing = code + "sys.exit(main(['list', 'explorers', '--json']))"
+    lost = "import os, tempfile\nd = tempfile.mkdtemp(); os.chdir(d); os.rmdir(d)\n" + code
+    lost += "from frugalrl.cli import errors\n"
+    lost += "def oops(): raise ValueError('caf\\udce9')\n"
+    lost += "sys.exit(errors.guarded(oops, errors.Context()))"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    full = "frugal: error: standard output cannot be written: No space left on device\n"
+    for words, program, exit_code, said in (
+        ("exec > /dev/full;", listing, 1, full),
+        ("exec >&-;", listing, 0, ""),
+        ("", lost, 1, "frugal: error: unexpected ValueError: caf\\udce9; the traceback is in "),
+    ):
+        command = ["sh", "-c", f'{words} exec "$0" -c "$1"', sys.executable, program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == exit_code, done.stderr
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == exit_code
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     code = "import sys\nfrom frugalrl.cli import main\nsys.exit(main(['list', 'explorers', '--json']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -247,4 +289,4 @@ def test_words() -> None:
     assert score_in_words(single) == "21.5 over 1 episode, protocol atari100k, epsilon 0.001"
     answers = replace(single, protocol="lm-exact-match", epsilon=0.0, mean_return=0.5, returns=(0.0, 1.0))
     assert score_in_words(answers) == "0.5 over 2 prompts, protocol lm-exact-match, answers sampled at temperature 1"
-    assert one_line({"a": (float("nan"), 1.0), "b": "ü"}) == '{"a": [null, 1.0], "b": "ü"}'
+    assert one_line({"a": (float("nan"), 1.0), "b": "läufe"}) == '{"a": [null, 1.0], "b": "l\\u00e4ufe"}'

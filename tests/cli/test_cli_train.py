@@ -15,7 +15,10 @@ from frugalrl.cli import main
 from frugalrl.cli.parse import parse
 from frugalrl.cli.train import build, default_folder, env_kwargs
 from frugalrl.recipes import build_config
+from frugalrl.report.records import find_runs
 from frugalrl.run.config import RunConfig
+from frugalrl.run.record import RunFolder
+from frugalrl.run.rescue import how_to_go_on
 from frugalrl.types import RunFailed, UserError
 
 
@@ -97,13 +100,26 @@ def test_env_kwargs_are_typed() -> None:
         env_kwargs(("[1]",))
 
 
-def test_default_folder_is_a_safe_name_that_is_free() -> None:
+def test_default_folder_is_a_safe_name_that_nobody_else_gets() -> None:
     now = time.struct_time((2026, 11, 22, 13, 5, 9, 6, 326, 0))
     config = build_config("module.sub:ALE/Pong-v5")
     first = default_folder(config, now)
     assert first == Path("runs/module.sub-ALE-Pong-v5-epsilon-greedy-seed0-20261122-130509")
-    first.mkdir(parents=True)
-    assert default_folder(config, now) == first.with_name(first.name + "-2")
+    assert default_folder(config, now) == first.with_name(first.name + "-2"), "runs that start together share a folder"
+
+
+def test_a_default_folder_that_cannot_be_made_is_one_sentence() -> None:
+    for make in (lambda: Path("runs").touch(), lambda: Path("runs").symlink_to("nowhere")):
+        make()
+        with pytest.raises(UserError, match="cannot be made"):
+            default_folder(build_config("CartPole-v1"))
+        Path("runs").unlink()
+
+
+def test_a_run_that_does_not_start_leaves_no_folder(fake: FakeRun) -> None:
+    fake.raises = UserError("no such thing")
+    assert main(["train", "CartPole-v1", "--quiet"]) == 2
+    assert not Path("runs").exists()
 
 
 def test_plain_output(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +196,22 @@ def test_price_file_from_the_environment(fake: FakeRun, monkeypatch: pytest.Monk
     assert fake.known["tables"].electricity.eur_per_kwh == 0.5
 
 
+def test_commands_to_go_on_can_be_pasted(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "CartPole-v1", "--out", "my runs/[a] b"]) == 0
+    shown = capsys.readouterr().out
+    for command in (
+        "resume 'my runs/[a] b' --budget-steps N",
+        "eval 'my runs/[a] b' --episodes",
+        "bill 'my runs/[a] b'",
+    ):
+        assert f"frugal {command}" in shown
+    assert "folder  my runs/[a] b\n" in shown
+    fake.completed = False
+    assert main(["train", "CartPole-v1", "--quiet", "--out", "my runs/[a] b"]) == 1
+    assert "go on with: frugal resume 'my runs/[a] b'\n" in capsys.readouterr().err
+    assert how_to_go_on("Broken", Path("a b"), 5).startswith("Broken; when that is mended, `frugal resume 'a b'` goes")
+
+
 def test_interrupted_run_fails_and_says_how_to_go_on(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     fake.completed, fake.score = False, None
     assert main(["train", "CartPole-v1", "--out", "here"]) == 1
@@ -230,8 +262,6 @@ def test_second_ctrl_c(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    from frugalrl.run.record import RunFolder
-
     return RunFolder.create(tmp_path / "run", build_config("CartPole-v1"), {}).path
 
 
@@ -267,3 +297,29 @@ def test_bill(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in shown
     (run_folder / "bill.json").write_text('{"schema": "frugalrl.bill/1"}')
     assert main(["bill", str(run_folder)]) == 2
+
+
+def test_a_run_that_is_named_twice_is_billed_once(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from frugalrl.cost import to_json
+
+    (run_folder / "bill.json").write_text(json.dumps(to_json(BILL)))
+    (run_folder.parent / "latest").symlink_to(run_folder)
+    other = RunFolder.create(run_folder.parent / "läufe", build_config("CartPole-v1"), {}).path
+    (other / "bill.json").write_text(json.dumps(to_json(BILL)))
+    names = [str(run_folder), "latest", "run", "läufe/../run", "läufe"]
+    assert main(["bill", *names, "--json"]) == 0
+    assert [run["run"] for run in json.loads(capsys.readouterr().out)["runs"]] == [str(run_folder), "läufe"]
+    assert find_runs([run_folder.parent / "latest", run_folder]) == [run_folder.parent / "latest"]
+
+
+def test_a_bill_that_is_older_than_its_run_is_said(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from frugalrl.cost import to_json
+
+    (run_folder / "bill.json").write_text(json.dumps(to_json(BILL)))
+    record = RunFolder.open(run_folder)
+    for kind, said in (("end", ""), ("resume", "was resumed after this bill was made"), ("end", "")):
+        record.log(kind, env_steps=10, evaluated=0, completed=True, reason="done")
+        assert main(["bill", str(run_folder), "--json"]) == 0
+        shown = capsys.readouterr()
+        assert (said in shown.err, bool(shown.err)) == (True, bool(said))
+        assert json.loads(shown.out) == to_json(BILL)

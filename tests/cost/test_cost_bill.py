@@ -105,6 +105,7 @@ def test_measured_joules_replace_the_model(tables: Tables, machine: Make) -> Non
     bill = make_bill(ledger, machine("workstation-1gpu", ("RTX",)), tables)
     assert (bill.find("cpu_j").value, bill.find("cpu_j").how) == (11.0, "measured")
     assert (bill.find("gpu_j").value, bill.find("gpu_j").how) == (22.0, "measured")
+    assert "upper bound" in bill.find("idle_j").source
     ledger.charge("redone", Cost(cpu_s=1.0))
     after_a_kill = make_bill(ledger, machine("workstation-1gpu", ("RTX",)), tables).find("gpu_j")
     assert (after_a_kill.value, after_a_kill.how) == (22.0, "modelled")
@@ -232,6 +233,18 @@ def test_the_bill_fits_80_columns_and_says_not_measured(bill: Bill, tables: Tabl
     assert "bytes ≥" in table
     assert "…" not in table
     assert table.count("not") == table.count("measured") == 5
+
+
+@pytest.mark.parametrize("width", range(40, 80, 5))
+def test_no_figure_of_a_role_is_cut_in_a_narrow_terminal(width: int, bill: Bill, tables: Tables, machine: Make) -> None:
+    gpu = make_bill(ledger_of_a_run(gpu=True), machine("workstation-1gpu", ("RTX",)), tables)
+    for some in (bill, gpu):
+        text, whole = shown(some, width), shown(some, 200)
+        rows = {line.split()[0]: line.split()[1:] for line in whole.splitlines() if line.split()[:1]}
+        for role in ("environment", "inference", "learner"):
+            cells = next(line for line in text.splitlines() if line.startswith(role)).split()[1:]
+            assert len(cells) > 2
+            assert cells == rows[role][: len(cells)]
 
 
 def test_an_empty_run_can_be_shown(tables: Tables, machine: Make) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,14 @@ import pytest
 from cost_loads import Worker, burn
 
 from frugalrl.cost import LapTimer, Ledger, NativeThreads, ProcessClock, ThreadClock
-from frugalrl.cost.meters import per_thread_clocks_work, thread_cpu_s, thread_ids, threads_made_by, unclaimed_threads
+from frugalrl.cost.meters import (
+    CheapClock,
+    per_thread_clocks_work,
+    thread_cpu_s,
+    thread_ids,
+    threads_made_by,
+    unclaimed_threads,
+)
 
 needs_clocks = pytest.mark.skipif(not per_thread_clocks_work(), reason="no per-thread CPU clocks on this system")
 
@@ -211,6 +219,24 @@ def test_process_clock_counts_children_and_memory() -> None:
     assert used.peak_rss_bytes > 5e6
 
 
+def test_the_clock_that_is_cheap_sees_children_within_a_second() -> None:
+    """What a worker process did after the last checkpoint is redone work like any other."""
+    clock = CheapClock(10.0, 20.0)
+    burn(0.05)
+    code = "import time\nwhile time.process_time() < 0.3: pass\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    time.sleep(1.0)
+    began = time.monotonic()
+    while (cpu_s := clock.read()[0]) < 10.34:
+        assert time.monotonic() - began < 30
+        time.sleep(0.02)
+    child.communicate(b"\n")
+    assert cpu_s < 12
+    assert clock.read()[1] > 21.0
+    clock = CheapClock(10.0, 20.0)
+    assert clock.read()[0] < 10.2, "what ended before is not counted again"
+
+
 def test_whole_process_clock_sees_the_imports_and_not_what_the_process_was_before() -> None:
     """A shell that became this program has waited for children and has been waiting: neither is start-up."""
     code = (
@@ -224,6 +250,21 @@ def test_whole_process_clock_sees_the_imports_and_not_what_the_process_was_befor
     cpu_s, own_s, wall_s = map(float, done.stdout.split())
     assert cpu_s == pytest.approx(own_s, rel=0.05)
     assert 0 < wall_s < 1
+
+
+def test_what_a_shell_had_started_before_it_became_this_program_is_not_counted() -> None:
+    """As in an entry point of a container: ``monitor & exec frugal train ...``."""
+    code = (
+        "from frugalrl.cost.meters import ProcessClock; import time; clock = ProcessClock(); time.sleep(1.5); "
+        "print(clock.cpu_s(), time.process_time(), clock.read().peak_rss_bytes)"
+    )
+    monitor = f"{sys.executable} -c 'x = bytearray(3 * 10**8)\nwhile True: sum(range(10**6))' > /dev/null 2>&1 &"
+    shell = f'{monitor} echo $!; exec {sys.executable} -c "{code}"'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    pid, cpu_s, own_s, peak = map(float, done.stdout.split())
+    os.kill(int(pid), signal.SIGKILL)
+    assert cpu_s == pytest.approx(own_s, rel=0.05)
+    assert peak < 2e8
 
 
 def test_importing_cost_loads_no_heavy_library() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,3 +99,7 @@ def test_models_say_that_they_are_models(tables: Tables) -> None:
     assert gpu_joules(None, None, 60.0, profile, has_gpu=False).value == 0.0
     assert gpu_joules(9.0, None, 60.0, profile, has_gpu=True).how == "measured"
     assert idle_joules(60.0, profile).value == 3000.0
+    assert "upper bound" not in idle_joules(60.0, profile).source
+    assert "in RAPL's figure as well" in idle_joules(60.0, profile, cores_counted=True).source
+    two = replace(profile, gpus=2)  # one may work while the other one idles
+    assert gpu_joules(None, 10.0, 60.0, two, has_gpu=True).value == 10 * 300 + 110 * 20

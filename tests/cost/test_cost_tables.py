@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from frugalrl.cost import Machine, Tables, cost_so_far_eur, detect_machine, eur_per_hour, load_tables, usable_cores
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import MachineFacts, _match
+from frugalrl.cost.money import budget_per_hour
 from frugalrl.types import UserError
 
 
@@ -128,6 +130,20 @@ def test_the_rule_that_chooses_a_profile(
     assert _match(facts, tables)[0].name == expected
 
 
+def test_a_machine_with_more_gpus_than_its_profile_is_said(tables: Tables) -> None:
+    """An hour of eight GPUs is not billed as an hour of one without a word."""
+    one = MachineFacts(
+        cpu="c", cores=16, memory_bytes=None, gpus=("NVIDIA H100",), virtual=True, battery=False, os="o", python="3"
+    )
+    eight = replace(one, gpus=("NVIDIA H100",) * 8)
+    assert _match(one, tables) == (tables.machine("cloud-h100"), "the GPU is a NVIDIA H100")
+    profile, why = _match(eight, tables)
+    assert profile.name == "cloud-h100"
+    assert "8 GPUs here, 1 in the profile" in why
+    mine = replace(profile, name="mine", gpus=8)
+    assert _match(eight, replace(tables, machines={**tables.machines, "mine": mine}))[0] == mine
+
+
 def test_money_so_far(tables: Tables, machine: Callable[..., Machine]) -> None:
     ledger = Ledger(whole_process=False)
     session = {"cpu_s": 3600.0, "wall_s": 7200.0, "peak_rss_bytes": None, "peak_gpu_bytes": None, "cpu_j": None}
@@ -140,7 +156,9 @@ def test_money_so_far(tables: Tables, machine: Callable[..., Machine]) -> None:
 
 
 def test_a_budget_without_a_price_is_refused(tables: Tables, machine: Callable[..., Machine]) -> None:
-    from dataclasses import replace
-
     with pytest.raises(UserError, match="has no price"):
         eur_per_hour(replace(machine(), price=None), tables)
+    free = replace(tables.prices["cloud-2vcpu"], eur_per_hour_on_demand=0.0)
+    with pytest.raises(UserError, match="costs 0 EUR, so a budget in euro would never be used up"):
+        budget_per_hour(replace(machine(), price=free), tables)
+    assert budget_per_hour(machine("cloud-2vcpu"), tables) == 0.10

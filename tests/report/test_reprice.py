@@ -12,6 +12,7 @@ from frugalrl.cost.tables import load_tables
 from frugalrl.report.comparison import compare
 from frugalrl.report.records import Point
 from frugalrl.report.reprice import Repricing, repriced, scale
+from frugalrl.report.use import rates_of, rates_on, used_at
 from frugalrl.types import Cost, UserError
 from report.records_made import MACHINE, line, point, record, two_methods
 
@@ -125,6 +126,17 @@ def test_the_same_machine_changes_prices_only() -> None:
     found = compare(two_methods(), tables=TABLES, rng=np.random.default_rng(0), draws=100, machine=machine)
     assert found.envs[0].methods[1].used["cpu_s"].value == pytest.approx(20)
     assert "is the machine of the runs" in str(found.modelled)
+    assert "wall time is their sum" not in str(found.modelled)
+    gpu = TABLES.machine("workstation-1gpu")
+    run = record("m", 0, [point(1_000, 1.0)], machine={**MACHINE, "profile": gpu.name, "gpus": ["a GPU"]})
+    costs = {
+        role: replace(cost, cpu_s=0.6 * cost.cpu_s, gpu_s=0.5 if role == "learner" else None)
+        for role, cost in (run.points[0].costs or {}).items()
+        if cost.cpu_s is not None
+    }
+    run = replace(run, points=(replace(run.points[0], costs=costs, cpu_s=3.0, wall_s=5.5),))
+    again = repriced(run, Repricing(machine=gpu, profiles=TABLES.machines))
+    assert used_at(again.points[0], rates_on(gpu, TABLES)) == used_at(run.points[0], rates_of(run, TABLES))
 
 
 def test_what_cannot_be_repriced() -> None:

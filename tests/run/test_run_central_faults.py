@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from central_envs import EPISODE_STEPS
 from central_support import VTRACE, is_alive, vtrace, workers_here
-from kill_resume import newest_checkpoint
+from kill_resume import newest_checkpoint, newest_folder
 from run_support import Watcher
 
 from frugalrl.algos.impala import ImpalaLearner
 from frugalrl.cli import main
+from frugalrl.cost.record import bill_from_json
 from frugalrl.replay.unrolls import UnrollStore
 from frugalrl.run.record import RunFolder
 from frugalrl.run.train import train
@@ -189,7 +191,10 @@ def test_when_the_restarts_are_spent_the_run_ends_with_the_cause_and_its_checkpo
     assert sentence.endswith(f"`frugal resume {folder}` goes on from the checkpoint at step {saved:,}")
     lines = RunFolder(folder).lines()
     assert (lines[-1]["kind"], lines[-1]["completed"]) == ("end", False)
-    assert (folder / "bill.json").exists()
+    state = json.loads(json.loads((newest_folder(folder) / "state.json").read_text())["document"])["state"]
+    assert state["sampler"]["taken_steps"] == state["sampler"]["env_steps"] == saved, "steps are missing on the bill"
+    bill = bill_from_json(json.loads((folder / "bill.json").read_text()))
+    assert bill.find("agent_steps").value == saved
 
 
 @pytest.mark.parametrize(

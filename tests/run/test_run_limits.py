@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,3 +147,43 @@ def test_rows_that_cannot_be_brought_back_are_named(tmp_path: Path, drifting: No
 
 
 PRIORITIZED = "replay.kind=prioritized"
+
+
+class Wandering(Drifting):
+    """Changes the working directory when it is made and when it is reset, as simulators with files of their own do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        os.chdir("/")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        os.chdir("/")
+        return super().reset(seed=seed, options=options)
+
+
+def test_an_environment_that_changes_the_working_directory(
+    tmp_path: Path, drifting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gym.register("tests/Wandering-v0", Wandering)
+    monkeypatch.chdir(tmp_path)
+    config = cartpole(steps=200)
+    config = replace(config, env=replace(config.env, id="tests/Wandering-v0"))
+    try:
+        assert train(config, Path("run"), Watcher()).folder == Path("run")
+        assert (tmp_path / "run" / "bill.json").exists()
+        monkeypatch.chdir(tmp_path)
+        assert resume(Path("run"), Watcher(), budget=BudgetConfig(env_steps=300)).completed
+        assert RunFolder.open(tmp_path / "run").lines()[-1]["env_steps"] >= 300
+    finally:
+        del gym.registry["tests/Wandering-v0"]
+
+
+def test_a_run_on_a_machine_that_has_a_spot_price_only(tmp_path: Path) -> None:
+    """No money is shown while it runs, and that ends nothing."""
+    tables = load_tables()
+    spot = replace(tables.prices["cloud-2vcpu"], eur_per_hour_on_demand=None)
+    tables = replace(tables, prices={**tables.prices, "cloud-2vcpu": spot})
+    done = train(cartpole("machine=cloud-2vcpu", steps=200), tmp_path / "run", Watcher(), tables=tables)
+    assert done.completed
+    assert done.bill.find("spot_eur").value is not None
+    assert done.bill.find("on_demand_eur").value is None

@@ -12,6 +12,7 @@ import pytest
 from run_support import cartpole
 
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, read_json, read_progress, write_json
+from frugalrl.run.rescue import keep_traceback
 from frugalrl.types import RunFailed, UserError
 
 CONFIG = cartpole()
@@ -54,6 +55,17 @@ def test_a_used_folder_is_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "other", CONFIG, {})
 
 
+def test_of_two_processes_that_found_a_folder_empty_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one must not write its configuration over that of the first, which goes on with the wrong one."""
+    monkeypatch.setattr("frugalrl.run.record.refuse_used", lambda *paths: None)  # both have looked before either wrote
+    RunFolder.create(tmp_path / "run", CONFIG, {})
+    with pytest.raises(UserError, match="taken by another process"):
+        RunFolder.create(tmp_path / "run", cartpole("seed=7"), {})
+    assert RunFolder.open(tmp_path / "run").config() == CONFIG
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
@@ -69,6 +81,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
             RunFolder.create(tmp_path / "run", CONFIG, {})
     with files_of_at_most(100), pytest.raises(UserError, match="cannot be written"):
         RunFolder.create(tmp_path / "full", CONFIG, {})
+
+
+def test_the_traceback_of_a_message_that_no_encoding_knows_is_kept(tmp_path: Path) -> None:
+    keep_traceback(tmp_path, ValueError("no file caf\udce9"))
+    assert "no file caf\\udce9" in (tmp_path / "error.txt").read_text()
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
@@ -245,3 +262,11 @@ def test_the_lines_are_json(tmp_path: Path) -> None:
     folder.log("progress", env_steps=1, loss=0.5)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"kind": "progress", "env_steps": 1, "loss": 0.5}
+
+
+def test_meters_that_are_not_finite_leave_json_that_others_can_read(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", CONFIG, {})
+    folder.log("progress", env_steps=3, loss=float("nan"), grad_norm=float("inf"), td=1.5, why=None)
+    text = (folder.path / "metrics.jsonl").read_text()
+    line = json.loads(text, parse_constant=pytest.fail)
+    assert line == {"kind": "progress", "env_steps": 3, "loss": None, "grad_norm": None, "td": 1.5, "why": None}

@@ -18,7 +18,7 @@ from run_support import Killed, Watcher, breakout, cartpole, die, ppo, r2d2, vtr
 
 from frugalrl.envs import RowEnv
 from frugalrl.run.config import BudgetConfig, RunConfig
-from frugalrl.run.record import RunFolder
+from frugalrl.run.record import RunFolder, read_progress
 from frugalrl.run.score_run import evaluate_run
 from frugalrl.run.status import Silent
 from frugalrl.run.train import Outcome, resume, train
@@ -190,9 +190,17 @@ def test_a_run_that_died_before_its_first_checkpoint_starts_from_its_beginning(
         patch.setattr("frugalrl.run.checkpoint.save_file", lambda *a, **k: die())
         with pytest.raises(Killed):
             train(whole.config, tmp_path / "run", Silent())
+        with pytest.raises(Killed):
+            resume(tmp_path / "run", Silent())
+    died = [done.cpu_s for done in read_progress((tmp_path / "run" / "progress.bin").read_bytes())][1::2]
     again = Watcher()
-    assert resume(tmp_path / "run", again).completed
+    done = resume(tmp_path / "run", again)
+    assert done.completed
     assert again.notes[0] == "the run died before its first checkpoint; it starts from its beginning"
+    assert len(died) == 2
+    assert done.bill.find("cpu_s", "redone").value == pytest.approx(sum(died)) != 0
+    assert "3 processes" in done.bill.find("cpu_s").source
+    assert done.bill.find("cpu_s", "unassigned").value == pytest.approx(0, abs=0.2)
     assert_same_run(whole.folder, tmp_path / "run")
     assert scores(tmp_path / "run") == scores(whole.folder)
 

@@ -54,7 +54,7 @@ def test_limits_are_positive(name: str) -> None:
         BudgetConfig(**{name: 0})
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_handlers_are_put_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with interruptible() as interrupt:
@@ -64,6 +64,17 @@ def test_a_signal_is_noted_and_the_handlers_are_put_back(number: signal.Signals)
         assert interrupt.name == number.name
         os.kill(os.getpid(), signal.SIGTERM)  # once more changes nothing
     assert signal.getsignal(number) is before
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_ends_it_the_hard_way() -> None:

@@ -193,6 +193,27 @@ def test_rows_that_cannot_be_replayed_are_named() -> None:
     second.close()
 
 
+def test_schedules_count_only_transitions_after_a_resume_that_lost_rows() -> None:
+    first = central((1, 1), make_rows("Forgetful"))
+    first.collect(6)
+    second = central((1, 1), make_rows("Forgetful"))
+    second.load_state_dict(first.state_dict())
+    counted: list[int] = []
+    act = second._actor.act
+    second._actor.act = lambda rows, step, state, env_steps: (  # type: ignore[method-assign]
+        counted.append(env_steps),
+        act(rows, step, state, env_steps),
+    )[1]
+    before = second.env_steps
+    made = second.collect(40).data.valid.sum(1)
+    assert made[0] == 0
+    assert (made < 2).sum() > 1, "an episode ended as well"
+    begun = before + np.cumsum([0, *made[:-1]])
+    assert counted == [n for n in begun for _ in range(2)]
+    first.close()
+    second.close()
+
+
 def test_a_failure_ends_the_block_and_the_state_before_it_can_be_saved() -> None:
     def make(group: int, first_row: int, num_rows: int, incarnation: int) -> Any:
         name = {"fault": "raise", "fault_step": 3} if group == 1 and not healthy else {}

@@ -136,3 +136,10 @@ def test_two_settings_are_too_few_for_a_rank_correlation() -> None:
     correlation = td_and_speed(results)
     assert (correlation.rho, correlation.low, correlation.high) == (None, None, None)
     assert "too few settings" in "\n".join(summary(examine(results)))
+
+
+def test_one_setting_is_one_setting() -> None:
+    text = "\n".join(summary(examine(results_with([2], [0.01]))))
+    assert "no difference shown in 0 of 1 setting." in text
+    assert "(of 1 setting)" in text
+    assert "1 settings" not in text

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
@@ -70,7 +71,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     finally:
         lock.close()
     if not whole:
-        print(f"frugal: interrupted; go on with: frugal compare --out {path} --resume", file=sys.stderr)
+        print(f"frugal: interrupted; go on with: frugal compare --out {quote(str(path))} --resume", file=sys.stderr)
         return FAILED
     comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     return _show(args, folder, comparison, report, took_s=time.monotonic() - began)
@@ -99,7 +100,7 @@ def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, 
         for what, value in (
             ("took", duration(took_s)),
             ("report", str(report)),
-            ("more", f"frugal compare --out {folder.path} --resume, with more --seeds or --methods"),
+            ("more", f"frugal compare --out {quote(str(folder.path))} --resume, with more --seeds or --methods"),
         ):
             console.print(f"{what:<7} {value}", highlight=False, markup=False, soft_wrap=True)
     for line in failed:

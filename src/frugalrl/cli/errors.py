@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from frugalrl.types import RunFailed, UserError
 
@@ -42,17 +43,31 @@ def guarded(command: Callable[[], int], context: Context) -> int:
         return FAILED
     except KeyboardInterrupt:
         known = context.folder is not None and (context.folder / "config.json").exists()
-        return _say(f"interrupted; go on with: frugal resume {context.folder}" if known else "interrupted", 130)
+        return _say(
+            f"interrupted; go on with: frugal resume {quote(str(context.folder))}" if known else "interrupted", 130
+        )
     except MemoryError as error:
         return _say(f"out of memory{_details(error)}; a smaller replay.capacity_transitions needs less", FAILED)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and _stdout_is_full():
+            forget_stdout()
+            return _say(f"standard output cannot be written: {error.strerror or error}", FAILED)
         where = write_traceback(context.folder)
         rest = f"; the traceback is in {where}" if where else ""
         return _say(f"unexpected {type(error).__name__}{_details(error)}{rest}", FAILED)
 
 
+def _stdout_is_full() -> bool:
+    """Whether what is printed cannot be written: a full disk, a terminal that is gone."""
+    try:
+        print(flush=True)  # what failed before may not be in the buffer any more
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 def forget_stdout() -> None:
-    """The reader of our output went away: nothing more is written to it, not even by the interpreter's last flush."""
+    """Nobody can read our output any more: nothing is written to it, not even by the interpreter's last flush."""
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
@@ -76,13 +91,14 @@ def _say(text: str, code: int) -> int:
 def write_traceback(folder: Path | None) -> Path | None:
     """Append the current exception to ``error.txt`` in the run's folder, else here; None if that fails."""
     text = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
-    known = [folder] if folder is not None and folder.is_dir() else []
-    for place in (*known, Path.cwd(), Path(tempfile.gettempdir())):
-        path = place / "error.txt"
-        try:
-            with path.open("a") as file:
+    places: list[Callable[[], Path]] = [Path.cwd, lambda: Path(tempfile.gettempdir())]
+    if folder is not None and folder.is_dir():
+        places.insert(0, lambda: folder)
+    for place in places:
+        # a working directory may be deleted, and a message may hold signs that no encoding knows
+        with suppress(OSError):
+            path = place() / "error.txt"
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
-        except OSError:
-            continue
-        return path
+            return path
     return None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
@@ -53,7 +54,8 @@ def bill(args: arguments.BillOf) -> int:
     found = _bill_of(folders[0])
     if found is None:
         raise UserError(
-            f"{folders[0]} has no bill yet: the run did not come to an end; go on with frugal resume {folders[0]}"
+            f"{folders[0]} has no bill yet: the run did not come to an end; "
+            f"go on with frugal resume {quote(str(folders[0]))}"
         )
     if args.json:
         from frugalrl.cli.words import one_line
@@ -66,7 +68,7 @@ def bill(args: arguments.BillOf) -> int:
 
 def _runs_at(places: Sequence[Path]) -> list[Path]:
     """The places themselves; one that is no run but holds some stands for those."""
-    from frugalrl.report.records import find_runs
+    from frugalrl.report.records import each_once, find_runs
 
     if not places:
         raise UserError("frugal bill needs RUN, the folder of a run, or several of them")
@@ -74,7 +76,7 @@ def _runs_at(places: Sequence[Path]) -> list[Path]:
     for place in places:
         inside = [] if (place / "config.json").exists() else list(place.glob("**/machine.json"))
         found |= dict.fromkeys(find_runs([place]) if inside else [place])
-    return list(found)
+    return each_once(found)
 
 
 def _bill_of(folder: Path) -> Bill | None:
@@ -82,8 +84,16 @@ def _bill_of(folder: Path) -> Bill | None:
     from frugalrl.cost.record import bill_from_json
     from frugalrl.run.record import RunFolder, read_json
 
-    path = RunFolder.open(folder).path / "bill.json"
-    return bill_from_json(read_json(path)) if path.exists() else None
+    record = RunFolder.open(folder)
+    path = record.path / "bill.json"
+    if not path.exists():
+        return None
+    ends = [line["kind"] for line in record.lines() if line["kind"] in ("end", "resume")]
+    if ends and ends[-1] == "resume":  # killed since, or still at work
+        print(
+            f"note: {folder} was resumed after this bill was made; what it has used since is not on it", file=sys.stderr
+        )
+    return bill_from_json(read_json(path))
 
 
 def _bills(folders: Sequence[Path], *, json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from frugalrl.cli.errors import forget_stdout
@@ -64,11 +65,18 @@ class Plain:
             return
         try:
             print(line, file=self._stream, flush=True)
-        except BrokenPipeError:  # hours of training are worth more than the reader who left
+        except OSError as error:  # hours of training are worth more than the reader who left, or the log's full disk
             self._open = False
             if self._stream is sys.stdout:
                 forget_stdout()
-                print(f"frugal: nobody reads stdout any more; the run goes on in {self._folder}", file=sys.stderr)
+                say_unread(error, self._folder)
+
+
+def say_unread(error: OSError, folder: str) -> None:
+    """Stdout cannot be written any more: the run goes on without it."""
+    why = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else f"stdout: {error.strerror or error}"
+    with suppress(OSError):
+        print(f"frugal: {why}; the run goes on in {folder}", file=sys.stderr)
 
 
 class Quiet(Plain):

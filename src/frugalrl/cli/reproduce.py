@@ -31,6 +31,7 @@ def _chain(args: arguments.Reproduce) -> int:
     environment.prepare()
     from frugalrl.cli.words import duration, one_line
     from frugalrl.cost.machine import usable_cores
+    from frugalrl.report.numbers import count
     from frugalrl.study import chain_files, chain_grid
     from frugalrl.study.chain_result import examine
     from frugalrl.study.chain_words import sentences, summary
@@ -46,8 +47,9 @@ def _chain(args: arguments.Reproduce) -> int:
     folder = args.out if args.out is not None else free_folder(time.localtime())
     out = sys.stderr if args.json else sys.stdout
     print(
-        f"chain of ten states | {len(settings)} settings | {len(chain_grid.METHODS)} methods | {seeds:,} seeds | "
-        f"{chain_grid.ITERATIONS} iterations | {processes} process{'' if processes == 1 else 'es'} | folder {folder}",
+        f"chain of ten states | {count(len(settings), 'setting')} | {len(chain_grid.METHODS)} methods | "
+        f"{count(seeds, 'seed')} | {chain_grid.ITERATIONS} iterations | "
+        f"{processes} process{'' if processes == 1 else 'es'} | folder {folder}",
         file=out,
         flush=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.box import ROUNDED
@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from frugalrl.cli.errors import forget_stdout
+from frugalrl.cli.plain import say_unread
 from frugalrl.cli.stage_panel import STAGES_TITLE, central, stage_lines
 from frugalrl.cli.widgets import DIM, bar, columns, facts
 from frugalrl.cli.words import duration, episodes, euros, first_line, interval, second_line, short
@@ -49,8 +51,9 @@ class Screen:
         self._last: Status | None = None
         self._seconds: dict[str, float] = {}
         self._speed: float | None = None
-        self._budget = ""
+        self._budget = self._folder = ""
         self._on = False
+        self._gone = False
         self._early: list[str] | None = []
         """Notes made before the start: the first line comes first."""
 
@@ -60,11 +63,11 @@ class Screen:
         return 1.0 if self._last is None or self._last.wall_s < 60 else 2.0
 
     def start(self, header: Header) -> None:
-        self._budget = header.budget
-        self._console.print(first_line(header), style="bold", highlight=False, markup=False)
-        self._console.print(second_line(header), style=DIM, highlight=False, markup=False)
+        self._budget, self._folder = header.budget, header.folder
+        self._print(first_line(header), "bold")
+        self._print(second_line(header), DIM)
         self._say_early()
-        self._live.start()
+        self._show(self._live.start)
         self._on = True
 
     def status(self, status: Status) -> None:
@@ -80,13 +83,13 @@ class Screen:
         if self._early is not None:
             self._early.append(text)
             return
-        self._console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+        self._print(f"note: {text}", "yellow")
 
     def close(self) -> None:
         self._say_early()  # the run did not even start
         if self._on:
             self._on = False
-            self._live.stop()
+            self._show(self._live.stop)
 
     def _say_early(self) -> None:
         early, self._early = self._early, None
@@ -95,7 +98,22 @@ class Screen:
 
     def _draw(self) -> None:
         if self._last is not None and self._on:
-            self._live.update(self.render(self._last), refresh=True)
+            panel = self.render(self._last)
+            self._show(lambda: self._live.update(panel, refresh=True))
+
+    def _print(self, line: str, style: str) -> None:
+        self._show(lambda: self._console.print(line, style=style, highlight=False, markup=False))
+
+    def _show(self, draw: Callable[[], None]) -> None:
+        """The run is worth more than its screen: a terminal that is gone is not drawn on any more."""
+        if self._gone:
+            return
+        try:
+            draw()
+        except OSError as error:
+            self._gone = True
+            forget_stdout()
+            say_unread(error, self._folder)
 
     def _follow(self, status: Status) -> None:
         """Add up seconds by role, so that bars show the session and do not jump; smooth the speed."""

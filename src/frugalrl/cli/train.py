@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.cli import arguments, environment
@@ -36,18 +38,24 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
         tables.machine(config.machine)
     folder = args.out if args.out is not None else default_folder(config)
     context.folder = folder
-    return _follow(
-        args,
-        folder,
-        lambda reporter: run.train(
-            config,
+    try:
+        return _follow(
+            args,
             folder,
-            reporter,
-            command=["frugal", *words],
-            tables=tables,
-            whole_process=context.whole_process,
-        ),
-    )
+            lambda reporter: run.train(
+                config,
+                folder,
+                reporter,
+                command=["frugal", *words],
+                tables=tables,
+                whole_process=context.whole_process,
+            ),
+        )
+    finally:
+        if args.out is None:
+            with suppress(OSError):  # they are empty when the run did not start
+                folder.rmdir()
+                folder.parent.rmdir()
 
 
 def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> int:
@@ -173,15 +181,25 @@ def _read_value(text: str) -> Any:
 
 
 def default_folder(config: RunConfig, now: time.struct_time | None = None) -> Path:
-    """``runs/ENV-EXPLORER-seedN-DATE-TIME``, a name that every file system takes and that is still free."""
+    """Makes ``runs/ENV-EXPLORER-seedN-DATE-TIME``, a name that every file system takes and that was still free.
+
+    It is made at once: runs that are started together, for a search, must not meet in one folder. Raises UserError.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S", now or time.localtime())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{config.env.id}-{config.explore.name}-seed{config.seed}-{stamp}")
-    path = Path("runs") / name.lstrip("-.")
+    first = path = Path("runs") / name.lstrip("-.")
     number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{name}-{number}")
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise UserError(
+                    f"the run folder {path} cannot be made ({error.strerror}); choose another --out"
+                ) from None
+            number += 1
+            path = first.with_name(f"{first.name}-{number}")
 
 
 def _threads_of(folder: Path) -> int | None:
@@ -204,7 +222,7 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
     if args.tensorboard is not None:
         from frugalrl.integrations.tensorboard import TensorBoard
 
-        events = args.tensorboard / folder.resolve().name
+        events = args.tensorboard.absolute() / folder.resolve().name
         reporter = TensorBoard(reporter, events, resumed=isinstance(args, arguments.Resume))
     try:
         if args.json:
@@ -222,10 +240,9 @@ def _follow(args: arguments.Train | arguments.Resume, folder: Path, work: Callab
         _print_outcome(outcome, console, quiet=args.quiet)
     if outcome.completed:
         return OK
-    print(
-        f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: frugal resume {outcome.folder}",
-        file=sys.stderr,
-    )
+    way = f"frugal resume {quote(str(outcome.folder))}"
+    with suppress(OSError):  # a terminal that is gone
+        print(f"frugal: {outcome.reason} at step {outcome.env_steps:,}; go on with: {way}", file=sys.stderr)
     return FAILED
 
 
@@ -271,7 +288,7 @@ def _print_outcome(outcome: Outcome, console: Console, *, quiet: bool) -> None:
     if quiet:
         print(line)
         return
-    folder = outcome.folder
+    folder = quote(str(outcome.folder))
     ended = "done" if outcome.completed else "stopped"
     console.print(f"{ended}: {outcome.reason}", highlight=False, markup=False)
     console.print(line, style="bold green", highlight=False, markup=False)
@@ -279,7 +296,7 @@ def _print_outcome(outcome: Outcome, console: Console, *, quiet: bool) -> None:
     render(outcome.bill, console)
     console.print()
     for what, command in (
-        ("folder", str(folder)),
+        ("folder", str(outcome.folder)),
         ("go on", f"frugal resume {folder} --budget-steps N" if outcome.completed else f"frugal resume {folder}"),
         ("score", f"frugal eval {folder} --episodes 100"),
         ("bill", f"frugal bill {folder}"),

@@ -95,8 +95,11 @@ def score_to_json(score: Score) -> dict[str, Any]:
 
 
 def one_line(document: Any) -> str:
-    """A JSON document on one line; numbers JSON has no word for become null."""
-    return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False)
+    """A JSON document on one line; numbers JSON has no word for become null.
+
+    In ASCII: stdout may have any encoding, and a path that is printed must lead to its file.
+    """
+    return json.dumps(_finite(document), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -139,7 +139,7 @@ def _use_rows(ledger: Ledger, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
         _use("wall_h", used.wall_s / 3600, "h", over + ", never paused"),
         _use("steps_per_cpu_s", rate, "steps/s", "agent steps / CPU-seconds of the run"),
         _use("cpu_h_per_1e9_frames", _share(used.cpu_s / 3600, counts.frames), "h", "CPU-hours / frames x 1e9"),
-        _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process"),
+        _use("peak_memory", used.peak_rss_bytes, "B", "most resident memory of a process, its children added"),
     ]
     if used.peak_gpu_bytes is not None:
         rows.append(_use("peak_gpu_memory", used.peak_gpu_bytes, "B", "most memory torch has reserved"))
@@ -159,8 +159,9 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
     sessions = ledger.sessions
     profile = machine.profile
     gpu_times = [cost.gpu_s for cost in totals.values() if cost.gpu_s is not None]
+    rapl = _all_known(s.cpu_j for s in sessions)
     parts: dict[str, Joules] = {
-        "cpu_j": cpu_joules(_all_known(s.cpu_j for s in sessions), used.cpu_s, profile),
+        "cpu_j": cpu_joules(rapl, used.cpu_s, profile),
         "gpu_j": gpu_joules(
             _all_known(s.gpu_j for s in sessions),
             sum(gpu_times) if gpu_times else None,
@@ -168,7 +169,7 @@ def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -
             profile,
             has_gpu=bool(machine.facts.gpus),
         ),
-        "idle_j": idle_joules(used.wall_s, profile),
+        "idle_j": idle_joules(used.wall_s, profile, cores_counted=rapl is not None),
     }
     if "redone" in totals:
         parts = {name: _without_the_lost(part) for name, part in parts.items()}

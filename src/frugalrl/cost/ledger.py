@@ -8,7 +8,7 @@ processes that no role claims, ``waiting`` the wall time in which the loop was i
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from operator import attrgetter
@@ -228,6 +228,13 @@ class Ledger:
             self.charge(role, Cost(**cost))
         self.count(**state["counts"])
         self._past = _sessions_of(state)
+
+    def book_vain(self, sessions: Sequence[Session]) -> int:
+        """Books processes of the run that left nothing to go on from on the line ``redone``; returns how many."""
+        self._past = (*self._past, *sessions)
+        for session in sessions:
+            self.charge("redone", Cost(cpu_s=session.cpu_s, busy_s=session.wall_s))
+        return len(sessions)
 
     def book_lost(self, later: StateDict) -> Cost:
         """Books work that a crash has lost and that will be done again on the line ``redone``; returns it.

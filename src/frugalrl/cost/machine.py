@@ -49,8 +49,9 @@ def detect_machine(tables: Tables, name: str | None = None) -> Machine:
     """Facts of this machine and the profile that stands for it.
 
     Rule, first match wins: the name the user gave; a profile one of whose ``gpu_names`` is in the name of a GPU
-    found here; with a GPU, ``workstation-1gpu``; with a battery, ``laptop-4c``; under a hypervisor, the ``cloud-``
-    profile without a GPU whose number of cores is nearest in ratio; else ``generic``.
+    found here, of several the one whose number of GPUs is nearest; with a GPU, ``workstation-1gpu``; with a battery,
+    ``laptop-4c``; under a hypervisor, the ``cloud-`` profile without a GPU whose number of cores is nearest in ratio;
+    else ``generic``.
     Raises :class:`frugalrl.types.UserError` when ``name`` is unknown.
     """
     facts = find_facts()
@@ -66,9 +67,13 @@ def _with(facts: MachineFacts, profile: MachineProfile, tables: Tables, why: str
 
 def _match(facts: MachineFacts, tables: Tables) -> tuple[MachineProfile, str]:
     for gpu in facts.gpus:
-        for profile in tables.machines.values():
-            if any(word.lower() in gpu.lower() for word in profile.gpu_names):
-                return profile, f"the GPU is a {gpu}"
+        named = [m for m in tables.machines.values() if any(word.lower() in gpu.lower() for word in m.gpu_names)]
+        if named:
+            profile = min(named, key=lambda m: abs(m.gpus - len(facts.gpus)))
+            why = f"the GPU is a {gpu}"
+            if profile.gpus != len(facts.gpus):
+                why += f"; {len(facts.gpus)} GPUs here, {profile.gpus} in the profile with its watts and prices"
+            return profile, why
     if facts.gpus:
         return tables.machines["workstation-1gpu"], f"there is a GPU ({facts.gpus[0]}) without a profile of its own"
     if facts.battery:

@@ -293,13 +293,39 @@ class ProcessClock:
         )
 
     def _cpu_now(self) -> float:
-        ended = os.times()
-        alive = sum(_child_cpu_s(pid) for pid in _children())
-        return time.process_time() + ended.children_user + ended.children_system + alive
+        return time.process_time() + children_cpu_s()
+
+
+class CheapClock:
+    """CPU and wall seconds that go on from a reading of a `ProcessClock`, cheap enough to be read after every block.
+
+    Child processes are asked once a second: what they used since then is missing.
+    """
+
+    def __init__(self, cpu_s: float, wall_s: float) -> None:
+        self._asked_at, self._children = time.monotonic(), children_cpu_s()
+        self._cpu_0, self._wall_0 = cpu_s - time.process_time() - self._children, wall_s - self._asked_at
+
+    def read(self) -> tuple[float, float]:
+        """(CPU seconds, wall seconds), children included."""
+        now = time.monotonic()
+        if now - self._asked_at >= 1.0:
+            self._asked_at, self._children = now, children_cpu_s()
+        return time.process_time() + self._children + self._cpu_0, now + self._wall_0
+
+
+def children_cpu_s() -> float:
+    """CPU-seconds of the children of this process, ended or alive."""
+    ended = os.times()
+    return ended.children_user + ended.children_system + sum(_child_cpu_s(pid) for pid in _children())
 
 
 def _children() -> list[int]:
-    """Process ids of the direct children that are alive or not waited for."""
+    """Process ids of the direct children that are alive or not waited for, but for `_STRANGERS`."""
+    return [pid for pid in _all_children() if pid not in _STRANGERS]
+
+
+def _all_children() -> list[int]:
     if _LINUX:
         pids: list[int] = []
         readable = False
@@ -360,3 +386,7 @@ def _peak_gpu_bytes() -> int | None:
     if cuda is None or not cuda.is_initialized():
         return None
     return sum(int(cuda.max_memory_reserved(device)) for device in range(cuda.device_count()))
+
+
+_STRANGERS = frozenset(_all_children() if _LINUX else ())
+"""Children of whatever this process was before it became this program (``monitor & exec frugal ...``)."""

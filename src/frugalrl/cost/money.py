@@ -25,6 +25,25 @@ def cost_so_far_eur(ledger: Ledger, machine: Machine, tables: Tables) -> float:
     return ledger.wall_s() / 3600 * eur_per_hour(machine, tables)
 
 
+def shown_eur(ledger: Ledger, machine: Machine, tables: Tables) -> float | None:
+    """As `cost_so_far_eur`, for a reader; None for a machine without such a price, as one that is spot only."""
+    price = machine.price
+    if price is None or (price.eur_per_hour_on_demand is None and price.eur_per_hour_owned is None):
+        return None
+    return cost_so_far_eur(ledger, machine, tables)
+
+
+def budget_per_hour(machine: Machine, tables: Tables) -> float:
+    """The price of an hour for a budget. Raises :class:`UserError` where there is none, or nothing is ever used up."""
+    per_hour = eur_per_hour(machine, tables)
+    if per_hour == 0:
+        raise UserError(
+            f"an hour of machine {machine.profile.name!r} costs 0 EUR, so a budget in euro would never be used up; "
+            f"give a budget in steps or hours"
+        )
+    return per_hour
+
+
 def eur_per_hour(machine: Machine, tables: Tables) -> float:
     """The price of an hour that a budget in euro uses; see :func:`cost_so_far_eur`."""
     price, profile = machine.price, machine.profile

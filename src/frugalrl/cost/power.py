@@ -178,7 +178,7 @@ def gpu_joules(
         return Joules(value=0.0, how="counted", source="no GPU")
     if gpu_s is None:
         return Joules(value=None, how="modelled", source="busy seconds of the GPU were not measured")
-    idle_s = max(0.0, wall_s - gpu_s)
+    idle_s = max(0.0, wall_s * max(profile.gpus, 1) - gpu_s)
     return Joules(
         value=gpu_s * profile.gpu_busy_watts + idle_s * profile.gpu_idle_watts,
         how="modelled",
@@ -189,10 +189,14 @@ def gpu_joules(
     )
 
 
-def idle_joules(wall_s: float, profile: MachineProfile) -> Joules:
-    """The machine when nothing runs (board, memory, disks, supply, idle cores): wall seconds x watts."""
+def idle_joules(wall_s: float, profile: MachineProfile, *, cores_counted: bool = False) -> Joules:
+    """The machine when nothing runs (board, memory, disks, supply, idle cores): wall seconds x watts.
+
+    ``cores_counted``: a counter has the idle cores already, which no profile tells apart; the source then says so.
+    """
+    twice = "; an upper bound: the idle processor is in RAPL's figure as well" if cores_counted else ""
     return Joules(
         value=wall_s * profile.idle_watts,
         how="modelled",
-        source=f"{wall_s:.4g} s x {profile.idle_watts:g} W ({profile.name}: {profile.how}, {profile.source})",
+        source=f"{wall_s:.4g} s x {profile.idle_watts:g} W{twice} ({profile.name}: {profile.how}, {profile.source})",
     )

@@ -63,6 +63,8 @@ _ROLE_COLUMNS = (
     ("flop", "FLOPs"),
     ("bytes_min", "bytes ≥"),
 )
+_ROLE_WIDTH = max(len(role) for role in ROLES) + 1
+_FIGURE_WIDTH = 8
 
 
 def render(bill: Bill, console: Console) -> None:
@@ -77,7 +79,7 @@ def render(bill: Bill, console: Console) -> None:
     tables = (
         _sections_table(bill, ("score",), width, fold=True),
         _sections_table(bill, ("counts",), width),
-        _role_table(bill),
+        _role_table(bill, width),
         _sections_table(bill, ("stages",), width),
         _sections_table(bill, ("use", "energy", "money"), width),
     )
@@ -139,13 +141,15 @@ def _cell(row: BillRow) -> str:
     return f"{figure(row.value, unit)} [{low:.4g}, {high:.4g}]"
 
 
-def _role_table(bill: Bill) -> Table:
+def _role_table(bill: Bill, width: int) -> Table:
     table = _table(right=1)
     known = {(row.role, row.name): row for row in bill.rows if row.section == "role"}
     used = [(name, title) for name, title in _ROLE_COLUMNS if any(key[1] == name for key in known)]
+    # a figure that is cut at the edge of a narrow terminal would be read as another one
+    used = used[: max(1, (width - _ROLE_WIDTH) // (_FIGURE_WIDTH + 1))]
     table.add_column("role", no_wrap=True)
     for name, title in used:
-        table.add_column(title, justify="right", min_width=5 if name == "cpu_share" else 7, max_width=8)
+        table.add_column(title, justify="right", min_width=5 if name == "cpu_share" else 7, max_width=_FIGURE_WIDTH)
     for role in ROLES:
         if any(key[0] == role for key in known):
             table.add_row(role, *(_role_cell(known.get((role, name))) for name, _ in used))

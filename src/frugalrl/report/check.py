@@ -91,6 +91,13 @@ def _same_protocol(first: _Seen, run: _Seen) -> None:
             )
 
 
+def same_settings(a: RunRecord, b: RunRecord) -> bool:
+    """Whether two runs could be of one method: environment and its budget apart, they differ in the seed only."""
+    seen = [(run, _flat(to_dict(run.config))) for run in (a, b)]
+    apart = () if a.env == b.env else ("env.", "budget.", "evaluation.")
+    return all(path in _FREE or path.startswith(apart) for path in _differences(*seen))
+
+
 def _same_method(first: _Seen, run: _Seen) -> None:
     for path in _differences(first, run):
         if path not in _FREE:

@@ -58,8 +58,8 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def one_line(comparison: Comparison) -> str:
-    """For the last line of stdout."""
-    return json.dumps(to_json(comparison), ensure_ascii=False, allow_nan=False)
+    """For the last line of stdout, in ASCII, as that may have any encoding."""
+    return json.dumps(to_json(comparison), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

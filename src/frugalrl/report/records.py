@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +139,15 @@ def find_runs(places: list[Path]) -> list[Path]:
         if not runs:
             raise UserError(f"{place} holds no run: no config.json with a machine.json beside it")
         found |= dict.fromkeys(sorted(runs, key=_natural))
-    return list(found)
+    return each_once(found)
+
+
+def each_once(folders: Iterable[Path]) -> list[Path]:
+    """Under its first name a folder that is named in several ways (a link, an absolute path): it has one bill."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

@@ -49,6 +49,10 @@ class Repricing:
         there = _tabulated(self.machine, self.machine.name)
         return here, there
 
+    def changes_seconds(self, record: RunRecord) -> bool:
+        """False for the machine of the run and its own environment: what was measured stays, to the last digit."""
+        return self.step_ms is not None or self.roofs(record) is not None
+
     def in_words(self, record: RunRecord) -> str:
         """How the figures are made."""
         parts = []
@@ -71,7 +75,8 @@ class Repricing:
             parts.append(f"{self.machine.name} is the machine of the runs, so only prices and watts are those of today")
         if self.step_ms is not None:
             parts.append(f"the environment's seconds are samples x {self.step_ms:g} ms, evaluations as measured")
-        parts.append("the roles follow each other, so wall time is their sum")
+        if self.changes_seconds(record):
+            parts.append("the roles follow each other, so wall time is their sum")
         return f"Modelled, not measured: samples, updates and FLOPs are those of the runs; {'; '.join(parts)}."
 
 
@@ -97,6 +102,8 @@ def repriced(record: RunRecord, repricing: Repricing) -> RunRecord:
     Raises UserError for a run without costs by role.
     """
     roofs = repricing.roofs(record)
+    if not repricing.changes_seconds(record):
+        return record
     from_gpu = on_a_gpu(record)
     points = []
     for point in record.points:

@@ -56,7 +56,8 @@ class Rates:
             return cpu_s * (machine.watts_per_busy_core + machine.idle_watts / machine.cores)
         if gpu_s is None:
             return None
-        idle = max(0.0, wall_s - gpu_s) * machine.gpu_idle_watts + wall_s * machine.idle_watts
+        idle_s = max(0.0, wall_s * max(machine.gpus, 1) - gpu_s)
+        idle = idle_s * machine.gpu_idle_watts + wall_s * machine.idle_watts
         return cpu_s * machine.watts_per_busy_core + gpu_s * machine.gpu_busy_watts + idle
 
     def eur(self, cpu_s: float, gpu_s: float | None, wall_s: float) -> float | None:

@@ -54,7 +54,7 @@ def asynchronous(
                 timer.lap("replay")
             taken = sampler.take()
         except (EnvFailed, FloatingPointError) as error:
-            yield Event(Gathered((), 0, 0, {}), (), (), error)
+            yield _last(sampler, counters, error)
             return
         counters.env_steps += taken.env_steps
         if not replay.can_sample(batch_size):
@@ -76,6 +76,18 @@ def asynchronous(
         costs = (taken.costs, traffic, *(u.costs for u in updated))
         faults = tuple(fault.sentence for fault in taken.faults)
         yield Event(gathered, tuple(updated), costs, failure, engine=taken.statistics, faults=faults)
+
+
+def _last(sampler: BackgroundSampler, counters: Counters, error: EnvFailed | FloatingPointError) -> Event:
+    """What was done before the engine failed, for the bill; its unrolls are lost."""
+    try:
+        taken = sampler.take()
+    except (EnvFailed, FloatingPointError):  # nothing more
+        return Event(Gathered((), 0, 0, {}), (), (), error)
+    counters.env_steps += taken.env_steps
+    gathered = Gathered(taken.episodes, taken.env_steps, taken.invalid_rows, taken.costs)
+    faults = tuple(fault.sentence for fault in taken.faults)
+    return Event(gathered, (), (taken.costs,), error, engine=taken.statistics, faults=faults)
 
 
 class Ratio:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,8 @@ except ImportError:  # not a Unix: two processes in one run folder are not notic
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import from_dict, to_dict
 from frugalrl.types import RunFailed, UserError
+
+PROGRESS = "progress.bin"
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -140,33 +143,40 @@ def code_version() -> dict[str, str]:
     return {"version": importlib.metadata.version("frugalrl"), "source_sha256": digest.hexdigest()}
 
 
-def refuse_used(path: Path) -> None:
-    """Raises UserError when a new run folder cannot be made here because something is in it."""
+def refuse_used(path: Path, called: Path | None = None) -> None:
+    """Raises UserError when a new run folder cannot be made here because something is in it; ``called``: its name."""
     if path.is_dir() and any(path.iterdir()):
         verb = "continue it with `frugal resume`, or choose" if (path / "config.json").exists() else "choose"
-        raise UserError(f"the run folder {path} is already used; {verb} another --out")
+        raise UserError(f"the run folder {called or path} is already used; {verb} another --out")
 
 
 class RunFolder:
     """Paths and files of one run."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self._metrics_path = path / "metrics.jsonl"
+    def __init__(self, path: Path, shown: Path | None = None) -> None:
+        """``shown``: how the user calls it, where that is not ``path``."""
+        self.path = path.absolute()  # an environment may change the working directory
+        self.shown = path if shown is None else shown
+        self.checkpoints = self.path / "checkpoints"
+        self._metrics_path = self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, machine: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: Path, config: RunConfig, machine: Mapping[str, Any], shown: Path | None = None) -> RunFolder:
         """Make a new run folder. Raises UserError when the folder is used or cannot be written."""
-        refuse_used(path)
+        called = path if shown is None else shown
+        refuse_used(path, called)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            try:
+                (path / PROGRESS).touch(exist_ok=False)  # of processes that found the folder empty, one gets it
+            except FileExistsError:
+                raise UserError(f"the run folder {called} was just taken by another process; choose another") from None
             write_json(path / "config.json", to_dict(config))
             write_json(path / "machine.json", dict(machine))
         except (OSError, RunFailed) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"the run folder {path} cannot be written ({why}); choose another --out") from error
-        return cls(path)
+            raise UserError(f"the run folder {called} cannot be written ({why}); choose another --out") from error
+        return cls(path, called)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -198,8 +208,10 @@ class RunFolder:
             return None
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to metrics.jsonl. Raises RunFailed when the disk refuses."""
-        line = json.dumps({"kind": kind, **values}) + "\n"
+        """Append one line to metrics.jsonl, whose meters that are not finite become null. Raises RunFailed when the
+        disk refuses."""
+        finite = {name: None if isinstance(v, float) and not isfinite(v) else v for name, v in values.items()}
+        line = json.dumps({"kind": kind, **finite}) + "\n"
         try:
             with self._metrics_path.open("a+b") as file:
                 if file.tell():
@@ -226,4 +238,4 @@ class RunFolder:
         return kept
 
     def progress(self) -> Progress:
-        return Progress(self.path / "progress.bin")
+        return Progress(self.path / PROGRESS)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from frugalrl.cost.ledger import Session
 from frugalrl.run.record import Done
 from frugalrl.types import StateDict
 
@@ -60,6 +61,12 @@ def lost_work(
     later["counts"]["frames"] += steps * frames_per_step
     later["counts"]["updates"] += gradient_steps
     return Lost(steps, died_at, later)
+
+
+def begun_in_vain(records: Sequence[Done]) -> tuple[Session, ...]:
+    """The processes of ``records``, none of which came as far as a checkpoint."""
+    last = {done.session: done for done in records}
+    return tuple(Session(cpu_s=done.cpu_s, wall_s=done.wall_s) for _, done in sorted(last.items()))
 
 
 def _joules(session: Mapping[str, float | None], more_wall_s: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from safetensors import SafetensorError
@@ -20,7 +21,9 @@ CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
 def keep_traceback(folder: Path, cause: BaseException | None) -> None:
     """Append the traceback of what made a run fail (an environment of the user's own) to ``error.txt``."""
     if cause is not None:
-        with suppress(OSError), (folder / "error.txt").open("a") as file:
+        # the message of an environment may hold signs that the locale's encoding does not know
+        path = folder / "error.txt"
+        with suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             traceback.print_exception(cause, file=file)
 
 
@@ -28,10 +31,8 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     """The sentence of a failed run, with the way back."""
     if "frugal resume" in sentence or step is None:
         return sentence
-    return (
-        f"{sentence.rstrip('.')}; when that is mended, `frugal resume {folder}` goes on from the checkpoint at step "
-        f"{step:,}"
-    )
+    way = f"`frugal resume {quote(str(folder))}` goes on from the checkpoint at step {step:,}"
+    return f"{sentence.rstrip('.')}; when that is mended, {way}"
 
 
 def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> Path:

@@ -58,10 +58,11 @@ def train_stacked(
         raise UserError(f"{len(configs)} seeds need as many run folders, but got {len(folders)}")
     for folder in folders:
         refuse_used(folder)
+    places = [folder.absolute() for folder in folders]
     stack = _Stack(configs, reporter or Silent(), tables=tables, whole_process=whole_process)
     try:
-        for run, folder, config in zip(stack.runs, folders, configs, strict=True):
-            run.open(RunFolder.create(folder, config, run.machine_document(command)))
+        for run, place, folder, config in zip(stack.runs, places, folders, configs, strict=True):
+            run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
         return stack.play([None] * len(configs))
     finally:
         stack.close()

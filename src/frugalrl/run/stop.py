@@ -61,7 +61,10 @@ def in_words(budget: BudgetConfig) -> str:
 
 
 class Interrupt:
-    """Set by Ctrl-C or SIGTERM; the loop ends after its block. A second Ctrl-C ends the process the hard way."""
+    """Set by Ctrl-C, SIGTERM or a terminal that is closed; the loop ends after its block.
+
+    A second Ctrl-C ends the process the hard way.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -72,12 +75,18 @@ class Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Catch SIGINT and SIGTERM inside the block; outside the main thread there is nothing to catch."""
+    """Catch SIGINT, SIGTERM and SIGHUP inside the block; outside the main thread there is nothing to catch.
+
+    A SIGHUP that is ignored (``nohup``) stays so.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        before[hangup] = signal.getsignal(hangup)
 
     def handle(number: int, frame: object) -> None:
         if interrupt and number == signal.SIGINT:

@@ -139,7 +139,8 @@ def sampler_in_words(config: RunConfig) -> str:
     sampler = config.sampler
     words: list[str] = [sampler.kind]
     if sampler.kind == "central":
-        where = f"{sampler.workers} worker processes" if sampler.workers else "threads"
+        workers = f"{sampler.workers} worker process{'' if sampler.workers == 1 else 'es'}"
+        where = workers if sampler.workers else "threads"
         words.append(f"{config.env.rows} environments in {where}")
         words += [] if is_asynchronous(config) else ["lockstep"]
     words += ["pipelined"] if config.schedule.lag_blocks else []

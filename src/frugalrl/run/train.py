@@ -11,8 +11,8 @@ from pathlib import Path
 from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import detect_machine
-from frugalrl.cost.meters import LapTimer
-from frugalrl.cost.money import cost_so_far_eur
+from frugalrl.cost.meters import CheapClock, LapTimer
+from frugalrl.cost.money import budget_per_hour, cost_so_far_eur, shown_eur
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.tables import Tables, load_tables
 from frugalrl.run import tell
@@ -26,7 +26,7 @@ from frugalrl.run.kinds import assemble_run, builder, make_evaluator
 from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
-from frugalrl.run.redone import lost_work
+from frugalrl.run.redone import begun_in_vain, lost_work
 from frugalrl.run.rescue import CALMER, how_to_go_on, keep_traceback, save_batch
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stages import follow_clocks, log_stages
@@ -67,10 +67,10 @@ def train(
 
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
-    reporter = reporter or Silent()
+    place, reporter = folder.absolute(), reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
-        run.open(RunFolder.create(folder, config, run.machine_document(command)))
+        run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
         return run.play(resumed_at=None)
     finally:
         run.close()
@@ -98,7 +98,7 @@ def resume(
         if record.begun_with() not in (None, code_version()["source_sha256"]):
             reporter.note("the code has changed since this run began, so it may not end like an uninterrupted run")
         if budget is not None:
-            write_json(folder / "config.json", to_dict(config))
+            write_json(record.path / "config.json", to_dict(config))
         record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command))
         return run.play(resumed_at=step)
     finally:
@@ -113,7 +113,7 @@ class Run:
         self._machine = detect_machine(self._tables, config.machine)
         self._ledger, self._timer = self._clocks(config, whole_process)
         if config.budget.eur is not None:
-            cost_so_far_eur(self._ledger, self._machine, self._tables)  # a machine without a price is refused now
+            budget_per_hour(self._machine, self._tables)  # a machine without a price is refused now
         self._config = config
         self._reporter = reporter
         self._parts = parts = self._assemble(config)
@@ -127,8 +127,7 @@ class Run:
         self._state = RunState(parts, self._counters, self._evaluator, self._ledger, self._theory)
         self._window = Window()
         now = self._ledger.sessions[-1]
-        # clocks of this process as the ledger counts them, cheap enough to be read after every block
-        self._cpu_before, self._wall_before = now.cpu_s - time.process_time(), now.wall_s - time.monotonic()
+        self._clock = CheapClock(now.cpu_s, now.wall_s)
         self._session = 0
         self._logged_at = -_LOG_EVERY_S
         self._told: set[str] = set()
@@ -214,7 +213,7 @@ class Run:
         """Keep the bill of a run that cannot go on; its state is that of the last checkpoint."""
         with suppress(RunFailed, OSError):
             self._finish(sentence, completed=False)
-        return RunFailed(how_to_go_on(sentence, self._record.path, self._checkpoints.newest_step))
+        return RunFailed(how_to_go_on(sentence, self._record.shown, self._checkpoints.newest_step))
 
     def _loop(self, interrupt: Interrupt) -> str:
         config = self._config
@@ -277,8 +276,8 @@ class Run:
         (self._progress.begin if begin else self._progress.write)(done)
 
     def _spent(self) -> tuple[float, float]:
-        """CPU and wall seconds of this process; cheap."""
-        return time.process_time() + self._cpu_before, time.monotonic() + self._wall_before
+        """CPU and wall seconds of this process and its children; cheap."""
+        return self._clock.read()
 
     def _evaluate(self, interrupt: Interrupt) -> None:
         steps = self._counters.env_steps
@@ -317,7 +316,7 @@ class Run:
 
     def _header(self, resumed_at: int | None) -> Header:
         device = self._parts.device.type
-        return tell.header_of(self._config, device=device, folder=self._record.path, resumed_at=resumed_at)
+        return tell.header_of(self._config, device=device, folder=self._record.shown, resumed_at=resumed_at)
 
     def _report(self, phase: str) -> None:
         self._ledger.settle()
@@ -329,7 +328,7 @@ class Run:
             self._evaluator,
             self._used(),
             epsilon=self._parts.sampler.epsilon(),
-            eur=None if self._machine.price is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
+            eur=shown_eur(self._ledger, self._machine, self._tables),
             stages=self._watch.stages(),
         )
         self._reporter.status(status)
@@ -350,7 +349,7 @@ class Run:
         write_json(self._record.path / "bill.json", to_json(bill))
         log_stages(self._record, self._watch.stages())
         self._record.log("end", env_steps=steps, reason=reason, completed=completed)
-        return Outcome(reason, completed, score, steps, self._record.path, bill)
+        return Outcome(reason, completed, score, steps, self._record.shown, bill)
 
     def _bill(self) -> Bill:
         scores, about = tell.score_rows(self._evaluator), tell.about(self._header(None))
@@ -369,6 +368,7 @@ class Run:
         records = self._progress.read()
         if self._checkpoints.never_saved and not any(done.env_steps for done in records):
             self._reporter.note("the run died before its first checkpoint; it starts from its beginning")
+            self._session = self._ledger.book_vain(begun_in_vain(records))
             return 0
         try:
             loaded = self._checkpoints.load(self._parts.replay)

@@ -77,6 +77,8 @@ class CentralSampler:
         self._started = False
         """Blocks were returned, by this sampler or by the one that it goes on from."""
         self._restored = self._begun = False
+        self._lost = np.zeros(rows, np.bool_)
+        """Rows that were not brought back: their next step is a reset, wherever they stand."""
         self._loads = Loads(policy)
         self.env_steps = 0
 
@@ -148,7 +150,8 @@ class CentralSampler:
                     self._store(block, at - 1, group, rows)
                 message = self._standing[group]
                 self._act(block, at, rows, message, counted)
-                valid_next += int(np.count_nonzero(~message.step.last))
+                valid_next += int(np.count_nonzero(~(message.step.last | self._lost[rows])))
+            self._lost[:] = False
             # what is a transition is known before it comes, so that schedules need not wait for all groups
             counted += valid_next
         for group, rows in enumerate(self._rows):
@@ -237,6 +240,7 @@ class CentralSampler:
         lost = self._transport.not_restored if isinstance(self._transport, Exact) else range(self._transport.num_rows)
         if lost:
             self._chooser.forget(np.array(lost))
+            self._lost[list(lost)] = True
         return tuple(lost)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from frugalrl.report.numbers import count
 from frugalrl.study.chain_grid import COACT, EPS_GREEDY, METHODS
 from frugalrl.study.chain_result import EARLY, Against, Estimate, Study
 
@@ -54,7 +55,7 @@ def summary(study: Study) -> list[str]:
     ]
     best = [max((a for a in found if a.setting == s), key=lambda a: a.score.mean).method for s in settings]
     named = ", ".join(f"{NAMES.get(m, m)} {best.count(m)}" for m in METHODS if m in best)
-    lines.append(f"Highest mean return of all methods: {named} (of {len(settings)} settings).")
+    lines.append(f"Highest mean return of all methods: {named} (of {count(len(settings), 'setting')}).")
     for t in study.tuned:
         verdict = {1: "CoAct is higher by", -1: "CoAct is lower by", 0: "no difference shown:"}[t.score_gain.sign]
         lines.append(
@@ -68,12 +69,13 @@ def summary(study: Study) -> list[str]:
     )
     higher = [a for a in of[COACT] if a.early_td_gain.sign > 0]
     slower = sum(a.score_gain.sign < 0 for a in higher)
-    lines.append(f"CoAct learns slower in {slower} of the {len(higher)} settings where its early TD error is higher.")
+    of_the = count(len(higher), "setting")
+    lines.append(f"CoAct learns slower in {slower} of the {of_the} where its early TD error is higher.")
     if correlation.rho is None:
         lines.append("Early TD gain and gain in mean return: too few settings for a rank correlation.")
     else:
         lines.append(
-            f"Early TD gain and gain in mean return, rank correlation over {len(settings)} settings: "
+            f"Early TD gain and gain in mean return, rank correlation over {count(len(settings), 'setting')}: "
             f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}] (bootstrap over seeds)."
         )
     lines.append("Intervals are 95 % over seeds: where nothing differs, about 1 in 20 excludes 0 by chance.")
@@ -84,7 +86,7 @@ def _counts(gains: list[Estimate]) -> str:
     signs = [gain.sign for gain in gains]
     return (
         f"higher in {signs.count(1)}, lower in {signs.count(-1)}, no difference shown in {signs.count(0)} "
-        f"of {len(signs)} settings"
+        f"of {count(len(signs), 'setting')}"
     )
 
 
