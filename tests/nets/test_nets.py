@@ -89,6 +89,8 @@ def test_one_seed_gives_one_network_and_another_seed_another() -> None:
         (ATARI, "auto", "nature"),
         (spec("image", (3, 36, 40)), "auto", "nature"),
         (spec("image", (3, 35, 200)), "auto", "minatar"),
+        (spec("image", (1, 3, 9)), "auto", "minatar"),
+        (spec("image", (1, 2, 9)), "auto", "mlp"),  # two rows of numbers are no picture
         (ATARI, "minatar", "minatar"),
         (MINATAR, "mlp", "mlp"),
     ],

@@ -44,7 +44,8 @@ def torso_name(spec: EnvSpec, config: NetConfig) -> str:
     image = spec.obs_kind == "image"
     name: str = config.torso
     if name == "auto":
-        name = ("nature" if min(spec.obs_shape[-2:]) >= 36 else "minatar") if image else "mlp"
+        sides = min(spec.obs_shape[-2:]) if image else 0  # too thin for a convolution: no picture, but a few vectors
+        name = "nature" if sides >= _SMALLEST["nature"] else "minatar" if sides >= _SMALLEST["minatar"] else "mlp"
     least = _SMALLEST.get(name, 0)
     if least and (not image or min(spec.obs_shape[-2:]) < least):
         size = f" of at least {least}x{least} pixels" if least > 3 else ""
