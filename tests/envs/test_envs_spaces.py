@@ -59,6 +59,16 @@ def test_indices_start_at_0():
             codec.batch(np.array([bad]), 1, copy=False)
 
 
+def test_an_index_is_a_whole_number():
+    codec = obs_codec(spaces.Discrete(3), "Some-v0")
+    assert [codec.one(raw) for raw in (1.0, np.float32(2), np.array(0), True)] == [1, 2, 0, 1]
+    for bad in (1.7, np.float64(0.5)):
+        with pytest.raises(ValueError, match="no whole number"):
+            codec.one(bad)
+        with pytest.raises(ValueError, match="no whole number"):
+            codec.batch(np.array([bad]), 1, copy=False)
+
+
 def test_a_batch_that_fits_is_not_copied_unless_asked():
     codec = obs_codec(box((4, 84, 84)), "Some-v0")
     raw = np.zeros((2, 4, 84, 84), np.uint8)
