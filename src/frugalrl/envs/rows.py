@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.envs.protocols import Protocol
-from frugalrl.envs.spaces import ObsCodec
+from frugalrl.envs.spaces import LARGEST, ObsCodec
 from frugalrl.types import EnvFailed, EnvSpec, Episode, RunFailed, StateDict, Step
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def episode_seed(seed: int, row: int, episode: int) -> int:
@@ -238,8 +237,8 @@ class RowEnv(ABC):
 
     def _interpret(self, raw: Raw, valid: Bools) -> Step:
         reward = raw.reward
-        if reward.dtype.kind == "f" and not (abs(reward) <= _LARGEST).all():
-            row = int(np.flatnonzero(~(abs(reward) <= _LARGEST))[0])
+        if reward.dtype.kind == "f" and not (fits := abs(reward) <= LARGEST).all():
+            row = int(fits.argmin())
             raise self._failed(row, f"it gave the reward {reward[row]}, which is no finite number in float32")
         self._check_obs(raw.obs)
         self._return += reward
@@ -282,9 +281,8 @@ class RowEnv(ABC):
 
     def _check_obs(self, obs: NDArray[Any]) -> None:
         if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            row = int(np.flatnonzero(~np.isfinite(obs).reshape(self.num_rows, -1).all(axis=1))[0])
-            what = "NaN" if np.isnan(obs[row]).any() else "a number that is infinite in float32"
-            raise self._failed(row, f"its observation holds {what}")
+            row = int(np.isfinite(obs).reshape(self.num_rows, -1).all(axis=1).argmin())
+            raise self._failed(row, f"its observation holds {'NaN' if np.isnan(obs[row]).any() else 'infinity'}")
 
     def _failed(self, row: int | None, cause: str) -> EnvFailed:
         if row is None and self.num_rows == 1:

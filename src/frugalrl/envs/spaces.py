@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from frugalrl.types import UserError
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Of the numbers that are kept of observations and rewards."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObsCodec:

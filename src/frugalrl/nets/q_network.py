@@ -44,8 +44,7 @@ def torso_name(spec: EnvSpec, config: NetConfig) -> str:
     image = spec.obs_kind == "image"
     name: str = config.torso
     if name == "auto":
-        sides = min(spec.obs_shape[-2:]) if image else 0  # too thin for a convolution: no picture, but a few vectors
-        name = "nature" if sides >= _SMALLEST["nature"] else "minatar" if sides >= _SMALLEST["minatar"] else "mlp"
+        name = next((t for t in ("nature", "minatar") if image and min(spec.obs_shape[-2:]) >= _SMALLEST[t]), "mlp")
     least = _SMALLEST.get(name, 0)
     if least and (not image or min(spec.obs_shape[-2:]) < least):
         size = f" of at least {least}x{least} pixels" if least > 3 else ""
