@@ -205,6 +205,7 @@ def _spec(found: Found, protocol: Protocol, codec: ObsCodec, num_actions: int, *
         frame_stack=stack,
         num_indices=codec.num_indices,
         frames_per_step=frames,
+        binary=codec.binary,
     )
 
 

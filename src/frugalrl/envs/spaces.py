@@ -33,6 +33,8 @@ class ObsCodec:
     start: int
     """Smallest raw index."""
     num_indices: int | None
+    binary: bool = False
+    """Images of zeros and ones."""
 
     def one(self, raw: Any) -> Any:
         """One raw observation -> an array of ``shape`` (or an int), not yet cast; may be a view of ``raw``."""
@@ -116,6 +118,7 @@ def obs_codec(space: spaces.Space[Any], env_id: str, *, channels_last: bool | No
         channels_last=last,
         start=0,
         num_indices=None,
+        binary=small and bool((space.high <= 1).all()),
     )
 
 
