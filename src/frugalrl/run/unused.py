@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from frugalrl.algos.agents import SequenceConfig, TokenConfig, explorer_of, explorers_of
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
+from frugalrl.envs import named_protocol
 from frugalrl.run.config import RunConfig
 from frugalrl.types import UserError
 
@@ -44,6 +45,8 @@ def why_unused(config: RunConfig, setting: str) -> str | None:
     find = {"explore": _explore, "replay": _replay, "sequences": _sequences, "net": _net, "sampler": _sampler}.get(part)
     if find is not None and names:
         return find(config, names)
+    if (part, *names) == ("env", "threads") and named_protocol(config.env.protocol).suite != "ale":
+        return f"under protocol {config.env.protocol} environments have no threads of their own (what has: Atari games)"
     if (part, *names) == ("evaluation", "probe_steps") and not config.evaluation.probe_rows:
         return "evaluation.probe_rows=0, so there is no probe"
     return None
