@@ -2,9 +2,8 @@
 
 Data path: ``envs -> sampling -> (replay) -> run.loop -> algos -> snapshot -> policies -> sampling``.
 
-Array fields are numpy on the sampler's side and numpy or torch on the learner's side; this module imports
-neither torch nor any other part of the package.
-
+Array fields are numpy on the sampler's side and numpy or torch on the learner's; this module imports neither torch nor
+any other part of the package.
 Shapes: ``B`` environment rows (or batch entries), ``T`` time, ``A`` actions.
 Times: ``x_tm1`` belongs to the step before, ``x_t`` to the step after an action.
 """
@@ -19,8 +18,7 @@ Array = Any
 """A numpy array or a torch tensor; which one is said where it is used."""
 
 StateDict = dict[str, Any]
-"""Nested ``dict[str, ...]`` whose leaves are numpy arrays, torch tensors, str, bool, int, float, None
-or lists of those scalars. Arrays go to safetensors, the rest to JSON."""
+"""Nested ``dict[str, ...]``. Leaves: arrays and tensors (for safetensors), scalars of JSON or lists of them."""
 
 Role = Literal[
     "environment", "inference", "learner", "target", "replay", "correction", "transport", "evaluation", "probe",
@@ -132,6 +130,8 @@ class EnvSpec:
     """Number of states of an ``index`` observation."""
     frames_per_step: int = 1
     """Emulator frames per agent step."""
+    binary: bool = False
+    """A uint8 ``image`` of zeros and ones: networks take it as it is, where others are divided by 255."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,11 @@ class Counting(gym.Env):
                 raise ZeroDivisionError("the wheel came off")
             if self.fault == "nan-obs":
                 obs = np.array([np.nan, 0, 0], np.float32)
+            if self.fault == "inf-obs":
+                obs = np.array([0, -np.inf, 0], np.float32)
             if self.fault == "shape":
                 obs = np.zeros(1, np.float32)
-            reward = {"nan-reward": np.nan, "inf-reward": np.inf}.get(self.fault, reward)
+            reward = {"nan-reward": np.nan, "inf-reward": np.inf, "huge-reward": -1e39}.get(self.fault, reward)
         return obs, reward, terminated, truncated, self.info()
 
 

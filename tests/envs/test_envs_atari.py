@@ -11,6 +11,7 @@ from frugalrl.envs import PROTOCOLS, make_env
 from frugalrl.envs.atari import make_atari
 from frugalrl.envs.lookup import find_env
 from frugalrl.envs.minatar import ForgetLastAction
+from frugalrl.types import UserError
 
 pytest.importorskip("ale_py")
 pytest.importorskip("minatar")
@@ -38,6 +39,13 @@ def test_spec_and_threads():
     assert make_env("CartPole-v1", protocol=PROTOCOLS["plain"], num_rows=1, seed=0, training=True).thread_ids == ()
     full = breakout(protocol=PROTOCOLS["ale-sticky"])
     assert full.spec.num_actions == 18
+
+
+def test_a_random_number_of_frames_per_step_is_refused():
+    plain = {"protocol": PROTOCOLS["plain"], "num_rows": 1, "seed": 0, "training": True}
+    with pytest.raises(UserError, match=r"frameskip=\(2, 5\)"):
+        make_env("ALE/Breakout-v5", env_kwargs={"frameskip": (2, 5)}, **plain)
+    assert make_env("ALE/Breakout-v5", env_kwargs={"frameskip": 3}, **plain).spec.frames_per_step == 3
 
 
 @pytest.mark.parametrize("mode", list(gym.vector.AutoresetMode)[:2])

@@ -268,8 +268,10 @@ def test_long_episodes_outgrow_the_action_buffer():
 FAULTS = {
     "raise": "ZeroDivisionError: the wheel came off",
     "nan-obs": "observation holds NaN",
+    "inf-obs": "observation holds infinity",
     "nan-reward": "reward nan",
     "inf-reward": "reward inf",
+    "huge-reward": r"reward -1e\+39, which is no finite number in float32",
     "shape": r"shape \(1,\)",
 }
 

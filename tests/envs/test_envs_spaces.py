@@ -39,6 +39,20 @@ def test_spaces_become(space, kind, shape, dtype):
     np.testing.assert_array_equal(one, batch)
 
 
+@pytest.mark.parametrize(
+    ("space", "binary"),
+    [
+        (box((40, 40, 2), np.bool_), True),
+        (spaces.Box(0, 1, (40, 40), np.uint8), True),
+        (box((40, 40)), False),
+        (box((40, 40), np.float32), False),  # never divided
+        (box((4,), np.bool_), False),  # a vector
+    ],
+)
+def test_an_image_of_zeros_and_ones_says_so(space, binary):
+    assert obs_codec(space, "Some-v0").binary is binary
+
+
 def test_an_image_keeps_its_pixels():
     raw = np.arange(2 * 3 * 1).reshape(3, 2, 1).astype(np.uint8)
     codec = obs_codec(box((3, 2, 1)), "Some-v0")
@@ -56,6 +70,16 @@ def test_indices_start_at_0():
         with pytest.raises(ValueError, match="outside"):
             codec.one(bad)
         with pytest.raises(ValueError, match="outside"):
+            codec.batch(np.array([bad]), 1, copy=False)
+
+
+def test_an_index_is_a_whole_number():
+    codec = obs_codec(spaces.Discrete(3), "Some-v0")
+    assert [codec.one(raw) for raw in (1.0, np.float32(2), np.array(0), True)] == [1, 2, 0, 1]
+    for bad in (1.7, np.float64(0.5)):
+        with pytest.raises(ValueError, match="no whole number"):
+            codec.one(bad)
+        with pytest.raises(ValueError, match="no whole number"):
             codec.batch(np.array([bad]), 1, copy=False)
 
 

@@ -89,6 +89,8 @@ def test_one_seed_gives_one_network_and_another_seed_another() -> None:
         (ATARI, "auto", "nature"),
         (spec("image", (3, 36, 40)), "auto", "nature"),
         (spec("image", (3, 35, 200)), "auto", "minatar"),
+        (spec("image", (1, 3, 9)), "auto", "minatar"),
+        (spec("image", (1, 2, 9)), "auto", "mlp"),  # two rows of numbers are no picture
         (ATARI, "minatar", "minatar"),
         (MINATAR, "mlp", "mlp"),
     ],
@@ -222,3 +224,19 @@ def test_a_prepared_observation_gives_the_same_outputs_bit_for_bit(of: EnvSpec) 
     once = prepared(net, obs)
     assert torch.equal(net(once), net(obs))
     assert torch.equal(prepared(net, once), once)
+
+
+@pytest.mark.parametrize("torso", ["nature", "impala-shallow", "impala-deep"])
+def test_planes_of_zeros_and_ones_are_seen_as_well_as_bytes_of_0_and_255(torso: Any) -> None:
+    """Divided by 255 they would be nearly black."""
+    planes = torch.randint(2, (2, 3, 40, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def answer(obs: torch.Tensor, *, binary: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        of = spec("image", (3, 40, 36), "uint8", binary=binary)
+        with torch.inference_mode():
+            return build_q_network(of, NetConfig(torso=torso, hidden_units=(8,)))(obs)
+
+    whole = answer(planes * 255, binary=False)
+    torch.testing.assert_close(answer(planes, binary=True), whole)
+    assert not torch.allclose(answer(planes, binary=False), whole, rtol=1e-2)  # the wrong variant

@@ -47,6 +47,7 @@ NETS = {
     "mlp": ("vector", lambda s: build_q_network(s, NetConfig(hidden_units=(8, 8)))),
     "doubles": ("double", lambda s: build_q_network(s, NetConfig(hidden_units=(8,)))),
     "one-hot": ("index", lambda s: build_q_network(s, NetConfig(hidden_units=(8,)))),
+    "mlp-on-images": ("frames", lambda s: build_q_network(s, NetConfig(torso="mlp", hidden_units=(8,)))),
     "minatar": ("planes", lambda s: build_q_network(s, NetConfig(hidden_units=(8,)))),
     "nature": ("frames", lambda s: build_q_network(s, NetConfig(hidden_units=(16,)))),
     "impala-deep": ("frames", lambda s: build_actor_critic(s, NetConfig(torso="impala-deep", hidden_units=(8,)))),

@@ -10,6 +10,7 @@ from torch import nn
 from frugalrl.algos.dqn import DQNConfig, DQNLearner
 from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.config import NetConfig
+from frugalrl.nets.heads import Categorical, Head, Quantiles
 from frugalrl.nets.q_network import build_q_network
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.types import EnvSpec, PolicySnapshot, Replayed, Transition
@@ -153,3 +154,26 @@ def test_bf16_answers_in_float32_and_nearly_the_same() -> None:
     assert got.dtype == np.float32
     assert not np.array_equal(got, exact.q_values(obs))
     np.testing.assert_allclose(got, exact.q_values(obs), atol=0.02)
+
+
+@pytest.mark.parametrize("head", [Quantiles(50), Categorical(51, 0.0, 200.0)], ids=["quantiles", "categorical"])
+def test_bf16_rounds_outputs_and_not_the_mean_of_a_distribution(head: Head) -> None:
+    """Values of about 100, where bf16 has steps of 0.5: more than the best two actions are apart."""
+    vector = EnvSpec(id="V", protocol="p", obs_kind="vector", obs_shape=(8,), obs_dtype="float32", num_actions=6)
+    torch.manual_seed(0)
+    net = build_q_network(vector, NetConfig(hidden_units=(64,)), head)
+    if isinstance(head, Quantiles):
+        net[-2].bias.data += 100.0
+    policy = ValuePolicy(lambda: build_q_network(vector, NetConfig(hidden_units=(64,)), head), CPU, "bf16")
+    policy.load(PolicySnapshot(version=0, parameters=dict(net.named_parameters())))
+    obs = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+
+    def tied(q: np.ndarray) -> float:
+        best = np.sort(q, 1)
+        return float((best[:, -1] == best[:, -2]).mean())
+
+    with torch.inference_mode():
+        outputs = policy.network(torch.from_numpy(obs))
+        rounded = head.to_q(outputs).float().numpy()
+    np.testing.assert_array_equal(policy.q_values(obs), head.to_q(outputs.float()).numpy())
+    assert tied(rounded) > 3 * tied(policy.q_values(obs))

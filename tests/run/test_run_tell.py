@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from run_support import Watcher, cartpole
 
+from frugalrl.recipes import build_config
+from frugalrl.run.config_io import override
+from frugalrl.run.tell import cautions
 from frugalrl.run.train import train
 
 
@@ -18,3 +22,18 @@ def test_bf16_where_it_is_slow_is_said_once(
     reporter = Watcher()
     train(cartpole(f"agent.precision={precision}", steps=70), tmp_path / "run", reporter)
     assert len([note for note in reporter.notes if "agent.precision=bf16" in note]) == notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), False),  # online: each transition once, when it is made
+        (("env.rows=4",), True),
+        (("env.rows=4", "schedule.updates_per_round=4"), False),
+        (("env.rows=4", "replay.capacity_transitions=100"), False),
+    ],
+)
+def test_transitions_that_are_never_learned_from_are_told(settings: tuple[str, ...], told: bool) -> None:
+    found = cautions(override(build_config("FrozenLake-v1", "tabular-q"), settings), torch.device("cpu"))
+    assert any("collects 4 transitions and learns from 1" in sentence for sentence in found) is told
+    assert len(found) == told

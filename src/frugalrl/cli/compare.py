@@ -124,14 +124,17 @@ def _read_files(args: arguments.Compare) -> tuple[Tables, tuple[Anchor, ...]]:
 
 def _study(args: arguments.Compare) -> Study | None:
     """The study that is asked for; None when only a folder is named to go on with."""
+    from frugalrl.study.matrix import refuse_unused_settings
     from frugalrl.study.study_file import read_study
 
     flags = _flags(args)
-    if args.study is not None:
-        if flags:
-            raise UserError(f"{args.study} says what is compared, so leave out {', '.join(flags)}, or the file")
-        return read_study(args.study)
-    return None if args.resume and not flags else _from_flags(args)
+    if args.study is not None and flags:
+        raise UserError(f"{args.study} says what is compared, so leave out {', '.join(flags)}, or the file")
+    if args.study is None and args.resume and not flags:
+        return None
+    study = _from_flags(args) if args.study is None else read_study(args.study)
+    refuse_unused_settings(study)
+    return study
 
 
 def _flags(args: arguments.Compare) -> list[str]:

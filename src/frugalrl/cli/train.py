@@ -92,6 +92,7 @@ def build(args: arguments.Train) -> RunConfig:
     from frugalrl.envs import named_protocol
     from frugalrl.recipes import build_config
     from frugalrl.run.config_io import from_dict, override, to_dict
+    from frugalrl.run.unused import refuse_unused
     from frugalrl.sampling.config import SamplerConfig
 
     config = build_config(args.env, args.recipe)
@@ -128,7 +129,10 @@ def build(args: arguments.Train) -> RunConfig:
         config = override(config, [f"evaluation.probe_rows={args.probe_envs}"])
     if args.correction is not None:
         config = override(config, [correction_setting(config.agent, args.correction)])
-    return override(config, [word for words in args.set for word in words])
+    settings = [word for words in args.set for word in words]
+    config = override(config, settings)
+    refuse_unused(config, settings)
+    return config
 
 
 def _no_budget(args: arguments.Train | arguments.Resume) -> bool:

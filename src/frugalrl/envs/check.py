@@ -101,7 +101,7 @@ def _checks(env: RowEnv, open_rows: Open, actions: Actions) -> Iterator[Item]:
         hashes.append(_hashes(path[-1]))
     yield Item("reset and step", True, f"{len(actions)} random steps of {env.num_rows} rows raised nothing")
     yield _arrays(env, path)
-    yield Item("finite", True, "no NaN in observations, no NaN or infinite reward")
+    yield Item("finite", True, "no NaN or infinite number in observations and rewards")
     yield _kept(path, hashes)
     yield _ends(path)
     yield _same_seed(env, path, actions)

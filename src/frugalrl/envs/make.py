@@ -134,7 +134,9 @@ def _python_rows(
     if not isinstance(envs[0], gym.Env):
         raise UserError(f"{found.id} gives a {type(envs[0]).__name__}, which is not a gymnasium.Env.")
     skip = envs[0].spec.kwargs.get("frameskip", 1) if found.family == "ale" and envs[0].spec is not None else 1
-    return rows_of(envs, found, protocol, seed=seed, training=training, before=before, frames=int(skip))
+    if not isinstance(skip, int):
+        raise UserError(f"{found.id} with frameskip={skip}: frames are counted, so give one number for all steps.")
+    return rows_of(envs, found, protocol, seed=seed, training=training, before=before, frames=skip)
 
 
 def rows_of(
@@ -205,6 +207,7 @@ def _spec(found: Found, protocol: Protocol, codec: ObsCodec, num_actions: int, *
         frame_stack=stack,
         num_indices=codec.num_indices,
         frames_per_step=frames,
+        binary=codec.binary,
     )
 
 

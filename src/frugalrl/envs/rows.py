@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.envs.protocols import Protocol
-from frugalrl.envs.spaces import ObsCodec
+from frugalrl.envs.spaces import LARGEST, ObsCodec
 from frugalrl.types import EnvFailed, EnvSpec, Episode, RunFailed, StateDict, Step
 
 Bools = NDArray[np.bool_]
@@ -237,9 +237,9 @@ class RowEnv(ABC):
 
     def _interpret(self, raw: Raw, valid: Bools) -> Step:
         reward = raw.reward
-        if reward.dtype.kind == "f" and not np.isfinite(reward).all():
-            row = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise self._failed(row, f"it gave the reward {reward[row]}")
+        if reward.dtype.kind == "f" and not (fits := abs(reward) <= LARGEST).all():
+            row = int(fits.argmin())
+            raise self._failed(row, f"it gave the reward {reward[row]}, which is no finite number in float32")
         self._check_obs(raw.obs)
         self._return += reward
         truncated = raw.truncated if self._limit is None else raw.truncated | (self._length >= self._limit)
@@ -280,9 +280,9 @@ class RowEnv(ABC):
         )
 
     def _check_obs(self, obs: NDArray[Any]) -> None:
-        if obs.dtype.kind == "f" and np.isnan(obs).any():
-            bad = np.isnan(obs).reshape(self.num_rows, -1).any(axis=1)
-            raise self._failed(int(np.flatnonzero(bad)[0]), "its observation holds NaN")
+        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+            row = int(np.isfinite(obs).reshape(self.num_rows, -1).all(axis=1).argmin())
+            raise self._failed(row, f"its observation holds {'NaN' if np.isnan(obs[row]).any() else 'infinity'}")
 
     def _failed(self, row: int | None, cause: str) -> EnvFailed:
         if row is None and self.num_rows == 1:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from frugalrl.types import UserError
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Of the numbers that are kept of observations and rewards."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObsCodec:
@@ -30,11 +33,15 @@ class ObsCodec:
     start: int
     """Smallest raw index."""
     num_indices: int | None
+    binary: bool = False
+    """Images of zeros and ones."""
 
     def one(self, raw: Any) -> Any:
         """One raw observation -> an array of ``shape`` (or an int), not yet cast; may be a view of ``raw``."""
         if self.kind == "index":
             index = int(raw) - self.start
+            if index + self.start != raw:
+                raise ValueError(f"the observation {raw!r} is no whole number but its space is Discrete")
             if self.num_indices is None or not 0 <= index < self.num_indices:
                 raise ValueError(f"the observation {raw!r} is outside its Discrete space of {self.num_indices} values")
             return index
@@ -52,6 +59,8 @@ class ObsCodec:
             raise ValueError(f"the observations have shape {array.shape}, not {(num_rows, *self.raw_shape)}")
         if self.kind == "index":
             indices: NDArray[Any] = array.astype(np.int64) - self.start
+            if (indices + self.start != array).any():
+                raise ValueError(f"an observation is no whole number but its space is Discrete: {array}")
             if self.num_indices is None or indices.min() < 0 or indices.max() >= self.num_indices:
                 raise ValueError(f"an observation is outside its Discrete space of {self.num_indices} values: {array}")
             return indices
@@ -109,6 +118,7 @@ def obs_codec(space: spaces.Space[Any], env_id: str, *, channels_last: bool | No
         channels_last=last,
         start=0,
         num_indices=None,
+        binary=small and bool((space.high <= 1).all()),
     )
 
 

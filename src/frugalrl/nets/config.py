@@ -12,8 +12,9 @@ class NetConfig:
 
     kind: Literal["torso"] = "torso"
     torso: Literal["auto", "mlp", "minatar", "nature", "impala-shallow", "impala-deep"] = "auto"
-    """``auto``: ``nature`` for images of 36 pixels and more, ``minatar`` for smaller ones, else ``mlp``. Both torsos of
-    IMPALA (Espeholt et al. 2018, figure 3) are for images, with one dense layer of 256 after them."""
+    """``auto``: ``nature`` for images of at least 36 pixels on each side, ``minatar`` for those of at least 3, else
+    ``mlp``. Both torsos of IMPALA (Espeholt et al. 2018, figure 3) are for images, with one dense layer of 256 after
+    them."""
     hidden_units: tuple[int, ...] = (64, 64)
     """Widths of the dense layers after the convolutions, or of the whole MLP."""
     dueling: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalrl.nets.torsos import FlattenLast, Images, ScaledConv2d
+from frugalrl.nets.torsos import FlattenLast, Images, ScaledConv2d, pixel_scale
 from frugalrl.types import EnvSpec
 
 DEEP_CHANNELS = (16, 32, 32)
@@ -29,7 +29,7 @@ def impala_shallow(spec: EnvSpec) -> nn.Sequential:
     """Two convolutions: 16 of 8x8 with stride 4, 32 of 4x4 with stride 2. Images [B, C, H, W] of at least 20 pixels."""
     return nn.Sequential(
         Images(),
-        ScaledConv2d(spec.obs_shape[0], 16, 8, 4, scale=_scale(spec)),
+        ScaledConv2d(spec.obs_shape[0], 16, 8, 4, scale=pixel_scale(spec)),
         nn.ReLU(inplace=True),
         nn.Conv2d(16, 32, 4, 2),
         nn.ReLU(inplace=True),
@@ -47,13 +47,9 @@ def impala_deep(spec: EnvSpec) -> nn.Sequential:
     channels_in = spec.obs_shape[0]
     for channels in DEEP_CHANNELS:
         if len(layers) == 1:
-            layers.append(ScaledConv2d(channels_in, channels, 3, 1, scale=_scale(spec), padding=1))
+            layers.append(ScaledConv2d(channels_in, channels, 3, 1, scale=pixel_scale(spec), padding=1))
         else:
             layers.append(nn.Conv2d(channels_in, channels, 3, padding=1))
         layers += [nn.MaxPool2d(3, 2, 1), Residual(channels), Residual(channels)]
         channels_in = channels
     return nn.Sequential(*layers, nn.ReLU(inplace=True), FlattenLast())
-
-
-def _scale(spec: EnvSpec) -> float:
-    return 1 / 255 if spec.obs_dtype == "uint8" else 1.0

@@ -44,7 +44,7 @@ def torso_name(spec: EnvSpec, config: NetConfig) -> str:
     image = spec.obs_kind == "image"
     name: str = config.torso
     if name == "auto":
-        name = ("nature" if min(spec.obs_shape[-2:]) >= 36 else "minatar") if image else "mlp"
+        name = next((t for t in ("nature", "minatar") if image and min(spec.obs_shape[-2:]) >= _SMALLEST[t]), "mlp")
     least = _SMALLEST.get(name, 0)
     if least and (not image or min(spec.obs_shape[-2:]) < least):
         size = f" of at least {least}x{least} pixels" if least > 3 else ""

@@ -86,13 +86,17 @@ def interleave4(obs: Tensor) -> Tensor:
     return word.view(torch.uint8).view(*word.shape, 4).permute(0, 3, 1, 2)
 
 
+def pixel_scale(spec: EnvSpec) -> float:
+    """What makes pixels numbers from 0 to 1; those of a binary image are that already."""
+    return 1 / 255 if spec.obs_dtype == "uint8" and not spec.binary else 1.0
+
+
 def nature(spec: EnvSpec) -> nn.Sequential:
     """The three convolutions of Mnih et al. 2015 on stacked frames [B, C, H, W]; the 1/255 is in the first kernel."""
     channels = spec.obs_shape[0]
-    scale = 1 / 255 if spec.obs_dtype == "uint8" else 1.0
     return nn.Sequential(
         Images(),
-        ScaledConv2d(channels, 32, 8, 4, scale=scale),
+        ScaledConv2d(channels, 32, 8, 4, scale=pixel_scale(spec)),
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 64, 4, 2),
         nn.ReLU(inplace=True),

@@ -83,4 +83,5 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         return None if self._gpu is None else self._gpu.seconds
 
     def _forward(self, obs: Tensor) -> Tensor:
-        return self._net.q_values(obs).to(self._acts_in)
+        # the mean of a distribution is taken in float32, as the learner does: in bf16 most of its actions tie
+        return self._net.head.to_q(self._net(obs).to(self._acts_in))

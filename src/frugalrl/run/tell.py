@@ -11,7 +11,9 @@ import psutil
 import torch
 
 from frugalrl.algos.agents import AgentConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.dqn import ValueConfig
 from frugalrl.algos.ppo import PPOConfig
+from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost import BillRow, score_row
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.stages import Stages
@@ -45,10 +47,25 @@ def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
                 f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
                 f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
             )
+    found += _never_learned(config)
     for knob in unread_knobs(config):
         readers = " and ".join(e.name for e in explorers_of(config.agent).values() if knob in e.knobs)
         found.append(f"explore.{knob} is set, but the explorer {explore.name!r} does not read it; {readers} would")
     return tuple(found)
+
+
+def _never_learned(config: RunConfig) -> list[str]:
+    """Of a replay that holds no more than the newest block, such as that of online Q-learning."""
+    agent, schedule = config.agent, config.schedule
+    if not isinstance(agent, ValueConfig | TabularConfig):
+        return []
+    block, used = schedule.steps_per_round * config.env.rows, schedule.updates_per_round * agent.batch_size
+    if not config.replay.capacity_transitions <= block > used:
+        return []
+    return [
+        f"a round collects {block} transitions and learns from {used}, and the replay does not outlive it: the others "
+        f"are never learned from; raise replay.capacity_transitions or schedule.updates_per_round"
+    ]
 
 
 def phase_of(config: RunConfig, updates: int) -> str:

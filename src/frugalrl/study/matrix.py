@@ -14,6 +14,7 @@ from frugalrl.recipes import build_config
 from frugalrl.recipes.catalog import RECIPES, policy_recipe
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import hint, override
+from frugalrl.run.unused import refuse_unused, why_unused
 from frugalrl.study.sampler_words import read_sampler
 from frugalrl.types import UserError
 
@@ -148,6 +149,22 @@ def cells(study: Study) -> tuple[Cell, ...]:
                 f"{cell.path}; give one another name"
             )
     return found
+
+
+def refuse_unused_settings(study: Study) -> None:
+    """Raises UserError for a setting of a method that changes nothing there, or one of all methods that none reads.
+
+    For a new study: the folder of an old one is read whatever it was made with.
+    """
+    made = [(method, _config(study, method, env, study.seeds[0])) for env in study.envs for method in study.methods]
+    for setting in study.set:
+        if all(why_unused(config, setting) for _, config in made):
+            refuse_unused(made[0][1], [setting])
+    for method, config in made:
+        try:
+            refuse_unused(config, method.set)
+        except UserError as error:
+            raise UserError(f"method {method.name!r}: {error}") from error
 
 
 def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:

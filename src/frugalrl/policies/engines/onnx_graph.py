@@ -75,11 +75,13 @@ class _Writer:
         self._lstm: list[str] = []
         self._state: dict[str, Tensor] = {}
         self._changed: tuple[str, ...] = ()
+        self._image = False
 
     def write(self, net: nn.Module, obs_shape: tuple[int, ...], image_dtype: str) -> Graph:
         from onnx import TensorProto, numpy_helper
 
         helper = self._helper
+        self._image = len(obs_shape) == 3
         x = "obs"
         for path, part in _parts(net):
             x = self._layer(path, part, x)
@@ -126,7 +128,7 @@ class _Writer:
         if isinstance(layer, LSTMCore):
             return self._core(path, layer, x)
         simple: dict[type[nn.Module], Callable[[], str]] = {
-            Flat: lambda: x,
+            Flat: lambda: self._add("Flatten", [self._add("Cast", [x], to=1)], axis=1) if self._image else x,
             Images: lambda: self._add("Cast", [x], to=1),
             nn.ReLU: lambda: self._add("Relu", [x]),
             FlattenLast: lambda: self._add("Flatten", [self._add("Transpose", [x], perm=[0, 2, 3, 1])], axis=1),
