@@ -208,6 +208,8 @@ def test_a_bandit_of_one_token_is_solved(advantage: Any) -> None:
         ({"minibatches": 5}, "does not divide the 256 completions"),
         ({"temperature": 0.0}, "must be positive"),
         ({"warm_start_until": 1.5}, r"must lie in \(0, 1\]"),
+        ({"dual_clip": 0.5}, "must be more than 1 \\+ agent.clip_high=1.2"),
+        ({"clip_low": 1.0}, "cannot fall by 1 or more"),
     ],
 )
 def test_settings_that_mean_nothing_are_one_sentence(change: dict[str, Any], sentence: str) -> None:
