@@ -114,6 +114,17 @@ def test_flops_of_generation_are_those_of_its_matrix_products() -> None:
     assert cost.flop < rows * without_cache
 
 
+def test_rows_that_leave_the_batch_cost_nothing_after_their_end() -> None:
+    """An engine that drops a row at its end token makes no pass for it; one batch of equal rows costs the same."""
+    costs = generation_cost(build(), P, R)
+    assert costs.of_each(np.full(3, R)) == costs.of(3, R)
+    mixed = costs.of_each(np.array([1, R, 2]))
+    assert mixed.calls == R
+    assert mixed.flop == costs.flop[1] + costs.flop[R] + costs.flop[2] < costs.of(3, R).flop
+    # pass i of a row reads and writes the keys and values of P + i tokens, and each pass reads the weights once
+    assert mixed.bytes_min == R * costs.weight_bytes + costs.cache_bytes * (P + (P + P + 1) + R * P + R * (R - 1) // 2)
+
+
 def test_a_model_is_read_from_a_folder_and_only_from_safetensors(tmp_path: Path) -> None:
     config = TokenNetConfig(checkpoint=str(tmp_path))
     with pytest.raises(UserError, match=r"holds no config\.json; give the folder of a model"):
