@@ -3,8 +3,8 @@
 
     python benchmarks/temperature_warning.py
 
-Four families of policies. ``lm``: Llamas of 100,000 parameters in the middle of learning a task, 2 seeds, 2 tasks, after
-40, 100 and 300 supervised steps, 128 completions each. ``mlp``: control policies 8-64-64-A with random weights, 2, 6
+Four families of policies. ``lm``: Llamas of 100,000 parameters that learn a task, 2 seeds, 2 tasks, after 40, 100 and
+300 supervised steps, 128 completions each. ``mlp``: control policies 8-64-64-A with random weights, 2, 6
 and 18 actions, nearly uniform to nearly certain, 2,048 actions each. ``mixed``: 3, 12 and 200 tokens, the logits of
 each context normal times a scale between 0.3 and 8. ``two``: 70 % of the contexts with a scale of 9, the others with 1;
 1,200 tokens each. Samplers differ from the learner by a temperature (some with rounding or noise beside it), or by

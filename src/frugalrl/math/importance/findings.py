@@ -200,7 +200,7 @@ def _temperature(m: _Metrics) -> Finding | None:
         "temperature mismatch",
         f"{evidence}: the recorded probabilities are {who} than the learner's.",
         f"Divide logits by the same temperature on both sides, and record log-probabilities after it (the sampler's "
-        f"looks {than}); if they agree, mu explores, is very stale or very coarse, and the ratio is right.",
+        f"looks {than}); if they agree, mu explores or is very stale, and the ratio is right.",
     )
 
 
