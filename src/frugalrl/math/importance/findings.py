@@ -29,7 +29,7 @@ ZEROS = 0.01
 """A sampler that is certain gives an exact 0 now and then, and pi is then no less than half as certain."""
 ALONG, GAP = 0.5, 0.15
 """Of the squared differences of log-odds, by a line with a constant; and their mean in nats. A temperature from 0.9 on
-one side gives 0.87 and more (0.6 under noise of 4 bits and more), noise and weights of 2 to 8 bits at most 0.35
+one side gives 0.87 and more (0.45 to 0.75 at 0.9 or 1.1 under noise), noise and weights of 2 to 8 bits hardly ever 0.35
 (docs/importance.md has the table): noise moves log-odds up as often as down."""
 SLOPE = 0.07
 """Without enough sure tokens: temperatures of 0.9 and 1.1 on one side move the slope by less than this; 0.6 and 0.7 by
