@@ -144,11 +144,17 @@ def test_the_reference_term_is_not_weighted() -> None:
 
 
 @pytest.mark.parametrize(
+    "steps", [{"minibatches": 2}, {"minibatches": 1}, {"minibatches": 2, "correction": "ppo-denominator"}]
+)
+@pytest.mark.parametrize(
     ("value", "sentence"),
     [(np.nan, "are not finite"), (-np.inf, "are not finite"), (0.5, "above 0")],
 )
-def test_log_probabilities_that_no_sampler_can_mean_end_the_round(value: float, sentence: str) -> None:
-    mine = learner(replace(PLAIN, minibatches=2))
+def test_log_probabilities_that_no_sampler_can_mean_end_the_round(
+    value: float, sentence: str, steps: dict[str, Any]
+) -> None:
+    """Also where the loss, not a pass before it, is the first to look; and before the first of the gradient steps."""
+    mine = learner(replace(PLAIN, **steps))
     tokens = sample(mine)
     before = {k: v.clone() for k, v in mine.model.state_dict().items()}
     tokens.log_mu[0, 0] = value
@@ -202,6 +208,8 @@ def test_a_bandit_of_one_token_is_solved(advantage: Any) -> None:
         ({"minibatches": 5}, "does not divide the 256 completions"),
         ({"temperature": 0.0}, "must be positive"),
         ({"warm_start_until": 1.5}, r"must lie in \(0, 1\]"),
+        ({"dual_clip": 0.5}, "must be more than 1 \\+ agent.clip_high=1.2"),
+        ({"clip_low": 1.0}, "cannot fall by 1 or more"),
     ],
 )
 def test_settings_that_mean_nothing_are_one_sentence(change: dict[str, Any], sentence: str) -> None:

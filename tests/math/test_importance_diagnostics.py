@@ -11,7 +11,7 @@ import torch
 from frugalrl.importance import Correction, Mismatch, apply, correct, find, measure
 from frugalrl.math.importance.histogram import BINS, counts, quantile
 from oracles.importance import Bandit, log_softmax
-from oracles.samplers import BROKEN, HEALTHY, recorded
+from oracles.samplers import BROKEN, HEALTHY, quantised, recorded
 
 PREFIX = "mismatch_"
 
@@ -164,6 +164,23 @@ def test_expectations_by_enumeration() -> None:
     assert mu @ (mu / pi) - 1 - kl != pytest.approx(exact["reverse_kl"], rel=2e-2)  # 1/rho - 1 + d, for samples of pi
 
 
+def test_the_line_through_log_odds_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(4)
+    p, q = rng.uniform(0.3, 0.999, (2, 50, 8))
+    p[0, :3], q[0, :3] = 1.0 - 1e-6, 1.0 - 1e-3  # too sure: what is left to 1 is rounding
+    mask = rng.random(p.shape) < 0.8
+    found = correct(np.log(p), np.log(q), mask, high=2.0).metrics
+    sure = mask & (p * q > 0.25) & (np.maximum(p, q) < math.exp(-1e-4))
+    assert not sure[0, :3].any()
+    of_pi, of_mu = (np.log(x[sure] / (1 - x[sure])) for x in (p, q))
+    gap, odds = of_pi - of_mu, (of_pi + of_mu) / 2
+    line = np.polyval(np.polyfit(odds, gap, 1), odds)
+    right = {"sure_tokens": sure.sum(), "odds_gap": gap.mean(), "odds_share": (line**2).sum() / (gap**2).sum()}
+    for name, value in right.items():
+        assert found[PREFIX + name] == pytest.approx(value), name
+    assert ((line - gap.mean()) ** 2).sum() / ((gap - gap.mean()) ** 2).sum() != pytest.approx(right["odds_share"])
+
+
 # -- warnings ----------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +209,22 @@ def test_tokens_without_a_number_hide_no_other_cause(how: str) -> None:
     log_pi, log_mu = recorded(how)
     log_mu[5, 3] = np.nan
     assert [f.name for f in correct(log_pi, log_mu, high=2.0).warnings[:2]] == ["missing log-probs", BROKEN[how]]
+
+
+def test_a_coarse_control_policy_has_no_other_temperature() -> None:
+    """Of two actions, sure of most: the line through all log-probabilities takes 4 bits for a temperature."""
+    for seed in range(8):
+        rng = np.random.default_rng((2, 20, seed))
+        layers = [gain * rng.normal(size=(n, m)) / math.sqrt(n) for n, m, gain in
+                  ((8, 64, 1.5), (64, 64, 1.5), (64, 2, 20.0))]  # fmt: skip
+        x, log_policies = rng.normal(size=(2048, 8)), []
+        for weights in (layers, [quantised(w.T, 4).T for w in layers]):
+            hidden = np.tanh(np.tanh(x @ weights[0]) @ weights[1])
+            log_policies.append(log_softmax(hidden @ weights[2]))
+        for log_mu, named in ((log_policies[1], []), (log_softmax(log_policies[0] / 0.9), ["temperature mismatch"])):
+            action = (log_mu + rng.gumbel(size=log_mu.shape)).argmax(-1)[:, None]
+            taken = [np.take_along_axis(y, action, 1)[:, 0] for y in (log_policies[0], log_mu)]
+            assert [w.name for w in correct(*taken, high=2.0).warnings] == named, f"seed {seed}"
 
 
 def test_tokens_that_belong_to_others_are_known_without_neighbours() -> None:

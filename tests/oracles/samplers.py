@@ -11,6 +11,9 @@ from oracles.importance import log_softmax
 BROKEN = {
     "temperature 0.6": "temperature mismatch",
     "learner at 0.6": "temperature mismatch",
+    "mixed, 0.8": "temperature mismatch",
+    "mixed, 0.9": "temperature mismatch",
+    "mixed, 1.25": "temperature mismatch",
     "top-k 4": "truncated support",
     "top-p 0.9": "truncated support",
     "shifted": "shifted tokens",
@@ -25,7 +28,7 @@ BROKEN = {
     "drawn by another": "negative KL estimate",
 }
 """Ways to be broken, and the warning that each must give."""
-HEALTHY = ("fp32", "bf16", "int4", "noise 0.3", "uniform")
+HEALTHY = ("fp32", "bf16", "int4", "noise 0.3", "uniform", "mixed, noise 0.3", "mixed, 4 bits")
 
 
 @dataclass
@@ -84,6 +87,8 @@ def recorded(how: str, seed: int = 0, rows: int = 128) -> tuple[np.ndarray, np.n
     rng = np.random.default_rng([seed, 1])
     policy = TokenPolicy.draw(seed)
     learner = sampler = policy.logits
+    if how.startswith("mixed"):  # of ten contexts seven are sharp and three are open
+        learner = sampler = learner * np.where(rng.random((*learner.shape[:2], 1)) < 0.7, 4.5, 0.5)
     if how == "uniform":
         learner = np.zeros_like(learner)
     samplers = {
@@ -91,7 +96,9 @@ def recorded(how: str, seed: int = 0, rows: int = 128) -> tuple[np.ndarray, np.n
         "noise 0.3": lambda: learner + 0.3 * rng.normal(size=learner.shape),
         "drawn by another": lambda: learner + 0.3 * rng.normal(size=learner.shape),
         "top-k 4": lambda: truncated(learner, k=4), "top-p 0.9": lambda: truncated(learner, p=0.9),
-        "uniform": lambda: np.zeros_like(learner),
+        "uniform": lambda: np.zeros_like(learner), "mixed, 4 bits": lambda: quantised(learner, 4),
+        "mixed, noise 0.3": lambda: learner + 0.3 * rng.normal(size=learner.shape),
+        **{f"mixed, {t:g}": lambda t=t: learner / t for t in (0.8, 0.9, 1.25)},
     }  # fmt: skip
     sampler = samplers[how]() if how in samplers else learner
     if how == "learner at 0.6":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.token_cost import generation_cost, sequence_flops
 from frugalrl.nets.token_model import TokenModel, build_token_model
 from frugalrl.policies.tokens import TokenPolicy, inverse_cdf, log_policy, log_probs, uniforms
+from frugalrl.policies.transforms import transformed
 from frugalrl.types import PolicySnapshot, UserError
 from oracles import tokens as oracle
+from oracles.tiny_llama import tiny_llama
 
 SMALL = TokenNetConfig(layers=2, width=16, heads=2, mlp_width=24, init_std=0.5)
 P, R, V = 4, 5, 7
@@ -111,6 +114,17 @@ def test_flops_of_generation_are_those_of_its_matrix_products() -> None:
     assert cost.flop < rows * without_cache
 
 
+def test_rows_that_leave_the_batch_cost_nothing_after_their_end() -> None:
+    """An engine that drops a row at its end token makes no pass for it; one batch of equal rows costs the same."""
+    costs = generation_cost(build(), P, R)
+    assert costs.of_each(np.full(3, R)) == costs.of(3, R)
+    mixed = costs.of_each(np.array([1, R, 2]))
+    assert mixed.calls == R
+    assert mixed.flop == costs.flop[1] + costs.flop[R] + costs.flop[2] < costs.of(3, R).flop
+    # pass i of a row reads and writes the keys and values of P + i tokens, and each pass reads the weights once
+    assert mixed.bytes_min == R * costs.weight_bytes + costs.cache_bytes * (P + (P + P + 1) + R * P + R * (R - 1) // 2)
+
+
 def test_a_model_is_read_from_a_folder_and_only_from_safetensors(tmp_path: Path) -> None:
     config = TokenNetConfig(checkpoint=str(tmp_path))
     with pytest.raises(UserError, match=r"holds no config\.json; give the folder of a model"):
@@ -131,3 +145,18 @@ def test_a_model_is_read_from_a_folder_and_only_from_safetensors(tmp_path: Path)
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be read"):
         build_token_model(config, vocabulary=V, longest=P + R)
+
+
+def test_a_copy_in_bf16_is_what_transformers_reads_in_bf16(tmp_path: Path) -> None:
+    """Also far from the start, where frequencies of rotary embeddings that were rounded turn by another angle."""
+    from transformers import LlamaForCausalLM
+
+    model = tiny_llama(vocab=16, seed=0, layers=1, width=64, init=0.2)
+    model.save_pretrained(tmp_path)
+    right = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    ids = torch.as_tensor(np.random.default_rng(1).integers(16, size=(1, 1024)))
+    with torch.inference_mode():
+        copied, read = transformed(model, "bf16")(ids).logits, right(ids).logits
+        wrong = copy.deepcopy(model).to(torch.bfloat16)(ids).logits
+    assert torch.equal(copied, read)
+    assert (wrong - read).abs().max() > 0.05

@@ -24,7 +24,7 @@ def build() -> TokenModel:
         return build_token_model(TINY, vocabulary=len(TASK.vocabulary), longest=longest)
 
 
-def sampler() -> TokenSampler:
+def sampler(every: int = 1) -> TokenSampler:
     engine = TokenPolicy(
         build,
         torch.device("cpu"),
@@ -33,6 +33,7 @@ def sampler() -> TokenSampler:
         end=TASK.end,
         temperature=1.0,
         seed=2,
+        sync_every_updates=every,
     )
     timer = LapTimer()
     timer.start()
@@ -68,3 +69,22 @@ def test_a_sampler_that_was_brought_back_goes_on_bit_for_bit() -> None:
     found = other.collect(4).data
     for name in ("prompt", "response", "mask", "log_mu", "group", "version", "reward"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_snapshot_that_the_engine_does_not_take_is_no_transport() -> None:
+    """Of versions 3 to 10 every third is taken, also after the sampler was brought back in between."""
+    parameters = dict(build().named_parameters())
+    made = sampler(every=3)
+    one = made.collect(1).costs["transport"]
+    for version in (4, 5, 6, 7):
+        made.load(PolicySnapshot(version=version, parameters=parameters))
+    again = sampler(every=3)
+    again.load_state_dict(made.state_dict())
+    for version in (7, 8, 9, 10):
+        again.load(PolicySnapshot(version=version, parameters=parameters))
+    got = again.collect(1)
+    assert (got.data.version == 9).all()
+    assert one.calls == 1
+    assert got.costs["transport"].calls == 2
+    assert one.bytes_min is not None
+    assert got.costs["transport"].bytes_min == 2 * one.bytes_min

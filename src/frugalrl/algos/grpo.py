@@ -22,6 +22,7 @@ from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.algos.grpo_cost import costs_of_round
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.importance import Corrected, Correction, apply
+from frugalrl.math.importance.weights import check_values
 from frugalrl.math.surrogate import (
     Surrogate,
     group_advantages,
@@ -127,6 +128,7 @@ class GRPOLearner:
         log_mu = self._tensor(tokens.log_mu).to(self._dtype)
         if not bool(torch.isfinite(log_mu[mask]).all()):
             raise ValueError("the sampler recorded log-probabilities that are not finite")
+        check_values(torch, torch.zeros_like(log_mu), log_mu, mask)
         grouped = self._tensor(tokens.reward).to(self._dtype).reshape(-1, config.samples)
         if config.advantage == "rloo":
             advantage = leave_one_out_advantages(grouped)
@@ -137,7 +139,7 @@ class GRPOLearner:
         log_old = corrected = log_reference = None
         if self._needs_old:
             log_old = self._forward(self.model, prompt, response)
-            corrected = apply(self._correction, log_old, log_mu, mask)
+            corrected = apply(self._correction, log_old, log_mu, mask, check=False)
             self._timer.lap("correction")
         if self._reference is not None:
             log_reference = self._forward(self._reference, prompt, response)
@@ -162,7 +164,7 @@ class GRPOLearner:
         log_pi = log_probs(log_pi_all, response)
         corrected = batch.corrected
         if corrected is None:  # the weights are still those that the round came in with, or mu is below the line
-            weighed = apply(self._correction, log_pi.detach(), log_mu, mask)
+            weighed = apply(self._correction, log_pi.detach(), log_mu, mask, check=False)
             weight, log_below = weighed.weight, log_mu if self._correction.denominator == "mu" else log_pi.detach()
         else:
             assert batch.log_old is not None

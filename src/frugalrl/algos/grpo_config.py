@@ -36,7 +36,8 @@ class GRPOConfig:
     clip_high: float = 0.2
     """How far it may rise above 1."""
     dual_clip: float | None = None
-    """The loss of a negative advantage is at most this times its size (Ye et al. 2020); None: no such bound."""
+    """The loss of a negative advantage is at most this times its size (Ye et al. 2020); more than ``1 + clip_high``, or
+    such advantages have no gradient from the start. None: no such bound."""
     correction: str = "none"
     """Importance correction of the sampler: ``none``, ``token-tis:2``, ``sequence-mask:0.5,2``, ``ppo-denominator``
     and more (docs/importance.md)."""
@@ -67,6 +68,13 @@ class GRPOConfig:
         for name in ("clip_low", "clip_high", "kl_cost", "warm_start_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
+        if self.clip_low >= 1:
+            raise ValueError(f"agent.clip_low={self.clip_low}: the ratio pi/pi_old cannot fall by 1 or more; use 0.2")
+        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
+            raise ValueError(
+                f"agent.dual_clip={self.dual_clip}: must be more than 1 + agent.clip_high={1 + self.clip_high:g}, or "
+                f"None; 3 is usual"
+            )
         if self.samples < 2:
             raise ValueError(f"agent.samples={self.samples}: an advantage within a group needs at least 2 completions")
         if self.prompts * self.samples % self.minibatches:

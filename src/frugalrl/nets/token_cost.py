@@ -10,7 +10,9 @@ import copy
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from frugalrl.cost.flops import FlopCount, bytes_min_update, count_flops, count_flops_of, weight_bytes
@@ -38,6 +40,14 @@ class GenerationCost:
         lengths = [self.prompt_tokens + i for i in range(tokens)]
         moved = tokens * self.weight_bytes + rows * self.cache_bytes * sum(lengths)
         return Cost(calls=tokens, flop=rows * self.flop[tokens], bytes_min=float(moved))
+
+    def of_each(self, tokens: NDArray[np.int64]) -> Cost:
+        """Rows of ``tokens`` [rows] each, where a row that has ended takes part in no further pass."""
+        rows = [self.of(1, int(count)) for count in tokens]
+        passes = int(tokens.max())
+        kept = sum(cost.bytes_min or 0.0 for cost in rows) - self.weight_bytes * int(tokens.sum())
+        flop = sum(cost.flop or 0.0 for cost in rows)
+        return Cost(calls=passes, flop=flop, bytes_min=kept + passes * self.weight_bytes)
 
 
 def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int) -> GenerationCost:

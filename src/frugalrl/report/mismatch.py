@@ -260,6 +260,8 @@ ROWS = (
     ("ess_sequence", "effective sample size, per sequence", "above 0.5 where a product is used"),
     ("slope", "slope of log pi on log mu", "1"),
     ("correlation", "correlation of log pi and log mu", "above 0.9"),
+    ("odds_gap", "log-odds of pi less those of mu, where both are sure", "0"),
+    ("odds_share", "share of these gaps on one line", "below 0.5"),
     ("length", "tokens of a sequence", ""),
     ("clipped_high_share", "ratios above the bound", "below 0.1"),
     ("clipped_low_share", "ratios below the bound", "below 0.1"),

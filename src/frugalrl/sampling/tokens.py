@@ -63,7 +63,8 @@ class TokenSampler:
     def load(self, snapshot: PolicySnapshot) -> None:
         """Act with these parameters from now on."""
         moved = self._engine.load(snapshot)
-        if snapshot.version != self._loaded:  # a resumed process loads what was published before once more
+        # a resumed process loads what was published before once more; of others the engine may take none
+        if moved and snapshot.version != self._loaded:
             self._loads += 1
             self._moved += moved
         self._loaded = snapshot.version

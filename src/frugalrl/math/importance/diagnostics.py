@@ -51,7 +51,7 @@ class Mismatch:
 
     def metrics(self) -> dict[str, float]:
         """By name, each with `PREFIX`; NaN where the batch does not tell."""
-        found = _of_tokens(self) | _of_pairs(self) | _of_sequences(self) | _of_correction(self)
+        found = _of_tokens(self) | _of_pairs(self) | _of_sure(self) | _of_sequences(self) | _of_correction(self)
         return {PREFIX + name: float(value) for name, value in found.items()}
 
 
@@ -141,6 +141,17 @@ def _of_pairs(mismatch: Mismatch) -> dict[str, float]:
         x if top["log_mu"] == -top["minus_log_mu"] else math.nan,
     )
     return dict(zip(_PAIRS, values, strict=True))
+
+
+def _of_sure(mismatch: Mismatch) -> dict[str, float]:
+    """Of tokens that both sides are sure of: how the log-odds of pi differ from those of mu, and how evenly."""
+    s, _ = _named(mismatch)
+    n = s["sure"]
+    gap, odds = _ratio(s["gap"], n), _ratio(s["odds"], n)
+    spread = _ratio(s["odds2"], n) - odds * odds
+    along = _ratio(s["gap_odds"], n) - gap * odds
+    explained = gap * gap + (along * along / spread if spread > 1e-9 else 0.0)
+    return {"sure_tokens": n, "odds_gap": gap, "odds_share": _ratio(explained, _ratio(s["gap2"], n))}
 
 
 def _of_sequences(mismatch: Mismatch) -> dict[str, float]:

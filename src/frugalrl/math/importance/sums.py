@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +25,10 @@ _SEQUENCES = (
     "sequences", "T", "T2", "S", "S2", "S_T", "R2", "R_T", "W", "W2", "at_clamp", "E", "perplexity_pi", "perplexity_mu",
     "sequences_given", "dropped_sequences",
 )  # fmt: skip
-SUMS = (*_TOKENS, *_CORRECTION, *_NEIGHBOURS, *_SEQUENCES)
+_SURE = ("sure", "odds", "odds2", "gap", "gap2", "gap_odds")
+SUMS = (*_TOKENS, *_SURE, *_CORRECTION, *_NEIGHBOURS, *_SEQUENCES)
 """Names of the sums. Per token: d = log pi - log mu, rho, above = max(rho - 1, 0), p of probabilities. Per sequence: T
-tokens, S = sum of d, R = sum of rho, W = exp(S), E = exp(mean of abs d)."""
+tokens, S = sum of d, R = sum of rho, W = exp(S), E = exp(mean of abs d). Of sure tokens: see `_sure`."""
 LARGEST = ("d", "minus_d", "abs_dp", "log_pi", "minus_log_pi", "log_mu", "minus_log_mu", "abs_S", "E")
 """Names of the largest values."""
 IMPOSSIBLE = 1e-4
@@ -34,6 +36,8 @@ IMPOSSIBLE = 1e-4
 SURE = -0.69
 """A log-probability of exactly 0 is believed where the other one is above this: a nucleus of one token has more than
 half of the learner's probability."""
+CERTAIN = -1e-4
+"""Log-odds of a log-probability above this are made of the rounding of float32."""
 FAR = 0.5
 """Log-probabilities of exactly -1 are padding where the other one is farther from it than engines of 8 bits are."""
 HELD = 300.0
@@ -57,6 +61,7 @@ def measure_parts(
         log_pi = xp.where(xp.isfinite(arrays["log_pi_old"]), arrays["log_pi_old"], log_mu + d)
         log_pi = xp.clip(xp.where(both, log_pi, 0.0), -HELD, None)
         sums, largest = _tokens(xp, d, log_pi, log_mu, both)
+        sums |= _sure(xp, log_pi, log_mu, both)
         sums |= _correction(xp, c, arrays, log_pi, log_mu, both)
         axis = c.axis % d.ndim
         sums |= _neighbours(xp, log_pi, log_mu, both, axis)
@@ -114,6 +119,19 @@ def _tokens(xp: Any, d: Array, log_pi: Array, log_mu: Array, both: Array) -> tup
         "log_mu": xp.where(both, log_mu, low).max(), "minus_log_mu": xp.where(both, -log_mu, low).max(),
     }  # fmt: skip
     return sums, largest
+
+
+def _sure(xp: Any, log_pi: Array, log_mu: Array, both: Array) -> dict[str, Any]:
+    """Sums over tokens that are likelier than not, by the geometric mean of pi and mu.
+
+    There log(p / (1 - p)) is about the logit of the token above that of the others, whatever the context: noise on
+    logits adds to it evenly, and a temperature multiplies it. odds: mean of pi's and mu's; gap: pi's less mu's.
+    """
+    sure = both & (log_pi + log_mu > -2.0 * math.log(2.0)) & (xp.maximum(log_pi, log_mu) < CERTAIN)
+    of_pi, of_mu = (x - xp.log(-xp.expm1(x)) for x in (xp.where(sure, y, -1.0) for y in (log_pi, log_mu)))
+    odds, gap = xp.where(sure, 0.5 * (of_pi + of_mu), 0.0), of_pi - of_mu
+    terms = {"sure": sure, "odds": odds, "odds2": odds * odds, "gap": gap, "gap2": gap * gap, "gap_odds": gap * odds}
+    return {name: _total(xp, x) for name, x in terms.items()}
 
 
 def _correction(

@@ -163,7 +163,7 @@ class VllmEngine:
 
         Raises:
             UserError: a temperature of 0 or below: all tokens but one would have probability 0.
-            RunFailed: the process failed, or a log-probability is not finite; the next ``load`` starts another one.
+            RunFailed: the process failed; or a log-probability is not finite, and the next ``load`` starts another one.
         """
         if not self._built:
             raise RuntimeError("call load() before generate()")

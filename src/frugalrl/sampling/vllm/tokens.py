@@ -129,7 +129,7 @@ class VllmTokens:
             raise EngineFailed(str(error)) from None
         mask = np.arange(self._width) < done.counts[:, None]
         log_mu = np.where(mask, done.log_mu, np.float32(np.nan))
-        return Generated(done.tokens, mask, log_mu, self._cost.of(rows, int(done.counts.max())))
+        return Generated(done.tokens, mask, log_mu, self._cost.of_each(done.counts))
 
     def take_costs(self) -> Costs:
         """CPU-seconds of the process since the last time."""
