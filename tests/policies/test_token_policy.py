@@ -125,6 +125,20 @@ def test_rows_that_leave_the_batch_cost_nothing_after_their_end() -> None:
     assert mixed.bytes_min == R * costs.weight_bytes + costs.cache_bytes * (P + (P + P + 1) + R * P + R * (R - 1) // 2)
 
 
+def test_bytes_are_those_of_what_generates() -> None:
+    def of(transform: str) -> tuple[int, int]:
+        cost = policy(transform=transform)._cost
+        return cost.weight_bytes, cost.cache_bytes
+
+    whole, cache = of("none")
+    frequencies = sum(b.nbytes for b in build().buffers())  # they stay in float32
+    assert of("bf16") == ((whole - frequencies) / 2 + frequencies, cache / 2)
+    assert of("int4") == (whole, cache)
+    dense = [m for m in build().modules() if isinstance(m, torch.nn.Linear)]
+    saved = sum(3 * m.weight.numel() - 4 * len(m.weight) for m in dense)
+    assert of("int8-dynamic") == (whole - saved, cache)
+
+
 def test_a_model_is_read_from_a_folder_and_only_from_safetensors(tmp_path: Path) -> None:
     config = TokenNetConfig(checkpoint=str(tmp_path))
     with pytest.raises(UserError, match=r"holds no config\.json; give the folder of a model"):

@@ -171,10 +171,16 @@ def weight_bytes(module: torch.nn.Module, batch: int) -> int:
     return total
 
 
-def bytes_min_forward(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outputs: object) -> int:
-    """Lower bound of one forward: weights, inputs and outputs move once. Activations may stay in the cache."""
+def bytes_min_forward(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outputs: object, weights: int | None = None
+) -> int:
+    """Lower bound of one forward: weights, inputs and outputs move once. Activations may stay in the cache.
+
+    ``weights``: bytes of the weights where something else than ``module`` computes the same; None: of the module.
+    """
     moved = (*inputs, *_tensors(outputs))
-    return weight_bytes(module, len(inputs[0])) + sum(t.numel() * t.element_size() for t in moved)
+    read = weight_bytes(module, len(inputs[0])) if weights is None else weights
+    return read + sum(t.numel() * t.element_size() for t in moved)
 
 
 def bytes_min_adam(num_weights: int, *, itemsize: int = 4) -> int:

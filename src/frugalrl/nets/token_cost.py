@@ -50,17 +50,23 @@ class GenerationCost:
         return Cost(calls=passes, flop=flop, bytes_min=kept + passes * self.weight_bytes)
 
 
-def generation_cost(model: TokenModel, prompt_tokens: int, response_tokens: int) -> GenerationCost:
-    """Counted by generating once for one row; what is generated does not matter."""
+def generation_cost(
+    model: TokenModel, prompt_tokens: int, response_tokens: int, acts: nn.Module | None = None
+) -> GenerationCost:
+    """Counted by generating once for one row; what is generated does not matter.
+
+    ``acts``: what generates, if it is ``model`` in other arithmetic; its bytes are counted.
+    """
     key = (_shape(model), prompt_tokens, response_tokens)
     if key not in _GENERATION:
         _GENERATION[key] = _generation_flops(_countable(model), prompt_tokens, response_tokens)
     config = model.lm.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    itemsize = next(model.parameters()).element_size()
+    acts = model if acts is None else acts
+    itemsize = next(acts.parameters()).element_size()
     cache_bytes = 2 * config.num_hidden_layers * heads * width * itemsize
-    return GenerationCost(_GENERATION[key], cache_bytes, weight_bytes(model, 1), prompt_tokens)
+    return GenerationCost(_GENERATION[key], cache_bytes, weight_bytes(acts, 1), prompt_tokens)
 
 
 def _generation_flops(twin: TokenModel, prompt_tokens: int, response_tokens: int) -> tuple[float, ...]:

@@ -43,6 +43,10 @@ class ActingPolicy(Player, Protocol):
         """Take over a snapshot; returns the bytes that were moved."""
         ...
 
+    def weight_bytes(self, rows: int) -> int:
+        """Bytes of the weights that one forward pass over ``rows`` observations reads at least."""
+        ...
+
     def snapshot(self) -> PolicySnapshot:
         """What it acts with."""
         ...

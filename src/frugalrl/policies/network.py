@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from frugalrl.cost.flops import weight_bytes
 from frugalrl.policies.transforms.int8_dynamic import pack, to_int8
 from frugalrl.types import PolicySnapshot
 
@@ -36,6 +37,10 @@ class NetworkPolicy(Generic[N]):
         self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
         """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         self.version = 0
+
+    def weight_bytes(self, rows: int) -> int:
+        """See `ActingPolicy`."""
+        return weight_bytes(self._net, rows)
 
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a snapshot; returns the bytes that were moved.

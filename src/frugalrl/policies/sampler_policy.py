@@ -122,6 +122,10 @@ class SamplerPolicy:
         """Every member takes it over if it is time; returns the bytes moved, 0 when nothing was done."""
         return sum(member.load(snapshot) for member in self.members)
 
+    def weight_bytes(self, rows: int) -> int:
+        """See `ActingPolicy`. Of the member that reads least, as a pass may be for the rows of one alone."""
+        return min(int(member.policy.weight_bytes(rows)) for member in self.members)
+
     def snapshot(self) -> PolicySnapshot:
         """What loading gives the same policy, unless it acts with older weights: those are in ``state_dict``."""
         newest = self.members[0].newest()

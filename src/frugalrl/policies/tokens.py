@@ -92,7 +92,7 @@ class TokenPolicy:
         self._transformer = Transformer(model, transform, seed=seed, sync_every_updates=sync_every_updates)
         self._device = device
         self._width, self._end, self._temperature, self._seed = response_tokens, end, temperature, seed
-        self._cost = generation_cost(model, prompt_tokens, response_tokens)
+        self._cost = generation_cost(model, prompt_tokens, response_tokens, self._transformer.module)
 
     @property
     def version(self) -> int:

@@ -121,7 +121,7 @@ def _join(
         policy=policy,
         explorer=explorer,
         seed=stream_seed(config.seed, _EXPLORE),
-        cost_of_forward=partial(forward_cost, build(), spec),
+        cost_of_forward=partial(forward_cost, build(), spec, policy.weight_bytes),
         needs_log_mu=isinstance(config.agent, PolicyConfig),
         timer=sampler_timer,
     )
@@ -182,12 +182,16 @@ def plays_with(policy: ValuePolicy | SequencePolicy) -> QValues | SequencePolicy
     return policy if isinstance(policy, SequencePolicy) else policy.q_values
 
 
-def forward_cost(net: nn.Module, spec: EnvSpec, rows: int) -> Cost:
-    """FLOPs and lower-bound bytes of one forward pass over ``rows`` observations."""
+def forward_cost(net: nn.Module, spec: EnvSpec, weight_bytes: Callable[[int], int], rows: int) -> Cost:
+    """FLOPs and lower-bound bytes of one forward pass over ``rows`` observations.
+
+    FLOPs are those of ``net``, whatever computes it; ``weight_bytes`` is of the policy that acts.
+    """
     obs = torch.zeros((rows, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype))
     values = torch.zeros((rows, spec.num_actions))
     one = OneStep(net) if hasattr(net, "initial_state") else net
-    return Cost(flop=count_flops(one, obs).forward, bytes_min=float(bytes_min_forward(net, (obs,), values)))
+    moved = bytes_min_forward(net, (obs,), values, weight_bytes(rows))
+    return Cost(flop=count_flops(one, obs).forward, bytes_min=float(moved))
 
 
 class OneStep(nn.Module):

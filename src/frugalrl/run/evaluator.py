@@ -22,7 +22,9 @@ class Evaluator:
     def __init__(self, config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> None:
         self._begin(config)
         self._policy = acting_policy(config, build, device)
-        self._forward = forward_cost(build().eval(), spec, min(config.evaluation.rows, self.episodes))
+        self._forward = forward_cost(
+            build().eval(), spec, self._policy.weight_bytes, min(config.evaluation.rows, self.episodes)
+        )
 
     def _begin(self, config: RunConfig) -> None:
         self._config = config

@@ -29,17 +29,16 @@ _RULE = ExploreConfig(
 def make_probe(config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> Probe | None:
     """The probe that a configuration asks for, if any."""
     rows = config.evaluation.probe_rows
-    return Probe(config, build, device, forward_cost(build().eval(), spec, rows)) if rows else None
+    return Probe(config, spec, build, device) if rows else None
 
 
 class Probe:
     """Plays ``evaluation.probe_steps`` steps in each of ``evaluation.probe_rows`` environments."""
 
-    def __init__(self, config: RunConfig, build: Build, device: torch.device, forward: Cost) -> None:
-        """``forward``: FLOPs and bytes of one forward pass over all rows of the probe."""
+    def __init__(self, config: RunConfig, spec: EnvSpec, build: Build, device: torch.device) -> None:
         self._config = config
         self._policy = acting_policy(config, build, device)
-        self._forward = forward
+        self._forward = forward_cost(build().eval(), spec, self._policy.weight_bytes, config.evaluation.probe_rows)
 
     def run(self, snapshot: PolicySnapshot) -> tuple[Meters, Cost]:
         """The meters under one snapshot, and what they cost apart from the calling thread's own time.

@@ -103,6 +103,11 @@ class OnnxRuntime:
         return out, {**state, **dict(zip(self._graph.changed, after, strict=True))}
 
     @property
+    def weight_bytes(self) -> int:
+        """Of the weights that a forward pass reads."""
+        return sum(len(initial.raw_data) for initial in self._at.values())
+
+    @property
     def nbytes(self) -> int:
         """Of the weights that a sync writes."""
         return sum(int(initial.ByteSize()) for initial in self._at.values())

@@ -31,6 +31,10 @@ class EnginePolicy:
         self._parameters, self.version = snapshot.parameters, snapshot.version
         return self._engine.nbytes + sum(int(p.nbytes) for p in snapshot.parameters.values())
 
+    def weight_bytes(self, rows: int) -> int:
+        """See `ActingPolicy`."""
+        return self._engine.weight_bytes
+
     def snapshot(self) -> PolicySnapshot:
         """What was loaded."""
         return PolicySnapshot(version=self.version, parameters=self._parameters)

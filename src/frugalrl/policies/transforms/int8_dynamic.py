@@ -56,6 +56,10 @@ class Int8Linear(nn.Linear):
         self._packed: Any = None
         self.pack()
 
+    def bytes_read(self, batch: int) -> int:
+        """Of the weights, by one forward: a byte each; the scale of a row and its bias in four."""
+        return self.weight.numel() + 4 * self.out_features * (1 if self.bias is None else 2)
+
     @torch.no_grad()
     def pack(self) -> None:
         """Round the weights as they are now. Values that are not finite are kept out of the kernel, see ``forward``."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from frugalrl.cost.meters import LapTimer
@@ -69,7 +71,9 @@ class VllmTokens:
         )
         self._heads = Heads(model.lm.config.to_dict())
         self._engine = VllmEngine(python, _PRECISION[plan.compute_name], max_length=prompt_tokens + response_tokens)
-        self._cost = generation_cost(model, prompt_tokens, response_tokens)
+        # weights have the sizes that the same arithmetic gives them here; vLLM computes in bf16 around int8
+        acts = model if plan.compute is None else plan.compute.prepare(copy.deepcopy(model)).to(torch.bfloat16)
+        self._cost = generation_cost(model, prompt_tokens, response_tokens, acts)
         self._width, self._end, self._temperature, self._seed = response_tokens, end, temperature, seed
         self._timer = timer
         self._pushed: int | None = None
