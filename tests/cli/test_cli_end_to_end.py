@@ -46,3 +46,27 @@ def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["train", "Pendulum-v1", "--quiet"]) == 2
     assert "Discrete" in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_resume_takes_the_price_file_of_the_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, elsewhere = tmp_path / "mine.toml", tmp_path / "elsewhere"
+    mine.write_text("[electricity]\neur_per_kwh = 7.25\n")
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def priced(*words: str) -> bool:
+        assert main([*words, "--quiet"]) == 0
+        bill = json.loads((tmp_path / "run" / "bill.json").read_text())
+        return "7.25" in json.dumps(bill)
+
+    base = ["train", "frugalrl/Catch-v0", "--out", "run", "--set", "device=cpu", "evaluation.episodes=2"]
+    assert priced(*base, "--budget-steps", "100", "--prices", "mine.toml")
+    monkeypatch.chdir(elsewhere)
+    assert priced("resume", "../run", "--budget-steps", "200")
+    assert "price" not in capsys.readouterr().err
+    mine.rename(tmp_path / "other.toml")
+    assert not priced("resume", "../run", "--budget-steps", "300")
+    assert "mine.toml, which is gone" in capsys.readouterr().err
+    assert priced("resume", "../run", "--budget-steps", "400", "--prices", "../other.toml")

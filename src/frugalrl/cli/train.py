@@ -65,8 +65,11 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
     from frugalrl.run import train as run
     from frugalrl.run.record import RunFolder
 
-    tables = load_tables(environment.price_file(args.prices))
-    config = RunFolder.open(args.run).config()
+    record = RunFolder.open(args.run)
+    tables, config = (
+        load_tables(_prices_again(environment.price_file(args.prices), record.price_file())),
+        record.config(),
+    )
     context.folder = args.run
     budget = None if _no_budget(args) else _budget(args, config.budget)
     return _follow(
@@ -81,6 +84,18 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
             whole_process=context.whole_process,
         ),
     )
+
+
+def _prices_again(named: Path | None, before: Path | None) -> Path | None:
+    """The price file that was named, else the one that the run began with."""
+    if named is not None or before is None or before.is_file():
+        return named or before
+    print(
+        f"note: the run began with the price file {before}, which is gone: the whole bill is made with the package's "
+        f"prices, unless --prices names another",
+        file=sys.stderr,
+    )
+    return None
 
 
 # -- the configuration -----------------------------------------------------------------------------------------------

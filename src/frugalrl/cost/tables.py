@@ -102,6 +102,12 @@ class Tables:
     prices: Mapping[str, Price]
     electricity: Electricity
     user_file: str | None = None
+    """What was merged over the tables of the package; an absolute path."""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """``price_file``, for the record of a run; empty without one."""
+        return {} if self.user_file is None else {"price_file": self.user_file}
 
     def machine(self, name: str) -> MachineProfile:
         """The profile called ``name``; raises :class:`UserError` with a hint."""
@@ -136,7 +142,7 @@ def load_tables(user_file: Path | None = None) -> Tables:
         machines=machines,
         prices=prices,
         electricity=Electricity(**_complete(Electricity, merged["electricity"], "electricity", where)),
-        user_file=str(user_file) if user_file is not None else None,
+        user_file=str(user_file.absolute()) if user_file is not None else None,
     )
 
 

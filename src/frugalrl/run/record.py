@@ -207,6 +207,13 @@ class RunFolder:
         except (UserError, KeyError, TypeError):
             return None
 
+    def price_file(self) -> Path | None:
+        """The user's price file that the run began with, if any; it may be gone."""
+        try:
+            return Path(read_json(self.path / "machine.json")["price_file"])
+        except (UserError, KeyError, TypeError):
+            return None
+
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl, whose meters that are not finite become null. Raises RunFailed when the
         disk refuses."""

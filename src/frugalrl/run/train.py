@@ -148,7 +148,7 @@ class Run:
     def machine_document(self, command: Sequence[str]) -> StateDict:
         """What machine.json holds."""
         bill = make_bill(self._ledger, self._machine, self._tables)
-        return {"command": list(command), "code": code_version(), "machine": dict(bill.machine)}
+        return {"command": list(command), "code": code_version(), "machine": dict(bill.machine), **self._tables.origin}
 
     def open(self, record: RunFolder) -> None:
         """Take over a run folder."""
