@@ -13,15 +13,20 @@ import pytest
 pytest.importorskip("stable_baselines3", reason="the environment of scripts/trainer_env sb3")
 
 import torch
-from sb3_contrib import QRDQN
+from gymnasium import spaces
+from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
 from scipy import stats
-from stable_baselines3 import DQN
+from stable_baselines3 import A2C, DQN
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 import frugalrl.envs.toys  # noqa: F401  (registers Catch)
-from frugalrl.integrations.sb3 import CorrectedPPO, CounteractiveDQN, Counteracts
+from frugalrl.integrations.sb3 import CorrectedPPO, CounteractiveDQN, Counteracts, SamplesFromCopy
+from frugalrl.types import UserError
 
 pytestmark = [pytest.mark.sb3, pytest.mark.filterwarnings("ignore")]
 
@@ -219,3 +224,111 @@ def test_images_and_continuous_actions() -> None:
     CounteractiveDQN("CnnPolicy", images, **dqn).learn(32)
     model = CorrectedPPO("MlpPolicy", "Pendulum-v1", **settings).learn(64)
     assert 0 < model.logger.name_to_value["mismatch/k3"] < 0.5
+
+
+class Maskable(SamplesFromCopy, MaskablePPO):
+    """Actions that the environment does not allow are masked in the copy and in the learner."""
+
+
+class Random(gymnasium.Env[Any, Any]):
+    """Draws observations from any space; action 1 is never allowed."""
+
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        self.observation_space, self.action_space, self.steps = observation_space, action_space, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self.observation_space.sample(), 1.0, False, self.steps == 8, {}
+
+    def action_masks(self) -> Any:
+        return np.array([True, False, True])
+
+
+class Fixed(BaseFeaturesExtractor):
+    """Running means in buffers, and an embedding."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 8)
+        self.dense, self.norm, self.table = torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Embedding(4, 8)
+        self.norm.running_mean = 10 * torch.randn(8)
+
+    def forward(self, x: Any) -> Any:
+        return self.norm(self.dense(x)) + self.table(x.argmax(-1))
+
+
+class Narrow(ActorCriticPolicy):
+    """Has an argument of its own."""
+
+    def __init__(self, *args: Any, width: int = 8, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "net_arch": [width]})
+
+
+BOX, DISCRETE = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(3)
+SMALL = {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("policy", "env", "settings"),
+    [
+        ("MultiInputPolicy", Random(spaces.Dict(a=BOX, b=DISCRETE), DISCRETE), {}),
+        ("MlpPolicy", Random(BOX, spaces.MultiDiscrete([2, 3])), {}),
+        ("MlpPolicy", Random(BOX, spaces.MultiBinary(3)), {}),
+        ("MlpPolicy", Random(BOX, spaces.Box(-1, 1, (2,))), {"use_sde": True}),
+        ("MlpPolicy", Random(BOX, DISCRETE), {"policy_kwargs": {"features_extractor_class": Fixed}}),
+        (Narrow, Random(BOX, DISCRETE), {"policy_kwargs": {"width": 24}}),
+    ],
+    ids=["dict", "multidiscrete", "multibinary", "gsde", "buffers", "argument"],
+)
+def test_an_unchanged_copy_is_the_learner_whatever_the_spaces_and_the_policy(
+    policy: Any, env: Any, settings: dict[str, Any]
+) -> None:
+    model = CorrectedPPO(policy, env, sampler_transform="none", **SMALL, **settings).learn(64)
+    assert model.logger.name_to_value["mismatch/ratio_max"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_masks_of_actions_hold_in_the_correction_too() -> None:
+    model = Maskable("MlpPolicy", Random(BOX, DISCRETE), sampler_transform="none", **SMALL).learn(64)
+    assert model.logger.name_to_value["mismatch/ratio_max"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_compiled_policy_and_an_embedding_in_bf16_have_copies() -> None:
+    policy = {"policy_kwargs": {"features_extractor_class": Fixed}}
+    model = CorrectedPPO("MlpPolicy", Random(BOX, DISCRETE), sampler_transform="bf16", **SMALL, **policy)
+    model.policy = torch.compile(model.policy, backend="eager")
+    model.learn(64)
+    assert 1.0 < model.logger.name_to_value["mismatch/ratio_max"] < 1.1
+
+
+class Saves(BaseCallback):
+    """Saves the model in the middle of a rollout."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_step(self) -> bool:
+        if self.n_calls == 20:
+            self.model.save(self.path)
+        return True
+
+
+def test_what_a_callback_saves_is_the_learner(tmp_path: Path) -> None:
+    model = CorrectedPPO("MlpPolicy", "CartPole-v1", sampler_transform="int3", **SMALL).learn(32)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(32, callback=Saves(tmp_path / "model"))
+    saved = CorrectedPPO.load(tmp_path / "model", env=make_vec_env("CartPole-v1"), correction="none")
+    assert all(torch.equal(saved.policy.state_dict()[name], value) for name, value in before.items())
+    assert saved.policy.optimizer.state_dict()["state"]
+    saved.learn(32)  # with the correction that load() was given
+
+
+@pytest.mark.parametrize("base", [A2C, RecurrentPPO])
+def test_an_algorithm_that_is_no_ppo_on_single_steps_is_refused(base: Any) -> None:
+    policy = "MlpLstmPolicy" if base is RecurrentPPO else "MlpPolicy"
+    with pytest.raises(UserError, match="Mine is no PPO on single steps"):
+        type("Mine", (SamplesFromCopy, base), {})(policy, "CartPole-v1")

@@ -12,6 +12,9 @@ classes is asked for.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +92,9 @@ class SamplesFromCopy:
     multiplies the advantages after they were normalised, over the rollout and not per minibatch as in PPO itself, and
     PPO's own ratio has the learner below the line (three policies). ``none`` does all this with a weight of 1;
     ``ppo-denominator`` leaves the sampler below the line. Logs ``mismatch/k3``, ``mismatch/ess`` and
-    ``mismatch/ratio_max``. The values in the rollout are those of the copy as well; no ratio corrects them.
+    ``mismatch/ratio_max``. The values in the rollout are those of the copy as well; no ratio corrects them. Callbacks
+    see the learner, which they save and evaluate; buffers of layers (running means) are the learner's in the copy.
+    For PPO and sb3-contrib's MaskablePPO.
     """
 
     policy: Any
@@ -106,7 +111,8 @@ class SamplesFromCopy:
         correction: str | Correction = "token-tis:2",
         **kwargs: Any,
     ) -> None:
-        """Raises UserError for an unknown transform or correction, and for one that is not of single steps."""
+        """Raises UserError for an unknown transform or correction, for one that is not of single steps, and for an
+        algorithm that learns from whole sequences or without PPO's ratio."""
         parse(sampler_transform, "sampler_transform")
         self.sampler_transform = sampler_transform
         self.correction = of_steps(as_correction(correction))
@@ -114,22 +120,34 @@ class SamplesFromCopy:
         self.normalize_before_weight = kwargs.get("normalize_advantage", True)
         self.rollouts = 0
         super().__init__(*args, **{**kwargs, "normalize_advantage": False})
+        if not hasattr(self, "clip_range") or hasattr(self, "_last_lstm_states"):
+            raise UserError(
+                f"SamplesFromCopy goes before PPO or sb3-contrib's MaskablePPO, but {type(self).__name__} is no PPO on "
+                f"single steps"
+            )
 
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
-        """As in PPO, but the copy acts."""
+    def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:
+        """As in PPO, but the copy acts; while a callback is at work, ``policy`` is the learner again."""
         learner = self.policy
-        self.policy = self._sampler(learner)
-        try:
-            going_on: bool = super().collect_rollouts(*args, **kwargs)  # type: ignore[misc]
-        finally:
-            self.policy = learner
+        with self._policy_is(self._sampler(learner)):
+            callback = ForLearner(callback, lambda: self._policy_is(learner))
+            going_on: bool = super().collect_rollouts(env, callback, *args, **kwargs)  # type: ignore[misc]
         self.rollouts += 1
         return going_on
+
+    @contextmanager
+    def _policy_is(self, policy: Any) -> Iterator[None]:
+        before, self.policy = self.policy, policy
+        try:
+            yield
+        finally:
+            self.policy = before
 
     def train(self) -> None:
         """As in PPO, on weighted advantages."""
         buffer = self.rollout_buffer
         log_pi, log_mu = self._log_probs_of_learner(), buffer.log_probs
+        self.correction = of_steps(as_correction(self.correction))  # load() sets what it is given as it is
         # a density may be above 1, so its logarithm is not checked
         c = apply(self.correction, log_pi, log_mu, check=False)
         metrics = measure(c).metrics()
@@ -144,13 +162,16 @@ class SamplesFromCopy:
         super().train()  # type: ignore[misc]
 
     def _sampler(self, learner: Any) -> Any:
+        learner = getattr(learner, "_orig_mod", learner)  # of torch.compile
         transformer = self.__dict__.get("_transformer")
         if transformer is None:
-            # made anew instead of copied: a policy holds tensors of its last pass, which have no copies
-            twin = type(learner)(**learner._get_constructor_parameters()).to(self.device)
-            transformer = self._transformer = Transformer(twin, self.sampler_transform)
+            transformer = self._transformer = Transformer(acting_twin(learner), self.sampler_transform)
             answer_in_float32(transformer.module)
         transformer.load(PolicySnapshot(version=self.rollouts, parameters=dict(learner.named_parameters())))
+        buffers = dict(transformer.module.named_buffers())
+        for name, of_learner in learner.named_buffers():
+            if name in buffers:
+                buffers[name].copy_(of_learner)
         return transformer.module
 
     def _log_probs_of_learner(self) -> Any:
@@ -158,31 +179,76 @@ class SamplesFromCopy:
         buffer = self.rollout_buffer
         self.policy.set_training_mode(False)
         steps, envs = buffer.log_probs.shape
-        obs = buffer.observations.reshape(steps * envs, *buffer.observations.shape[2:])
-        actions = buffer.actions.reshape(steps * envs, *buffer.actions.shape[2:])
+        masks = getattr(buffer, "action_masks", None)
         parts = []
         with torch.no_grad():
             for i in range(0, steps * envs, self.batch_size):
-                rows = slice(i, i + self.batch_size)
-                taken = torch.as_tensor(actions[rows], device=self.device)
-                if np.issubdtype(self.action_space.dtype, np.integer):
-                    # the buffer keeps one Discrete action as [1]
-                    taken = taken.long() if self.action_space.shape else taken.long().flatten()
-                seen = torch.as_tensor(obs[rows], device=self.device)
-                parts.append(self.policy.evaluate_actions(seen, taken)[1].float().cpu().numpy())
+                # as PPO's own minibatches have them: indices only where there is one Discrete action
+                taken = self._rows(buffer.actions, i).float()
+                if np.issubdtype(self.action_space.dtype, np.integer) and not self.action_space.shape:
+                    taken = taken.long().flatten()
+                seen = buffer.observations
+                seen = {k: self._rows(v, i) for k, v in seen.items()} if isinstance(seen, dict) else self._rows(seen, i)
+                masked = {} if masks is None else {"action_masks": self._rows(masks, i)}
+                parts.append(self.policy.evaluate_actions(seen, taken, **masked)[1].float().cpu().numpy())
         return np.concatenate(parts).reshape(steps, envs)
+
+    def _rows(self, array: Any, first: int) -> Any:
+        """A minibatch of an array [n_steps, n_envs, ...] as a tensor."""
+        flat = array.reshape(-1, *array.shape[2:])
+        return torch.as_tensor(flat[first : first + self.batch_size], device=self.device)
 
     def _excluded_save_params(self) -> list[str]:
         excluded: list[str] = super()._excluded_save_params()  # type: ignore[misc]
         return [*excluded, "_transformer"]
 
 
+class ForLearner:
+    """A callback of Stable-Baselines3 that finds the learner in its model."""
+
+    def __init__(self, callback: Any, learner_in_place: Any) -> None:
+        """``learner_in_place`` gives a context in which the model's policy is the learner."""
+        self._callback, self._learner_in_place = callback, learner_in_place
+
+    def on_rollout_start(self) -> None:
+        with self._learner_in_place():
+            self._callback.on_rollout_start()
+
+    def on_step(self) -> bool:
+        with self._learner_in_place():
+            going_on: bool = self._callback.on_step()
+            return going_on
+
+    def on_rollout_end(self) -> None:
+        with self._learner_in_place():
+            self._callback.on_rollout_end()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._callback, name)
+
+
+def acting_twin(policy: Any) -> Any:
+    """A copy of a policy without its optimizer and without what its action distribution keeps of the last pass, which
+    has no copy."""
+    distribution = copy.copy(policy.action_dist)
+    for name, value in vars(distribution).items():
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, torch.Tensor | torch.distributions.Distribution):
+            setattr(distribution, name, None)
+    return copy.deepcopy(policy, {id(policy.action_dist): distribution, id(policy.optimizer): None})
+
+
 def answer_in_float32(policy: torch.nn.Module) -> None:
     """Layers in bfloat16 take and give float32, as the distributions and buffers around them expect."""
     for layer in policy.modules():
         if any(p.dtype == torch.bfloat16 for p in layer.parameters(recurse=False)) and not len(list(layer.children())):
-            layer.register_forward_pre_hook(lambda _, args: tuple(x.to(torch.bfloat16) for x in args))
+            layer.register_forward_pre_hook(in_bfloat16)
             layer.register_forward_hook(lambda _, args, out: out.float())
+
+
+def in_bfloat16(_: Any, args: Any) -> Any:
+    """Indices stay what they are."""
+    return tuple(x.to(torch.bfloat16) if x.is_floating_point() else x for x in args)
 
 
 def of_steps(correction: Correction) -> Correction:
