@@ -120,3 +120,12 @@ def test_what_does_not_fit_is_said() -> None:
     wrong = TensorDict({"action": torch.zeros(2, 1), "action_value": torch.zeros(2, 3)}, batch_size=[2])
     with pytest.raises(UserError, match="one Q-value per action"):
         module(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("action_mask", "Q-values under 'action_value'"), ("action_value", "mask")]
+)
+def test_what_is_not_in_the_tensordict_is_named(given: str, missing: str) -> None:
+    module = CounteractiveModule(spec=Categorical(2), action_mask_key="action_mask")
+    with pytest.raises(UserError, match=f"finds no {missing}.*which holds action, {given}"):
+        module(TensorDict({"action": torch.tensor(0), given: torch.ones(2, dtype=torch.bool)}, []))

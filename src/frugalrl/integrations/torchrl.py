@@ -48,21 +48,36 @@ class Counteracts:
         self.in_keys = [*self.in_keys, action_value_key]
 
     def forward(self, tensordict: Any) -> Any:
-        """Replaces actions in place where TorchRL's exploration type is random."""
+        """Replaces actions in place where TorchRL's exploration type is random. Raises UserError without Q-values."""
         from torchrl.envs.utils import ExplorationType, exploration_type
 
         if exploration_type() not in (ExplorationType.RANDOM, None):
             return tensordict
-        q, action = tensordict.get(self.action_value_key), tensordict.get(self.action_key)
+        q, action = (
+            found(tensordict, self.action_value_key, "Q-values", "action_value_key"),
+            tensordict.get(self.action_key),
+        )
         allowed = torch.ones_like(q, dtype=torch.bool)
         if self.action_mask_key is not None:
-            allowed = tensordict.get(self.action_mask_key).expand_as(q)
+            allowed = found(tensordict, self.action_mask_key, "mask of actions", "action_mask_key").expand_as(q)
         worst = q == q.masked_fill(~allowed, torch.inf).amin(dim=-1, keepdim=True)
         anywhere = torch.rand(q.shape[:-1], device=q.device) < self.uniform_share
         chosen = one_of(torch.where(anywhere[..., None], allowed, worst & allowed))
         explores = torch.rand(q.shape[:-1], device=q.device) < self.eps
         tensordict.set(self.action_key, replaced(action, chosen, explores, q.shape))
         return tensordict
+
+
+def found(tensordict: Any, key: Any, what: str, argument: str) -> Any:
+    """The entry ``key``; ``what`` it is, and the argument that names it. Raises UserError when it is not there."""
+    entry = tensordict.get(key, None)
+    if entry is None:
+        names = ", ".join(sorted(map(str, tensordict.keys(True, True)))) or "nothing"
+        raise UserError(
+            f"CounteractiveModule finds no {what} under {key!r} in the tensordict, which holds {names}; name the place "
+            f"with {argument}"
+        )
+    return entry
 
 
 def one_of(members: Any) -> Any:
