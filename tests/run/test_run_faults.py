@@ -196,6 +196,11 @@ def without_checkpoints(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
 
 
+def only_the_record(run: Path) -> None:
+    without_checkpoints(run)
+    (run / "progress.bin").unlink()
+
+
 @pytest.mark.parametrize("command", ["eval", "resume"])
 @pytest.mark.parametrize(
     ("damage", "code", "says"),
@@ -207,8 +212,9 @@ def without_checkpoints(run: Path) -> None:
         (another_network, 1, "1.weight"),
         (break_all, 1, "holds no usable checkpoint"),
         (without_checkpoints, 1, "holds no usable checkpoint"),
+        (only_the_record, 1, "holds no usable checkpoint"),
     ],
-    ids=["missing", "empty", "cut-config", "wrong-field", "other-network", "all-broken", "no-checkpoints"],
+    ids=["missing", "empty", "cut-config", "wrong-field", "other-network", "all-broken", "no-checkpoints", "record"],
 )
 def test_a_damaged_folder_is_one_sentence(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, damage: Any, code: int, says: str

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from frugalrl.cost.ledger import Session
 from frugalrl.run.record import Done
@@ -61,6 +62,12 @@ def lost_work(
     later["counts"]["frames"] += steps * frames_per_step
     later["counts"]["updates"] += gradient_steps
     return Lost(steps, died_at, later)
+
+
+def has_worked(records: Sequence[Done], lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run came beyond its first step, by its counters or by its lines of metrics.jsonl: a copy may have one
+    without the other."""
+    return any(done.env_steps for done in records) or any(line.get("env_steps") for line in lines)
 
 
 def begun_in_vain(records: Sequence[Done]) -> tuple[Session, ...]:

@@ -26,7 +26,7 @@ from frugalrl.run.kinds import assemble_run, builder, make_evaluator
 from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
-from frugalrl.run.redone import begun_in_vain, lost_work
+from frugalrl.run.redone import begun_in_vain, has_worked, lost_work
 from frugalrl.run.rescue import CALMER, how_to_go_on, keep_traceback, save_batch
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stages import follow_clocks, log_stages
@@ -366,7 +366,7 @@ class Run:
         """Bring everything back to the newest whole checkpoint; returns its agent step."""
         assert self._progress is not None
         records = self._progress.read()
-        if self._checkpoints.never_saved and not any(done.env_steps for done in records):
+        if self._checkpoints.never_saved and not has_worked(records, self._record.lines()):
             self._reporter.note("the run died before its first checkpoint; it starts from its beginning")
             self._session = self._ledger.book_vain(begun_in_vain(records))
             return 0
