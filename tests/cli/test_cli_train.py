@@ -295,8 +295,10 @@ def test_bill(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "learner" in shown
     assert "\x1b" not in shown
-    (run_folder / "bill.json").write_text('{"schema": "frugalrl.bill/1"}')
-    assert main(["bill", str(run_folder)]) == 2
+    for broken in ('{"schema": "frugalrl.bill/1"}', "[]", "{}", ""):
+        (run_folder / "bill.json").write_text(broken)
+        assert main(["bill", str(run_folder)]) == 2
+        assert "bill.json" in capsys.readouterr().err
 
 
 def test_a_run_that_is_named_twice_is_billed_once(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,15 @@ def test_progress_of_an_older_version_is_read(tmp_path: Path) -> None:
     progress.close()
 
 
+def test_damaged_lines_do_not_count(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", CONFIG, {})
+    folder.log("progress", env_steps=4)
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('3\n[]\n{"env_steps": 5}\n\0\0\n')
+    folder.log("end", env_steps=6)
+    assert [line["env_steps"] for line in folder.lines()] == [4, 6]
+
+
 def test_the_lines_are_json(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.log("progress", env_steps=1, loss=0.5)

@@ -93,7 +93,11 @@ def _bill_of(folder: Path) -> Bill | None:
         print(
             f"note: {folder} was resumed after this bill was made; what it has used since is not on it", file=sys.stderr
         )
-    return bill_from_json(read_json(path))
+    try:
+        return bill_from_json(read_json(path))
+    except UserError as error:
+        said = str(error)
+        raise UserError(said if str(path) in said else f"{path}: {said}") from error
 
 
 def _bills(folders: Sequence[Path], *, json: bool) -> int:

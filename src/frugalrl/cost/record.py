@@ -122,8 +122,9 @@ def to_json(bill: Bill) -> dict[str, Any]:
 
 def bill_from_json(data: Mapping[str, Any]) -> Bill:
     """The inverse of :func:`to_json`. Raises :class:`UserError` for another schema or a broken bill."""
-    if data.get("schema") != SCHEMA:
-        raise UserError(f"this is no bill that this version can read: schema {data.get('schema')!r}, not {SCHEMA!r}")
+    schema = data.get("schema") if isinstance(data, Mapping) else None
+    if schema != SCHEMA:
+        raise UserError(f"this is no bill that this version can read: schema {schema!r}, not {SCHEMA!r}")
     try:
         rows = tuple(_row_from_json(row) for row in data["rows"])
         return Bill(

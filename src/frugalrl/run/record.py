@@ -239,6 +239,8 @@ class RunFolder:
                 line = json.loads(text)
             except ValueError:  # a line cut short by a kill
                 continue
+            if not isinstance(line, dict) or "kind" not in line:  # damaged
+                continue
             if line["kind"] == "resume":
                 kept = [k for k in kept if _stands(k, line)]
             kept.append(line)
