@@ -16,6 +16,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,12 @@ class Checkpoints:
                 for name in sorted(document["rows"]):
                     replay.write_rows(int(name.split("-")[0]), load_file(self._rows / name))
             return Loaded(_number(folder), document["step"], state, tuple(damaged))
+        if replay is None and self.never_saved:
+            raise RunFailed(
+                f"{self._folder} holds no usable checkpoint: none was finished here; wait for the first one of a run "
+                f"that has just begun, go on with one that died before it (frugal resume "
+                f"{quote(str(self._folder.parent))}), or start the run anew in another folder"
+            )
         why = f": {damaged[-1].rsplit(';', 1)[0]}" if damaged else ""
         raise RunFailed(f"{self._folder} holds no usable checkpoint{why}; start the run anew in another folder")
 
