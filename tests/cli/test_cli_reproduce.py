@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from frugalrl.cli import main
+from frugalrl.cli.arguments import Compare
+from frugalrl.cli.compare import _default_folder
 from frugalrl.cli.reproduce import free_folder
 from frugalrl.study import chain_files
 from frugalrl.study.chain_grid import METHODS
@@ -117,12 +119,21 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     assert [p.name for p in Path().rglob("*") if p.name not in ("a_file", "runs")] == []
 
 
-def test_a_free_folder_is_found() -> None:
+def test_studies_that_start_together_get_folders_of_their_own() -> None:
     now = time.strptime("2026-11-25 10:00:00", "%Y-%m-%d %H:%M:%S")
     first = free_folder(now)
     assert first == Path("runs/chain-20261125-100000")
-    first.mkdir(parents=True)
     assert free_folder(now) == Path("runs/chain-20261125-100000-2")
+
+
+def test_comparisons_that_start_together_get_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frugalrl.cli.compare.time.strftime", lambda *_: "now")
+    assert [_default_folder(Compare()) for _ in "ab"] == [Path("runs/compare-now"), Path("runs/compare-now-2")]
+
+
+def test_a_comparison_that_cannot_begin_leaves_no_folder() -> None:
+    assert main(["compare", "--env", "NoSuch-v0"]) == 2
+    assert not Path("runs").exists()
 
 
 def test_ctrl_c_ends_all_processes_and_leaves_no_files(tmp_path: Path) -> None:

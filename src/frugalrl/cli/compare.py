@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from frugalrl.cli import arguments, environment
 from frugalrl.cli.errors import FAILED, OK, Context
+from frugalrl.cli.folders import claim, drop_empty
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     environment.prepare(1)
     from frugalrl.cost.machine import usable_cores
     from frugalrl.study.conclude import conclude
-    from frugalrl.study.folder import StudyFolder
     from frugalrl.study.jobs import at_a_time, jobs_of
     from frugalrl.study.runner import Runner
 
@@ -40,14 +40,8 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     if args.retry_failed and not args.resume:
         raise UserError("--retry-failed runs again what failed in a study that is there; add --resume, or leave it out")
     tables, anchors = _read_files(args)  # before hours of runs, not after them
-    path = args.out or _default_folder(args)
-    study = _study(args)
-    folder = (
-        StudyFolder.open(path, study, command)
-        if args.resume
-        else StudyFolder.create(path, study or _from_flags(args), command)
-    )
-    context.folder = path
+    folder = _folder(args, command)
+    path = context.folder = folder.path
     lock = folder.lock()
     try:
         processes = args.processes or at_a_time(folder.cells, usable_cores())
@@ -75,6 +69,22 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
         return FAILED
     comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     return _show(args, folder, comparison, report, took_s=time.monotonic() - began)
+
+
+def _folder(args: arguments.Compare, command: Sequence[str]) -> StudyFolder:
+    """The folder of a new study, or of one to go on with; of one that cannot begin nothing is left."""
+    from frugalrl.study.folder import StudyFolder
+
+    path = args.out or _default_folder(args)
+    try:
+        study = _study(args)
+        if args.resume:
+            return StudyFolder.open(path, study, command)
+        return StudyFolder.create(path, study or _from_flags(args), command)
+    except BaseException:
+        if args.out is None:
+            drop_empty(path)
+        raise
 
 
 def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, report: Path, *, took_s: float) -> int:
@@ -205,12 +215,7 @@ def _default_folder(args: arguments.Compare) -> Path:
         return Path("runs") / f"compare-{args.study.stem}"
     if args.resume:
         raise UserError("--resume needs the folder of the study: add --out DIR, or name the study file")
-    first = path = Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = first.with_name(f"{first.name}-{number}")
-    return path
+    return claim(Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}", "study")
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 from frugalrl.cli import arguments, environment
 from frugalrl.cli.errors import OK
+from frugalrl.cli.folders import claim, drop_empty
 from frugalrl.types import UserError
 
 TOPICS = ("chain",)
@@ -53,10 +54,14 @@ def _chain(args: arguments.Reproduce) -> int:
         file=out,
         flush=True,
     )
-    with chain_files.claimed(folder, overwrite=args.overwrite):
-        results = chain_grid.run_grid(settings, seeds, processes=processes, on_batch=_tell)
-        study = examine(results)
-        document = chain_files.write(folder, results, study)
+    try:
+        with chain_files.claimed(folder, overwrite=args.overwrite):
+            results = chain_grid.run_grid(settings, seeds, processes=processes, on_batch=_tell)
+            study = examine(results)
+            document = chain_files.write(folder, results, study)
+    finally:
+        if args.out is None:
+            drop_empty(folder)
     wall_s, cpu_s = time.monotonic() - began, None if cpu is None else (_cpu_s() or 0.0) - cpu
     used = "CPU time not measured" if cpu_s is None else f"{cpu_s:.0f} CPU-seconds"
     print("", *sentences(study), "", *summary(study), "", sep="\n", file=out)
@@ -67,13 +72,8 @@ def _chain(args: arguments.Reproduce) -> int:
 
 
 def free_folder(now: time.struct_time) -> Path:
-    """``runs/chain-DATE-TIME``, a name that is still free."""
-    first = path = Path("runs") / f"chain-{time.strftime('%Y%m%d-%H%M%S', now)}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = first.with_name(f"{first.name}-{number}")
-    return path
+    """Makes ``runs/chain-DATE-TIME``, a name that was still free. Raises UserError."""
+    return claim(Path("runs") / f"chain-{time.strftime('%Y%m%d-%H%M%S', now)}", "study")
 
 
 def _cpu_s() -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from frugalrl.cli import arguments, environment
 from frugalrl.cli.errors import FAILED, OK, Context
+from frugalrl.cli.folders import claim, drop_empty
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
         )
     finally:
         if args.out is None:
-            with suppress(OSError):  # they are empty when the run did not start
-                folder.rmdir()
-                folder.parent.rmdir()
+            drop_empty(folder)  # as it is when the run did not start
 
 
 def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> int:
@@ -202,23 +200,11 @@ def _read_value(text: str) -> Any:
 def default_folder(config: RunConfig, now: time.struct_time | None = None) -> Path:
     """Makes ``runs/ENV-EXPLORER-seedN-DATE-TIME``, a name that every file system takes and that was still free.
 
-    It is made at once: runs that are started together, for a search, must not meet in one folder. Raises UserError.
+    Raises UserError.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S", now or time.localtime())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{config.env.id}-{config.explore.name}-seed{config.seed}-{stamp}")
-    first = path = Path("runs") / name.lstrip("-.")
-    number = 1
-    while True:
-        try:
-            path.mkdir(parents=True)
-            return path
-        except OSError as error:
-            if not os.path.lexists(path):
-                raise UserError(
-                    f"the run folder {path} cannot be made ({error.strerror}); choose another --out"
-                ) from None
-            number += 1
-            path = first.with_name(f"{first.name}-{number}")
+    return claim(Path("runs") / name.lstrip("-."), "run")
 
 
 def _threads_of(folder: Path) -> int | None:
