@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,23 @@ def test_resume_takes_the_price_file_of_the_start_again(
     assert not priced("resume", "../run", "--budget-steps", "300")
     assert "mine.toml, which is gone" in capsys.readouterr().err
     assert priced("resume", "../run", "--budget-steps", "400", "--prices", "../other.toml")
+
+
+def test_ctrl_c_while_the_command_line_loads_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import frugalrl.cli
+
+    class Pressed:
+        """Ctrl-C in the middle of an import."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "frugalrl.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "frugalrl.cli.app", raising=False)
+    monkeypatch.delattr(frugalrl.cli, "app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Pressed, *sys.meta_path])
+    assert frugalrl.cli.main(["list", "recipes"]) == 130
+    assert capsys.readouterr().err == "frugal: error: interrupted\n"
