@@ -147,6 +147,8 @@ def _of_sure(mismatch: Mismatch) -> dict[str, float]:
     """Of tokens that both sides are sure of: how the log-odds of pi differ from those of mu, and how evenly."""
     s, _ = _named(mismatch)
     n = s["sure"]
+    if not n:
+        return {"sure_tokens": n, "odds_gap": math.nan, "odds_share": math.nan}
     gap, odds = _ratio(s["gap"], n), _ratio(s["odds"], n)
     spread = _ratio(s["odds2"], n) - odds * odds
     along = _ratio(s["gap_odds"], n) - gap * odds
