@@ -56,14 +56,20 @@ def test_limits_are_positive(name: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_handlers_are_put_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with interruptible() as interrupt:
-        assert not interrupt
-        os.kill(os.getpid(), number)
-        assert interrupt
-        assert interrupt.name == number.name
-        os.kill(os.getpid(), signal.SIGTERM)  # once more changes nothing
-    assert signal.getsignal(number) is before
+    def mine(number: int, frame: object) -> None:
+        """In the place of whatever the process that started the tests ignores, such as nohup's SIGHUP."""
+
+    before = signal.signal(number, mine)
+    try:
+        with interruptible() as interrupt:
+            assert not interrupt
+            os.kill(os.getpid(), number)
+            assert interrupt
+            assert interrupt.name == number.name
+            os.kill(os.getpid(), signal.SIGTERM)  # once more changes nothing
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
