@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from frugalrl.math.importance import Correction
-from frugalrl.math.surrogate import Mean
+from frugalrl.math.surrogate import Mean, check_clips
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +68,7 @@ class GRPOConfig:
         for name in ("clip_low", "clip_high", "kl_cost", "warm_start_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
-        if self.clip_low >= 1:
-            raise ValueError(f"agent.clip_low={self.clip_low}: the ratio pi/pi_old cannot fall by 1 or more; use 0.2")
-        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
-            raise ValueError(
-                f"agent.dual_clip={self.dual_clip}: must be more than 1 + agent.clip_high={1 + self.clip_high:g}, or "
-                f"None; 3 is usual"
-            )
+        check_clips(self.clip_low, self.clip_high, self.dual_clip)
         if self.samples < 2:
             raise ValueError(f"agent.samples={self.samples}: an advantage within a group needs at least 2 completions")
         if self.prompts * self.samples % self.minibatches:

@@ -24,6 +24,7 @@ from frugalrl.math.gae import gae
 from frugalrl.math.importance import Corrected, Correction, apply, measure
 from frugalrl.math.policy_gradient import log_probabilities
 from frugalrl.math.ppo import Part, ppo_batch_loss
+from frugalrl.math.surrogate import check_clips
 from frugalrl.nets.actor_critic import ActorCriticNetwork
 from frugalrl.types import (
     BadBatch,
@@ -105,13 +106,7 @@ class PPOConfig(UnrollSizes):
         for name in ("baseline_cost", "entropy_cost"):
             if getattr(self, name) < 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
-        if self.clip_low >= 1:
-            raise ValueError(f"agent.clip_low={self.clip_low}: the ratio pi/old cannot fall by 1 or more; use 0.2")
-        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
-            raise ValueError(
-                f"agent.dual_clip={self.dual_clip}: must be more than 1 + agent.clip_high={1 + self.clip_high:g}, or "
-                f"None; 3 is usual"
-            )
+        check_clips(self.clip_low, self.clip_high, self.dual_clip)
         if self.minibatches > self.unroll_steps * self.batch_unrolls:
             raise ValueError(
                 f"agent.minibatches={self.minibatches}: a batch holds {self.unroll_steps * self.batch_unrolls} "

@@ -105,3 +105,13 @@ def leave_one_out_advantages(reward: Tensor) -> Tensor:
     if samples < 2:
         raise ValueError(f"groups of {samples}: leave-one-out needs at least 2 samples of each prompt")
     return (reward - reward.mean(-1, keepdim=True)) * (samples / (samples - 1))
+
+
+def check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
+    """Raises ValueError for settings of an agent under which PPO's clips would cut off every gradient of a kind."""
+    if clip_low >= 1:
+        raise ValueError(f"agent.clip_low={clip_low}: the ratio pi/pi_old cannot fall by 1 or more; use 0.2")
+    if dual_clip is not None and dual_clip <= 1 + clip_high:
+        raise ValueError(
+            f"agent.dual_clip={dual_clip}: must be more than 1 + agent.clip_high={1 + clip_high:g}, or None; 3 is usual"
+        )
