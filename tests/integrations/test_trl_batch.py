@@ -14,9 +14,9 @@ import torch
 from frugalrl.importance import Correction
 from frugalrl.integrations import trl as hook
 from frugalrl.integrations import trl_batch
+from frugalrl.integrations.hooks import as_correction
 from frugalrl.integrations.trl_batch import (
     WEIGHT,
-    as_correction,
     check_config,
     checked_rollout,
     corrected,

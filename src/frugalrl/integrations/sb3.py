@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from frugalrl.importance import Correction, apply, measure
-from frugalrl.integrations.needed import needed
-from frugalrl.integrations.trl_batch import as_correction
+from frugalrl.integrations.hooks import as_correction, as_uniform_share, needed
 from frugalrl.math.explore import mixture
 from frugalrl.policies.transforms import Transformer, parse
 from frugalrl.types import PolicySnapshot, UserError
@@ -46,14 +45,11 @@ class Counteracts:
 
     policy: Any
     exploration_rate: float
-    seed: int | None
 
     def __init__(self, *args: Any, uniform_share: float = 0.0, **kwargs: Any) -> None:
         """Raises UserError for a share outside of [0, 1]."""
-        if not 0.0 <= uniform_share <= 1.0:
-            raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {uniform_share!r}")
         # before the model is set up, which draws nothing from it; loading replaces both by what was saved
-        self.uniform_share = uniform_share
+        self.uniform_share = as_uniform_share(uniform_share)
         self.explore_rng = np.random.default_rng(kwargs.get("seed"))
         super().__init__(*args, **kwargs)
 

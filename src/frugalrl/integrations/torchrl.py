@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frugalrl.integrations.needed import needed
+from frugalrl.integrations.hooks import as_uniform_share, needed
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ class Counteracts:
         self, *args: Any, action_value_key: Any = "action_value", uniform_share: float = 0.0, **kwargs: Any
     ) -> None:
         """Raises UserError for a share outside of [0, 1]."""
-        if not 0.0 <= uniform_share <= 1.0:
-            raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {uniform_share!r}")
+        share = as_uniform_share(uniform_share)
         super().__init__(*args, **kwargs)
-        self.action_value_key, self.uniform_share = action_value_key, uniform_share
+        self.action_value_key, self.uniform_share = action_value_key, share
         self.in_keys = [*self.in_keys, action_value_key]
 
     def forward(self, tensordict: Any) -> Any:

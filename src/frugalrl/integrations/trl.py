@@ -18,8 +18,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.importance import Correction
-from frugalrl.integrations.needed import needed
-from frugalrl.integrations.trl_batch import as_correction, check_config, checked_rollout, corrected
+from frugalrl.integrations.hooks import as_correction, needed
+from frugalrl.integrations.trl_batch import check_config, checked_rollout, corrected
 from frugalrl.integrations.trl_callback import Watches, old_log_probs
 from frugalrl.integrations.trl_sampler import SamplerCopy as SamplerCopy
 from frugalrl.types import RunFailed, UserError

@@ -62,16 +62,6 @@ def corrected(batch: Mapping[str, Array], correction: Correction, log_pi_old: Ar
     return out
 
 
-def as_correction(text: str | Correction) -> Correction:
-    """A correction, or its short name. Raises UserError."""
-    if isinstance(text, Correction):
-        return text
-    try:
-        return Correction.parse(text)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
 def trl_correction(config: Any) -> Correction:
     """What TRL's own settings mean in our words; ``none`` where TRL corrects nothing (no vLLM, or switched off)."""
     if not (getattr(config, "use_vllm", False) and getattr(config, "vllm_importance_sampling_correction", False)):

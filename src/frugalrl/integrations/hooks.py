@@ -1,0 +1,41 @@
+"""What the hooks into other people's trainers share: a package that may be missing, and settings by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from frugalrl.math.importance import Correction
+from frugalrl.types import UserError
+
+
+def needed(package: str, user: str, extra: str) -> Any:
+    """The module ``package``.
+
+    Raises:
+        UserError: it is not installed; says that ``user`` needs it and which extra of FrugalRL brings it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        # a package that is there and misses one of its own is another story
+        if error.name != package:
+            raise
+        raise UserError(f"{user} needs the package {package}; run: pip install 'frugalrl[{extra}]'") from None
+
+
+def as_correction(text: str | Correction) -> Correction:
+    """A correction, or its short name. Raises UserError."""
+    if isinstance(text, Correction):
+        return text
+    try:
+        return Correction.parse(text)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def as_uniform_share(share: float) -> float:
+    """The share of exploratory actions that are uniform. Raises UserError outside of [0, 1]."""
+    if not 0.0 <= share <= 1.0:
+        raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {share!r}")
+    return share
