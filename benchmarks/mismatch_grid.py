@@ -6,6 +6,7 @@
     python benchmarks/mismatch_grid.py --work DIR --vllm --jobs 1              # those through vLLM: scripts/vllm_env
     python benchmarks/mismatch_grid.py --work DIR --list                       # what is done
     python benchmarks/mismatch_grid.py --work DIR --collect evidence/mismatch-grid
+    python benchmarks/mismatch_grid.py --work DIR --restore evidence/mismatch-grid   # a new folder goes on from these
 
 Cells are run the most informative first, each on all seeds, so a grid that is cut short has intervals for them. A
 process has one thread; any number of these commands may share a work folder. A result is one file, written at once when
@@ -28,6 +29,8 @@ from pathlib import Path
 from mismatch_cells import ENVS, LANGUAGE, Cell, order, through_vllm
 from mismatch_run import about, result_path, run_cell
 
+from frugalrl.run.record import write_json
+
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
 }  # fmt: skip
@@ -43,8 +46,12 @@ def main() -> int:
     parser.add_argument("--most", type=int, help="at most so many runs, for a look at what one takes")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--collect", type=Path)
+    parser.add_argument("--restore", type=Path, help="write the results of collected runs into the work folder")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.restore:
+        print(f"{restore(args.work, args.restore)} results")
+        return 0
     todo = through_vllm(args.seeds) if args.vllm else order(args.env, args.seeds)
     if args.list or args.collect:
         for env in args.env:
@@ -102,7 +109,22 @@ def collect(work: Path, evidence: Path, done: list[Cell]) -> None:
     name = done[0].env.split("/")[-1].replace(":", "-")
     lines = [json.dumps(json.loads(result_path(work, cell).read_text())) for cell in sorted(done, key=lambda c: c.name)]
     (evidence / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (evidence / f"{name}.about.json").write_text(json.dumps(about(work, done[0]), indent=1) + "\n")
+    here = [cell for cell in done if (work / "runs" / cell.name).exists()]
+    if here:
+        (evidence / f"{name}.about.json").write_text(json.dumps(about(work, here[0]), indent=1) + "\n")
+
+
+def restore(work: Path, evidence: Path) -> int:
+    """The lines of ``collect`` as results again; what is there already is left alone."""
+    made = 0
+    for file in sorted(evidence.glob("*.jsonl")):
+        for run in map(json.loads, file.read_text().splitlines()):
+            path = result_path(work, Cell(run["env"], run["sampler"], run["correction"], run["seed"]))
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, run)
+                made += 1
+    return made
 
 
 if __name__ == "__main__":
