@@ -149,14 +149,10 @@ def test_index_observations_priorities_and_several_updates_per_round(tmp_path: P
 
 def clip_by_the_joint_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     real = StackedLearner._step
-    norms: dict[int, float] = {}
 
-    def step(self: StackedLearner, place: int, loss: float) -> str | None:
-        gradient = self.online.gradient
-        norms[place] = float(torch.linalg.vector_norm(gradient))
-        joint = float(np.linalg.norm(list(norms.values())))
-        gradient.mul_(min(1.0, 0.5 / (joint + 1e-6)))
-        return real(self, place, loss)
+    def step(self: StackedLearner, gradients: torch.Tensor, losses: Sequence[float]) -> list[str | None]:
+        joint = float(torch.linalg.vector_norm(gradients))
+        return real(self, gradients * min(1.0, 0.5 / (joint + 1e-6)), losses)
 
     monkeypatch.setattr(StackedLearner, "_step", step)
 

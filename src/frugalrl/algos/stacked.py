@@ -29,7 +29,7 @@ class _Row(NamedTuple):
 
     parameters: Tensor
     """[P]"""
-    adam: dict[str, list[Tensor]]
+    adam: dict[str, Tensor]
 
 
 class StackedLearner:
@@ -58,7 +58,7 @@ class StackedLearner:
             learner.moved()
         self._steps = steps
         self._rows = [
-            _Row(p, {"step": [t], "exp_avg": [m], "exp_avg_sq": [v]})
+            _Row(p, {"step": t, "exp_avg": m, "exp_avg_sq": v})
             for p, m, v, t in zip(flat, *first, steps[:, 0], strict=True)
         ]
 
@@ -83,24 +83,16 @@ class StackedLearner:
 
         online, targets = self.online, self._target
         x_tm1, x_t = (online.features(o.reshape(seeds, -1, *o.shape[1:])) for o in (batch.obs_tm1, batch.obs_t))
-        ends_t, ends_tm1, select_t = (online.ends(x_t.shape[1]) for _ in range(3))
-        targets.ends(x_t.shape[1])
-        for s in range(seeds):  # seed by seed: its weights are read once into the cache
-            timer.lap("learner")
-            targets.forward_one(s, x_t[s], ends_t[s])
-            if self._config.double:
-                online.forward_one(s, x_t[s], select_t[s])
-            timer.lap("target")
-            online.forward_one(s, x_tm1[s], ends_tm1[s], keep=True)
-        out_t, out_tm1 = targets.outputs(ends_t), online.outputs(ends_tm1).requires_grad_()
-        q_select_t = q_of(online.outputs(select_t) if self._config.double else out_t)
+        timer.lap("learner")
+        out_t = targets.forward(x_t)
+        q_select_t = q_of(online.forward(x_t) if self._config.double else out_t)
+        timer.lap("target")
+        out_tm1 = online.forward(x_tm1, keep=True).requires_grad_()
         fields = (batch.a_tm1, batch.r_t, batch.discount_t, q_select_t, replayed.weight)
         target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
         found = torch.func.vmap(self._loss)(out_tm1, out_t, target)
         (gradient,) = torch.autograd.grad(found["loss"].sum(), out_tm1)
-        why: list[str | None] = []
-        for place, loss in zip(self.online.backward(x_tm1, gradient), found["loss"].tolist(), strict=True):
-            why.append(self._step(place, loss))
+        why = self._step(online.backward(x_tm1, gradient), found["loss"].tolist())
         self._steps[:, 1:] = self._steps[:, :1]
         errors = _errors(why, replayed)
         answers = self._answers(found, q_of(out_tm1.detach()).numpy(), replayed, errors)
@@ -114,24 +106,29 @@ class StackedLearner:
         found = {"loss": loss.loss, "td": loss.td, **{f"metric/{k}": v for k, v in loss.metrics.items()}}
         return found if loss.priority is None else found | {"priority": loss.priority}
 
-    def _step(self, place: int, loss: float) -> str | None:
-        """Clip and step one seed; returns what kept it from that."""
-        config, learner, row = self._config, self._learners[place], self._rows[place]
-        gradient = self.online.gradient
-        update = learner.version + 1
-        if not math.isfinite(loss):
-            return f"the loss of update {update} is {loss}"
+    def _step(self, gradients: Tensor, losses: Sequence[float]) -> list[str | None]:
+        """Clip and step each seed by its gradient, a row of [S, P]; returns what kept each from that."""
+        config, limit = self._config, self._config.max_grad_norm
+        norms = [0.0] * len(losses) if limit is None else torch.linalg.vector_norm(gradients, dim=1).tolist()
+        why: list[str | None] = []
+        for learner, norm, loss in zip(self._learners, norms, losses, strict=True):
+            bad = "" if math.isfinite(loss) else f"the loss of update {learner.version + 1} is {loss}"
+            if not bad and not math.isfinite(norm):
+                bad = f"the gradient norm of update {learner.version + 1} is {norm}"
+            why.append(bad or None)
+        going = [place for place, bad in enumerate(why) if bad is None]
         with torch.no_grad():
-            if config.max_grad_norm is not None:
-                norm = torch.linalg.vector_norm(gradient).item()
-                if not math.isfinite(norm):
-                    return f"the gradient norm of update {update} is {norm}"
-                scale = config.max_grad_norm / (norm + 1e-6)
-                if scale < 1.0:
-                    gradient.mul_(scale)
-            fused_step([row.parameters], [gradient], row.adam, lr=config.learning_rate, eps=config.adam_eps)
-        learner.version = update
-        return None
+            if limit is not None:
+                scale = [min(1.0, limit / (norm + 1e-6)) for norm in norms]  # as each learner has it
+                gradients.mul_(torch.tensor(scale, dtype=gradients.dtype)[:, None])
+            if going:
+                rows = [self._rows[place] for place in going]
+                adam = {name: [row.adam[name] for row in rows] for name in rows[0].adam}
+                parts = [row.parameters for row in rows], [gradients[place] for place in going]
+                fused_step(*parts, adam, lr=config.learning_rate, eps=config.adam_eps)
+        for place in going:
+            self._learners[place].version += 1
+        return why
 
     def _answers(
         self,

@@ -1,14 +1,13 @@
 """Several multilayer perceptrons of one shape, with all their weights in one block of memory.
 
-Forward and backward are written out, network by network: a network's weights and the activations of its batch stay in
-the processor's cache while it is worked on, and the calls that autograd makes around each product are saved. Products
-go through numpy, whose BLAS is faster than torch's on an AMD processor (``benchmarks/stacked_seeds.py`` measures both
-ends); the rest are torch's fused kernels on the same memory.
+Forward and backward are written out, each layer of all networks in one call, and the calls that autograd makes around
+each product are saved. Products go through numpy, whose BLAS is faster than torch's on an AMD processor
+(``benchmarks/stacked_seeds.py`` measures both ends); the rest are torch's fused kernels on the same memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,18 +31,20 @@ def is_plain_mlp(net: ValueNetwork) -> bool:
 
 
 class _Layer(NamedTuple):
-    """One dense layer of one network: views into its row of the block. All but the last have a ReLU."""
+    """One dense layer of all networks: views into the block. All but the last have a ReLU."""
 
     weight: Array
-    """[out, in]"""
+    """[S, out, in]"""
+    into: Array
+    """[S, in, out], the same memory."""
     bias: Tensor
-    """[out]"""
+    """[S, 1, out]"""
     bias_array: Array
     """The same memory."""
 
 
 class _Room(NamedTuple):
-    """Activations of one layer [N, out], twice the same memory."""
+    """Activations of one layer [S, N, out], twice the same memory."""
 
     array: Array
     tensor: Tensor
@@ -61,18 +62,16 @@ class StackedMLP:
         like = next(nets[0].parameters())
         self.flat = block(len(nets), size, dtype=like.dtype)
         """[S, P] the parameters of each network, in its own order."""
-        self.gradient = torch.zeros_like(self.flat[0])
-        """[P] what `backward` found for one network."""
         self._dtype = self.flat.numpy().dtype
         with torch.no_grad():
             for row, net in zip(self.flat, nets, strict=True):
                 for parameter, view in zip(net.parameters(), views(row, net), strict=True):
                     view.copy_(parameter)
                     parameter.data = view
-        self._layers = [_layers(row, nets[0]) for row in self.flat]
-        self._gradients = _layers(self.gradient, nets[0])
-        self._blocks = _blocks(self.flat, nets[0])
-        self._kept: list[list[_Room]] = []
+        self._layers = _layers(self.flat, nets[0])
+        self._found = torch.zeros_like(self.flat)
+        self._gradients = _layers(self._found, nets[0])
+        self._kept: list[_Room] = []
         self._scratch: list[_Room] = []
 
     def features(self, obs: Array) -> Array:
@@ -84,78 +83,62 @@ class StackedMLP:
 
     def forward(self, x: Array, *, keep: bool = False) -> Tensor:
         """Features [S, N, D] -> the heads' outputs, [S, N, A] or [S, N, A, outputs]; ``keep`` what `backward` needs."""
-        ends = self.ends(x.shape[1])
-        for s in range(len(x)):
-            self.forward_one(s, x[s], ends[s], keep=keep)
-        return self.outputs(ends)
-
-    def ends(self, batch: int) -> Array:
-        """Room [S, N, A * outputs] for what the last layers give."""
-        self._make_room(batch)
-        return np.empty((len(self._layers), batch, len(self._layers[0][-1].bias)), self._dtype)
+        self._make_room(x.shape[1])
+        *hidden, last = self._layers
+        h = x
+        with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
+            for layer, room in zip(hidden, self._kept if keep else self._scratch, strict=True):
+                h = np.matmul(h, layer.into, out=room.array)
+                room.tensor.add_(layer.bias).relu_()
+            end = h @ last.into
+            end += last.bias_array
+        return self.outputs(end)
 
     def outputs(self, ends: Array) -> Tensor:
         """What the last layers gave as the heads' outputs, [S, N, A] or [S, N, A, outputs]; the same memory."""
         out = torch.from_numpy(ends)
         return out.view(*out.shape[:2], -1, self._per_action) if self._per_action else out
 
-    def forward_one(self, s: int, x: Array, end: Array, *, keep: bool = False) -> None:
-        """Network ``s``: features [N, D] -> ``end`` [N, A * outputs], a part of `ends`."""
-        *hidden, last = self._layers[s]
-        h = x
-        with np.errstate(over="ignore", invalid="ignore"):  # as torch does; who uses the values looks at them
-            for layer, room in zip(hidden, self._kept[s] if keep else self._scratch, strict=True):
-                h = np.matmul(h, layer.weight.T, out=room.array)
-                room.tensor.add_(layer.bias).relu_()
-            np.matmul(h, last.weight.T, out=end)
-            end += last.bias_array
-
     def forward_few(self, obs: Array) -> Tensor:
         """Observations [S, B, *obs_shape] of a few rows -> what `forward` gives: one product for all networks."""
         h = self.features(obs)
         with np.errstate(over="ignore", invalid="ignore"):
-            for i, (weight, bias) in enumerate(self._blocks):
+            for i, layer in enumerate(self._layers):
                 if i:
                     np.maximum(h, 0.0, out=h)
-                h = h @ weight
-                h += bias
+                h = h @ layer.into
+                h += layer.bias_array
         return self.outputs(h)
 
-    def backward(self, x: Array, gradient: Tensor) -> Iterator[int]:
-        """From the features and the gradient of the outputs of the last kept forward pass to ``gradient``.
+    def backward(self, x: Array, gradient: Tensor) -> Tensor:
+        """From the features and the gradient of the outputs of the last kept forward pass to the parameters' [S, P].
 
-        Network by network: yields the number of the one whose gradient is there, while that is still in the cache.
+        The next call writes over what this one gave.
         """
-        width = len(self._layers[0][-1].bias)
-        outer = gradient.reshape(*x.shape[:2], width).numpy()
+        g = gradient.reshape(*x.shape[:2], -1).numpy()
         grads = self._gradients
-        for s, own in enumerate(self._layers):
-            g = outer[s]
-            np.add.reduce(g, 0, out=grads[-1].bias_array)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for i in reversed(range(1, len(own))):
-                    below, room = self._kept[s][i - 1], self._scratch[i - 1]
-                    np.matmul(g.T, below.array, out=grads[i].weight)
-                    g = np.matmul(g, own[i].weight, out=room.array)
-                    _through_relu(room.tensor, below.tensor, 0, grad_input=room.tensor)
-                    torch.sum(room.tensor, 0, out=grads[i - 1].bias)
-                np.matmul(g.T, x[s], out=grads[0].weight)
-            yield s
+        np.add.reduce(g, 1, keepdims=True, out=grads[-1].bias_array)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in reversed(range(1, len(grads))):
+                below, room = self._kept[i - 1], self._scratch[i - 1]
+                np.matmul(g.swapaxes(1, 2), below.array, out=grads[i].weight)
+                g = np.matmul(g, self._layers[i].weight, out=room.array)
+                _through_relu(room.tensor, below.tensor, 0, grad_input=room.tensor)
+                torch.sum(room.tensor, 1, keepdim=True, out=grads[i - 1].bias)
+            np.matmul(g.swapaxes(1, 2), x, out=grads[0].weight)
+        return self._found
 
     def _make_room(self, batch: int) -> None:
-        """Activations for a batch size: one set per network for `backward`, one for all that is not kept."""
-        if self._scratch and len(self._scratch[0].array) == batch:
+        """Activations for a batch size: those that `backward` needs, and one set for all else."""
+        if self._scratch and self._scratch[0].array.shape[1] == batch:
             return
+        seeds, widths = len(self.flat), [layer.bias.shape[-1] for layer in self._layers[:-1]]
 
-        widths = [len(layer.bias) for layer in self._layers[0][:-1]]
-        room = block(1 + len(self._layers), batch * sum(widths), dtype=self.flat.dtype)
+        def rooms() -> list[_Room]:
+            tensors = [block(seeds, batch * w, dtype=self.flat.dtype).view(seeds, batch, w) for w in widths]
+            return [_Room(t.numpy(), t) for t in tensors]
 
-        def rooms(row: Tensor) -> list[_Room]:
-            ends = np.cumsum([batch * width for width in widths]).tolist()
-            parts = [row[end - batch * width : end].view(batch, width) for end, width in zip(ends, widths, strict=True)]
-            return [_Room(t.numpy(), t) for t in parts]
-
-        self._scratch, *self._kept = map(rooms, room)
+        self._scratch, self._kept = rooms(), rooms()
 
 
 def block(rows: int, columns: int, *, dtype: torch.dtype) -> Tensor:
@@ -175,26 +158,16 @@ def views(row: Tensor, net: ValueNetwork) -> list[Tensor]:
     return parts
 
 
-def _layers(row: Tensor, net: ValueNetwork) -> list[_Layer]:
-    own = iter(views(row, net))
-    dense = [m for m in net if isinstance(m, nn.Linear)]
-    found = []
-    for _ in dense:
-        weight, bias = next(own), next(own)
-        found.append(_Layer(weight.numpy(), bias, bias.numpy()))
-    return found
-
-
-def _blocks(flat: Tensor, net: ValueNetwork) -> list[tuple[Array, Array]]:
-    """Per layer the weights [S, in, out] and biases [S, 1, out] of all networks: views."""
-    found: list[tuple[Array, Array]] = []
+def _layers(flat: Tensor, net: ValueNetwork) -> list[_Layer]:
+    """Per layer the weights and biases of all rows of a block [S, P]: views."""
+    found: list[_Layer] = []
     start = 0
     for m in net:
         if isinstance(m, nn.Linear):
             rows, columns = m.weight.shape
             stop = start + rows * columns
             weight = flat[:, start:stop].numpy().reshape(len(flat), rows, columns)
-            bias = flat[:, None, stop : stop + rows].numpy()
-            found.append((weight.swapaxes(1, 2), bias))
+            bias = flat[:, None, stop : stop + rows]
+            found.append(_Layer(weight, weight.swapaxes(1, 2), bias, bias.numpy()))
             start = stop + rows
     return found
