@@ -71,3 +71,13 @@ def test_language_tasks_by_hand(name: str) -> None:
     assert found is not None
     assert found.reference == 1.0
     assert found.random == pytest.approx(float(len(task.vocabulary)) ** -task.answer_tokens, rel=1e-3)
+
+
+def test_minatar_has_the_scores_of_another_implementation_and_says_how_it_differs() -> None:
+    breakout = reference_of("MinAtar/Breakout-v1", {})
+    assert breakout is not None
+    assert breakout.reference == 28.0
+    assert "without sticky actions" in breakout.source
+    seaquest = reference_of("MinAtar/Seaquest-v1", {})
+    assert seaquest is not None
+    assert seaquest.targets() == ()

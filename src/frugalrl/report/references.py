@@ -28,7 +28,7 @@ class Reference:
     reference: float | None
     """None: no score with a source that can be named, so nothing is normalised and no target derived."""
     what: str
-    """Whose score the reference is: ``human``, ``optimal``."""
+    """Whose score the reference is: ``human``, ``optimal``, another implementation's."""
     ignores: tuple[str, ...]
     """Arguments of the environment that change neither score."""
     date: str
