@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from frugalrl.sampling.vllm import find
+from frugalrl.sampling.vllm import find, main
 from frugalrl.sampling.vllm.checkpoint import for_engine, quantized, weight_levels, write_checkpoint
 from frugalrl.sampling.vllm.engine import VllmEngine
 from frugalrl.sampling.vllm.heads import Heads
 from frugalrl.sampling.vllm.process import EngineProcess
+from frugalrl.sampling.vllm.wire import Message
 from frugalrl.types import RunFailed, UserError
 
 # ---------------------------------------------------------------------------------------------- the interpreter
@@ -300,3 +303,18 @@ def test_heads_that_fit_stay_as_they_are_and_those_of_other_models_are_refused()
         UserError, match=r"this model \(gpt2\) has heads of 16, and only a plain Llama's can be widened"
     ):
         Heads({"model_type": "gpt2", "hidden_size": 64, "num_attention_heads": 4})
+
+
+def test_what_a_child_of_the_engine_uses_is_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time on a machine vLLM looks at the model's class in a process of its own, as long as its imports."""
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+
+    def load(**_: object) -> Any:
+        subprocess.run([sys.executable, "-S", "-c", burn], check=True)
+        config = SimpleNamespace(model_config=SimpleNamespace(dtype="float32"))
+        return SimpleNamespace(llm_engine=SimpleNamespace(vllm_config=config))
+
+    monkeypatch.setitem(sys.modules, "stands_for_vllm", SimpleNamespace(LLM=load, __version__="0"))
+    monkeypatch.setattr(main, "VLLM", "stands_for_vllm")
+    answer = main.Engine().answer(Message({"do": "build", "options": {}}, {}))
+    assert 0.4e9 < answer.head["cpu_ns"]["startup"] < 1.5e9
