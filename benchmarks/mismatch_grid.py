@@ -109,9 +109,8 @@ def collect(work: Path, evidence: Path, done: list[Cell]) -> None:
     name = done[0].env.split("/")[-1].replace(":", "-")
     lines = [json.dumps(json.loads(result_path(work, cell).read_text())) for cell in sorted(done, key=lambda c: c.name)]
     (evidence / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    here = [cell for cell in done if (work / "runs" / cell.name).exists()]
-    if here:
-        (evidence / f"{name}.about.json").write_text(json.dumps(about(work, here[0]), indent=1) + "\n")
+    if (work / "runs" / done[0].name).exists():  # not where it was restored: what was collected then stays
+        (evidence / f"{name}.about.json").write_text(json.dumps(about(work, done[0]), indent=1) + "\n")
 
 
 def restore(work: Path, evidence: Path) -> int:
