@@ -29,6 +29,7 @@ from mismatch_cells import (
     through_vllm,
 )  # fmt: skip
 from mismatch_results import Grid, Run, drawdown, final, judged, late, read, shown
+from mismatch_samples import samples_table
 from mismatch_vllm import vllm_part
 from mismatch_words import in_words, label, number, verdicts
 
@@ -128,6 +129,7 @@ def page(grids: dict[str, Grid]) -> Iterator[str]:
         yield from sentences(grid)
         yield ""
         yield from vllm_part(grid, SEEDS[env])
+        yield from samples_table(grid)
         yield from break_even(grid)
 
 
