@@ -17,6 +17,7 @@ BROKEN = {
     "top-k 4": "truncated support",
     "top-p 0.9": "truncated support",
     "shifted": "shifted tokens",
+    "shifted, -1 first": "shifted tokens",
     "NaN": "missing log-probs",
     "zeros": "missing log-probs",
     "constant": "missing log-probs",
@@ -107,6 +108,8 @@ def recorded(how: str, seed: int = 0, rows: int = 128) -> tuple[np.ndarray, np.n
     log_pi, log_mu = log_probs(learner, *drawn), log_probs(sampler, *drawn)
     if how == "shifted":
         return log_pi[:, 1:], log_mu[:, :-1]
+    if how == "shifted, -1 first":  # the place that a shift leaves empty is filled
+        return log_pi[:, :8], np.concatenate([np.full((len(log_mu), 1), -1.0, np.float32), log_mu[:, :7]], 1)
     if how == "NaN":
         log_mu[3, 5] = np.nan
     if how == "zeros":

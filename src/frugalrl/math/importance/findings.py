@@ -88,7 +88,11 @@ def find(metrics: Mapping[str, float], correction: Correction | None = None) -> 
         correction: what is done with the ratios; None: nothing is known.
     """
     m = _Metrics(metrics)
-    cause = _default(m) or _shifted(m) or _proportional(m) or _truncated(m) or _temperature(m) or _negative(m)
+    # a default at a place or two makes no neighbour fit better, but a shift leaves a place to fill with one
+    cause = (
+        _shifted(m) or _default(m) or _unrelated(m) or _proportional(m) or _truncated(m) or _temperature(m)
+        or _negative(m)
+    )  # fmt: skip
     consequences = (_length(m, correction), _masked(m), _low_ess(m, correction))
     # tokens without a number are in no other metric, so they hide no other cause; defaults are in all of them
     return [found for found in (_missing(m), cause, *consequences) if found is not None]
@@ -107,6 +111,11 @@ class _Metrics:
     @property
     def few(self) -> bool:
         return not self["tokens"] >= FEW
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is enough to correlate."""
+        return not self.few and self["spread_mu"] > SPREAD and self["spread_pi"] > SPREAD
 
 
 def _missing(m: _Metrics) -> Finding | None:
@@ -144,7 +153,7 @@ def _uniform(value: float) -> bool:
 
 def _shifted(m: _Metrics) -> Finding | None:
     here = m["correlation"]
-    if m.few or not (m["spread_mu"] > SPREAD and m["spread_pi"] > SPREAD):
+    if not m.varied:
         return None
     steps = {"the token after it": m["correlation_next"], "the token before it": m["correlation_last"]}
     where, best = max(steps.items(), key=lambda item: -math.inf if math.isnan(item[1]) else item[1])
@@ -154,7 +163,12 @@ def _shifted(m: _Metrics) -> Finding | None:
             f"log_pi correlates by {here:.2f} with log_mu of the same token and by {best:.2f} with that of {where}.",
             "Shift one of the arrays by one: logits at position t are those of token t + 1.",
         )
-    if abs(here) < UNRELATED and abs(m["k1"]) < DRAWN * m["k2"]:
+    return None
+
+
+def _unrelated(m: _Metrics) -> Finding | None:
+    here = m["correlation"]
+    if m.varied and abs(here) < UNRELATED and abs(m["k1"]) < DRAWN * m["k2"]:
         return Finding(
             "shifted tokens",
             f"log_pi and log_mu correlate by {here:.2f} only, though both vary by {m['spread_pi']:.2g} nats and more.",
