@@ -238,3 +238,18 @@ def test_pairs_of_all_methods_agree_on_the_value() -> None:
     for method, name in itertools.product(("t", "percentile"), AGGREGATES):
         found = stats.stratified(DATA["b"], AGGREGATES[name], rng=rng(), draws=200, method=method)  # type: ignore[arg-type]
         assert ends(found)[0] < found.value < ends(found)[1]
+
+
+@pytest.mark.parametrize("combine", ["difference", "of-difference", "ratio"])
+def test_a_few_runs_that_differ_by_the_same_amount_show_nothing(combine: str) -> None:
+    """Of scores in 512ths the differences of two seeds are equal now and then; the sign test needs six."""
+    base = np.array([[0.125], [0.25], [0.5], [0.0625], [0.375], [0.75]])
+    other = base * 0.75 if combine == "ratio" else base - 8 / 512
+    none = 1.0 if combine == "ratio" else 0.0
+    for n in (2, 3, 5, 6):
+        found = stats.paired(other[:n], base[:n], stats.mean, rng=rng(), combine=combine)  # type: ignore[arg-type]
+        assert found.interval is not None
+        assert (found.interval[1] < none) == (n == 6)
+        assert ("say nothing about the spread" in found.how) == (n < 6)
+    same = stats.paired(base[:2], base[:2], stats.mean, rng=rng(), combine=combine)  # type: ignore[arg-type]
+    assert same.interval == (none, none)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from frugalrl.stats import resample
-from frugalrl.stats.estimate import Estimate, Floats, task_list
+from frugalrl.stats.estimate import Estimate, Floats, task_list, unless_alike
 from frugalrl.stats.resample import Indices, Method
 
 Statistic = Callable[[Any], Floats]
@@ -105,4 +105,8 @@ def paired(
     if combine == "ratio":
         value = float(np.exp(value))
         ends = None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1])))
-    return Estimate(value, ends, min(sizes), level, how if ends is None else f"{how}, seeds paired")
+    if ends is None:
+        return Estimate(value, None, min(sizes), level, how)
+    none, least = (1.0, 0.0) if combine == "ratio" else (0.0, -np.inf)
+    ends, why = unless_alike(ends, none, sum(sizes), level, (least, np.inf))
+    return Estimate(value, ends, min(sizes), level, why or f"{how}, seeds paired")

@@ -72,3 +72,22 @@ def task_list(scores: ArrayLike | Sequence[ArrayLike], what: str = "scores") -> 
 def one_run(level: float, n: int = 1) -> str:
     """Why there is no interval."""
     return f"no {100 * level:g} % interval: {n} run says nothing about the spread between runs"
+
+
+def unless_alike(
+    ends: tuple[float, float], none: float, n: int, level: float, widest: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[tuple[float, float], str]:
+    """The interval of a difference of scores, and a reason where it is taken back.
+
+    Scores are discrete (answers of 512, points of a game), so a few runs may differ by exactly the same amount, and
+    Student's interval then has no width. That says something only from as many runs on as the sign test needs: with
+    fewer, nothing is known of the spread, and the interval is ``widest``.
+
+    Args:
+        none: The value of no difference; an interval that is just this claims nothing, and stays.
+    """
+    low, high = ends
+    alike = high - low <= 1e-12 * max(abs(low), abs(high)) and abs(low - none) > 1e-12
+    if alike and 2.0 * 0.5**n > 1.0 - level:
+        return widest, f"no bound: {n} runs that all differ by the same amount say nothing about the spread"
+    return ends, ""

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from frugalrl.stats import resample
-from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, task_list
+from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, task_list, unless_alike
 from frugalrl.stats.resample import Indices, Method
 from frugalrl.stats.time_to_target import Bools, checked
 
@@ -173,7 +173,10 @@ def score_effect(
 
     value = resample.of_the_data(evaluate, sizes)
     ends, how = resample.interval(evaluate, value, sizes, rng=rng, draws=draws, level=level, method=method)
-    return Estimate(value, ends, min(sizes), level, how if ends is None else f"{how}, {_pairing(paired)}")
+    if ends is None:
+        return Estimate(value, None, min(sizes), level, how)
+    ends, why = unless_alike(ends, 0.0, _pairs(sizes), level)
+    return Estimate(value, ends, min(sizes), level, why or f"{how}, {_pairing(paired)}")
 
 
 def _cells_of(cells: Cells) -> list[Levels]:
@@ -234,3 +237,8 @@ def _first_order(changes: Sequence[Floats], weights: Floats, paired: bool) -> tu
 
 def _pairing(paired: bool) -> str:
     return f"seeds {'paired' if paired else 'not paired'}"
+
+
+def _pairs(sizes: Sequence[int]) -> int:
+    """How many differences there are: one per seed where seeds are paired, else as many as runs beyond one per cell."""
+    return sizes[0] if len(sizes) == 1 else sum(sizes) - len(sizes)
