@@ -65,9 +65,9 @@ def plain(value: float) -> str:
 
 
 def between(interval: tuple[float, float], factor: float = 1.0) -> str:
-    """``[low, high]``; ``[low, ∞)`` where it has no end."""
+    """``[low, high]``; ``[low, ∞)`` and ``(-∞, high]`` where it has no end."""
     low, high = interval[0] / factor, interval[1] / factor
-    return f"[{digits(low)}, {digits(high)}{')' if math.isinf(high) else ']'}"
+    return f"{'(' if math.isinf(low) else '['}{digits(low)}, {digits(high)}{')' if math.isinf(high) else ']'}"
 
 
 def slug(name: str) -> str:
