@@ -17,6 +17,7 @@ import pytest
 from mismatch_break_even import break_even, least_ess
 from mismatch_cells import CARTPOLE, CORRECTIONS, ENVS, LANGUAGE, SAMPLERS, Cell, cells, config_of
 from mismatch_results import Grid, final
+from mismatch_samples import samples_table
 from mismatch_vllm import vllm_part
 
 
@@ -139,7 +140,7 @@ def grid() -> Grid:
     noise = [0.0, 3.0, -2.0, 1.0, -1.0]
     means = {("none", "none"): 400, ("int3", "none"): 300, ("int3", "token-tis:2"): 380, ("int8", "none"): 400}
     means |= {("int3", "vanilla"): 250, ("int8", "token-tis:2"): 400}
-    wiggle = {("int8", "token-tis:2"): (2, -2, 1, -1, 0)}
+    wiggle = {("int8", "token-tis:2"): (2, -2, 1, -1, 0), ("int3", "none"): (1, 0, 0, 2, 1)}
     runs = [
         known(*cell, seed, mean + noise[seed] + seed * 0.1 + wiggle.get(cell, (0, 1, 0, 1, 0))[seed])
         for cell, mean in means.items()
@@ -159,7 +160,7 @@ def test_the_sentences_say_where_a_correction_helps_hurts_and_does_nothing() -> 
 def test_the_part_through_vllm_compares_what_differs_in_one_thing() -> None:
     means = {("vllm", "none"): 400, ("vllm@8", "none"): 300, ("vllm-int8@8", "none"): 300}
     means[("vllm-int8@8", "token-tis:2")] = 350
-    wiggle = {("vllm-int8@8", "none"): (1, -1, 1, -1, 0)}
+    wiggle = {("vllm-int8@8", "none"): (1, -1, 1, -1, 0), ("vllm@8", "none"): (0, 1, 0, 0, 1)}
     runs = [
         known(*cell, seed, mean + 0.1 * seed + wiggle.get(cell, (0,) * 5)[seed])
         for cell, mean in means.items()
@@ -173,6 +174,23 @@ def test_the_part_through_vllm_compares_what_differs_in_one_thing() -> None:
     assert "Against `vllm@8`, no correction: no difference shown at vllm-int8@8." in told
     assert "`token-tis:2` against no correction, same sampler: it helps at vllm-int8@8" in told
     assert list(vllm_part(grid(), 5)) == []
+
+
+def test_samples_to_a_score_by_hand() -> None:
+    """Targets are 80 % of 0.5; of two seeds one reaches it at 200 instead of 100 samples, the other never."""
+
+    def run(sampler: str, seed: int, scores: list[float]) -> dict[str, Any]:
+        curve = [[100 * (i + 1), score] for i, score in enumerate(scores)]
+        return known(sampler, "none", seed, scores[-1]) | {"curve": curve}
+
+    runs = [run("none", s, [0.4, 0.3, 0.5]) for s in range(2)]
+    runs += [run("int3", 0, [0.3, 0.4, 0.1]), run("int3", 1, [0.3, 0.39, 0.3]), run("int4", 0, [0.0, 0.0, 0.0])]
+    told = list(samples_table(Grid(runs)))
+    assert "to a score of 0.400, 80%" in told[0]
+    rows = {line.split("|")[1].strip(): line for line in told if line.startswith("| ")}
+    assert "| 0k (2 of 2) |" in rows["fp32"]
+    assert "(1 of 2), x 5.00 [" in rows["int3"], "500 samples for one success, beside 100"
+    assert "not reached (0 of 1), x ∞" in rows["int4"]
 
 
 def test_seeds_are_paired() -> None:
@@ -244,3 +262,17 @@ def test_a_cell_becomes_one_result_and_is_not_run_again(tmp_path: Path, monkeypa
     assert len(document["metrics"]["mismatch_k3"]) == 6
     assert min(document["metrics"]["mismatch_k3"]) > 0
     assert document["bill"]["roles"]["inference"]["cpu_s"] > 0
+
+
+def test_collected_runs_are_results_again(tmp_path: Path) -> None:
+    runs = [known("int3", "sequence-mask:0.5,2", seed, 400.0 + seed) for seed in range(2)]
+    (tmp_path / "CartPole-v1.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
+    work = tmp_path / "work"
+    assert mismatch_grid.restore(work, tmp_path) == 2
+    cell = Cell(CARTPOLE, "int3", "sequence-mask:0.5,2", 1)
+    assert json.loads(mismatch_run.result_path(work, cell).read_text()) == runs[1]
+    assert mismatch_grid.restore(work, tmp_path) == 0, "what is there is left alone"
+    mismatch_grid.collect(
+        work, tmp_path / "again", [Cell(CARTPOLE, "int3", "sequence-mask:0.5,2", s) for s in range(2)]
+    )
+    assert (tmp_path / "again" / "CartPole-v1.jsonl").read_text() == (tmp_path / "CartPole-v1.jsonl").read_text()
