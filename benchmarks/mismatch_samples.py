@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from mismatch_cells import AGES, BITS, NONE, TIS
+from mismatch_cells import AGES, BELOW, BITS, NONE, TIS
 from mismatch_results import Grid, Run
 from mismatch_words import label, number
 
 from frugalrl.stats import expected_cost_ratio, first_reach
 
-BELOW = "ppo-denominator"
 SHARE = 0.8
 """Of the mean final score without mismatch: the target."""
 
