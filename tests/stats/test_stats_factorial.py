@@ -117,6 +117,17 @@ def test_percentile_and_unknown_resamples() -> None:
     assert ends(f.cost_effect(costs, reached, (0,), method="percentile", rng=rng(), draws=400))[1] == math.inf
 
 
+@pytest.mark.parametrize(("paired", "enough"), [(True, 6), (False, 4)])
+def test_a_few_runs_that_differ_by_the_same_score_show_nothing(paired: bool, enough: int) -> None:
+    """The sign test needs six equal differences; of two groups without spread as many runs as four each have."""
+    for n in (2, enough - 1, enough):
+        base = np.linspace(0, 1, n) if paired else np.zeros(n)
+        found = f.score_effect({(0,): base, (1,): base + 0.25}, (0,), rng=rng(), paired=paired, draws=100)
+        assert found.value == pytest.approx(0.25)
+        assert (ends(found)[0] > 0) == (n == enough)
+        assert math.isinf(ends(found)[0]) == (n < enough)
+
+
 def test_what_is_not_known_says_why() -> None:
     costs, reached = drawn(1)
     reached[1, 1, 1] = np.zeros(5, bool)

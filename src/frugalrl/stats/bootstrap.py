@@ -69,7 +69,8 @@ def paired(
 ) -> Estimate:
     """What a differs from b by, when run i of a and run i of b of a task used the same seed.
 
-    A resample holds the same seeds for both (common random numbers), so what a seed does to both cancels.
+    A resample holds the same seeds for both (common random numbers), so what a seed does to both cancels. A few seeds
+    that all differ by the same amount have no bounds, see `unless_alike`.
 
     Args:
         a, b: [seeds, tasks] in the same order, or lists with one array [seeds] per task.
