@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.heads import PolicyValue
+from frugalrl.nets.initial import orthogonal
 from frugalrl.nets.q_network import ValueNetwork, torso_layers
 from frugalrl.nets.recurrent import LSTMCore
 from frugalrl.nets.sequence import State
@@ -80,7 +81,7 @@ ActorCriticNetwork = ActorCritic | RecurrentActorCritic
 
 
 def build_actor_critic(spec: EnvSpec, config: NetConfig) -> ActorCriticNetwork:
-    """Torso, dense layers, an LSTM where ``lstm_units`` says so, policy and value; PyTorch's default initialisation.
+    """Torso, dense layers, an LSTM where ``lstm_units`` says so, policy and value, initialised as ``config.init`` says.
 
     Raises UserError where the observation does not fit, and for fields that only networks of Q-values have.
     """
@@ -94,12 +95,15 @@ def build_actor_critic(spec: EnvSpec, config: NetConfig) -> ActorCriticNetwork:
     for width in config.hidden_units:
         layers.append(Hidden(features, width))
         features = width
-    outputs = spec.num_actions + 1
     network: ActorCriticNetwork
     if config.lstm_units is None:
-        network = ActorCritic(*layers, nn.Linear(features, outputs))
+        out = nn.Linear(features, spec.num_actions + 1)
+        network = ActorCritic(*layers, out)
     else:
         core = LSTMCore(features, spec.num_actions, config.lstm_units)
-        network = RecurrentActorCritic(nn.Sequential(*layers), core, nn.Linear(config.lstm_units, outputs))
+        out = nn.Linear(config.lstm_units, spec.num_actions + 1)
+        network = RecurrentActorCritic(nn.Sequential(*layers), core, out)
+    if config.init == "orthogonal":
+        orthogonal(network, out)
     # as in build_q_network: half the cost of a convolution's training step on a CPU
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -24,6 +24,9 @@ class NetConfig:
     """Noisy dense layers (Fortunato et al. 2018) whose deviations begin at ``noisy_sigma0 / sqrt(inputs)``; 0.5 in the
     paper, 0.1 in Dopamine's DER. None for ordinary layers."""
 
+    init: Literal["torch", "orthogonal"] = "torch"
+    """First weights: PyTorch's own, or for an actor-critic orthogonal ones, with a policy that begins near uniform."""
+
     lstm_units: int | None = None
     """Width of an LSTM after the dense layers, which also reads the last action and reward; None for none. For agents
     that learn from sequences (R2D2, V-trace, PPO)."""

@@ -182,6 +182,11 @@ class RunConfig:
                 f"schedule.updates_per_round={self.schedule.updates_per_round}: agent.kind={self.agent.kind} learns "
                 "from each batch of unrolls when it is there, whatever this says; leave it at 1"
             )
+        if isinstance(self.net, NetConfig) and self.net.init != "torch" and not by_unroll:
+            raise ValueError(
+                f"net.init={self.net.init!r}: networks of Q-values begin with PyTorch's weights; set net.init=torch, or "
+                f"use an actor-critic (agent.kind=impala or ppo)"
+            )
         if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
             raise ValueError(
                 f"net.lstm_units={self.net.lstm_units}: agent.kind={self.agent.kind} learns from single transitions "
