@@ -184,8 +184,8 @@ class RunConfig:
             )
         if isinstance(self.net, NetConfig) and self.net.init != "torch" and not by_unroll:
             raise ValueError(
-                f"net.init={self.net.init!r}: networks of Q-values begin with PyTorch's weights; set net.init=torch, or "
-                f"use an actor-critic (agent.kind=impala or ppo)"
+                f"net.init={self.net.init!r}: networks of Q-values begin with PyTorch's weights; set net.init=torch, "
+                f"or use an actor-critic (agent.kind=impala or ppo)"
             )
         if isinstance(self.net, NetConfig) and self.net.lstm_units and not isinstance(self.agent, SequenceConfig):
             raise ValueError(
