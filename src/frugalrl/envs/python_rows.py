@@ -14,6 +14,9 @@ from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
 from frugalrl.types import EnvFailed, EnvSpec
 
+_Answer = tuple[Any, Any, Any, Any, Any]
+"""Of one environment: observation, reward, terminated, truncated, info."""
+
 
 class PythonRows(RowEnv):
     """Each row is one environment; a row whose episode ended is reset, with its next seed, on the next step."""
@@ -60,27 +63,54 @@ class PythonRows(RowEnv):
             raise self._raised(row, "resetting it", error) from error
 
     def _advance(self, action: Ints, dead: Bools | None) -> Raw:
-        codec, rows = self._codec, self.num_rows
-        obs = np.empty(self._batch_shape, codec.dtype)
-        reward = np.zeros(rows, np.float64)
-        terminated = np.zeros(rows, np.bool_)
-        truncated = np.zeros(rows, np.bool_)
-        lives = np.zeros(rows, np.int64) if self._life_loss else None
         first = self._first_action
+        answers: list[_Answer] = []
         for row, (env, act) in enumerate(zip(self._envs, action.tolist(), strict=True)):
-            if dead is not None and dead[row]:
-                self._reset_row(row, int(self._episode_seed[row]), obs, lives)
-                continue
+            resets = dead is not None and dead[row]
             try:
-                raw, gain, term, trunc, info = env.step(act + first)
-                obs[row] = codec.one(raw)
+                if resets:
+                    raw, info = env.reset(seed=int(self._episode_seed[row]))
+                    answers.append((raw, 0.0, False, False, info))
+                else:
+                    raw, gain, term, trunc, info = env.step(act + first)
+                    answers.append((raw, gain, term, trunc, info))
+            except Exception as error:
+                raise self._raised(row, "resetting it" if resets else "stepping it", error) from error
+        if self._codec.kind == "image":
+            return self._row_by_row(answers, dead)
+        try:
+            return self._at_once(answers)
+        except Exception:
+            return self._row_by_row(answers, dead)
+
+    def _at_once(self, answers: Sequence[_Answer]) -> Raw:
+        """All rows in one array each: half the cost of a row at a time where observations are small."""
+        raws, rewards, terminated, truncated, infos = zip(*answers, strict=True)
+        reward = np.array(rewards, np.float64)
+        if reward.shape != (self.num_rows,):
+            raise ValueError("a reward is no number")
+        lives = np.array([info.get("lives", 0) for info in infos], np.int64) if self._life_loss else None
+        obs = self._codec.batch(raws, self.num_rows, copy=False)
+        return Raw(obs, reward, np.array(terminated, np.bool_), np.array(truncated, np.bool_), lives)
+
+    def _row_by_row(self, answers: Sequence[_Answer], dead: Bools | None) -> Raw:
+        """The same, or an error that names the row."""
+        rows = self.num_rows
+        obs = np.empty(self._batch_shape, self._codec.dtype)
+        reward = np.zeros(rows, np.float64)
+        terminated, truncated = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        lives = np.zeros(rows, np.int64) if self._life_loss else None
+        for row, (raw, gain, term, trunc, info) in enumerate(answers):
+            try:
+                obs[row] = self._codec.one(raw)
                 reward[row] = gain
                 terminated[row] = term
                 truncated[row] = trunc
                 if lives is not None:
                     lives[row] = info.get("lives", 0)
             except Exception as error:
-                raise self._raised(row, "stepping it", error) from error
+                doing = "resetting it" if dead is not None and dead[row] else "stepping it"
+                raise self._raised(row, doing, error) from error
         return Raw(obs, reward, terminated, truncated, lives)
 
     def _replay(self, seeds: Ints, actions: Sequence[NDArray[np.int32]]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ what they mean is written once, here:
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.envs.finite import unfit_obs, unfit_reward
 from frugalrl.envs.protocols import Protocol
-from frugalrl.envs.spaces import LARGEST, ObsCodec
+from frugalrl.envs.spaces import ObsCodec
 from frugalrl.types import EnvFailed, EnvSpec, Episode, RunFailed, StateDict, Step
 
 Bools = NDArray[np.bool_]
@@ -129,7 +131,7 @@ class RowEnv(ABC):
         self._codec = codec
         self._clip = training and protocol.clip_reward
         self._life_loss = training and protocol.life_loss_ends_return
-        self._limit = protocol.step_limit(training=training)
+        self._limit = protocol.step_limit(training=training) or sys.maxsize
         self._row_numbers = np.arange(num_rows)
         self._yes = _constant(num_rows, True, np.bool_)
         self._no = _constant(num_rows, False, np.bool_)
@@ -237,12 +239,12 @@ class RowEnv(ABC):
 
     def _interpret(self, raw: Raw, valid: Bools) -> Step:
         reward = raw.reward
-        if reward.dtype.kind == "f" and not (fits := abs(reward) <= LARGEST).all():
-            row = int(fits.argmin())
+        if (row := unfit_reward(reward)) is not None:
             raise self._failed(row, f"it gave the reward {reward[row]}, which is no finite number in float32")
         self._check_obs(raw.obs)
         self._return += reward
-        truncated = raw.truncated if self._limit is None else raw.truncated | (self._length >= self._limit)
+        late = self._longest >= self._limit
+        truncated = raw.truncated | (self._length >= self._limit) if late else raw.truncated
         last = raw.terminated | truncated
         lost = None
         if self._lives is not None and raw.lives is not None:
@@ -250,17 +252,16 @@ class RowEnv(ABC):
             self._lives = raw.lives
         discount: NDArray[np.float32] = self._one
         episodes: tuple[Episode, ...] = ()
-        self._any_dead = bool(last.any())
+        self._any_dead = np.count_nonzero(last) > 0
         self._dead = last
         if self._any_dead:
             discount = (~raw.terminated).astype(np.float32)
             episodes = self._ended(last, raw.terminated)
         if lost is not None and lost.any():
             discount = np.where(lost, np.float32(0.0), discount)
-        seen = reward.clip(-1.0, 1.0) if self._clip else reward
         return Step(
             obs=raw.obs,
-            reward=seen.astype(np.float32),
+            reward=(reward.clip(-1.0, 1.0) if self._clip else reward).astype(np.float32),
             discount=discount,
             last=last,
             valid=valid,
@@ -280,8 +281,7 @@ class RowEnv(ABC):
         )
 
     def _check_obs(self, obs: NDArray[Any]) -> None:
-        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            row = int(np.isfinite(obs).reshape(self.num_rows, -1).all(axis=1).argmin())
+        if (row := unfit_obs(obs)) is not None:
             raise self._failed(row, f"its observation holds {'NaN' if np.isnan(obs[row]).any() else 'infinity'}")
 
     def _failed(self, row: int | None, cause: str) -> EnvFailed:
