@@ -110,6 +110,19 @@ class ActorCriticLearner(Generic[C]):
         self._net.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
         self._optimizer.load_state_dict(state["optimizer"])
 
+    def _copies(self) -> StateDict:
+        """What a gradient step changes."""
+        return {
+            "parameters": [p.detach().clone() for p in self._parameters.values()],
+            "optimizer": {name: x.clone() for name, x in self._optimizer.state_dict().items()},
+        }
+
+    @torch.no_grad()
+    def _put_back(self, before: StateDict) -> None:
+        for parameter, kept in zip(self._parameters.values(), before["parameters"], strict=True):
+            parameter.copy_(kept)
+        self._optimizer.load_state_dict(before["optimizer"])
+
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters, detached."""
         return {name: p.detach() for name, p in self._parameters.items()}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from statistics import fmean
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
 from frugalrl.math.vtrace import VTrace, vtrace
 from frugalrl.nets.actor_critic import ActorCriticNetwork
-from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Unroll, Updated
+from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Updated
 
 _LARGEST_RATIO = 1e6
 """Of the metrics, whose squares would not be finite."""
@@ -43,6 +44,8 @@ class ImpalaConfig(UnrollSizes):
     """Transitions T of one unroll."""
     batch_unrolls: int = 32
     """Unrolls B of one update, which so sees T * B transitions."""
+    passes: int = 1
+    """Gradient steps per batch. From the second on the batch is old by the steps before, which V-trace corrects."""
     learning_rate: float = 4.8e-4
     lr_decay_updates: int | None = None
     """The learning rate falls in a line to 0 at this update; None: it stays."""
@@ -78,7 +81,7 @@ class ImpalaConfig(UnrollSizes):
         for name in ("gamma", "lambda_"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must lie in [0, 1]")
-        for name in ("unroll_steps", "batch_unrolls", "learning_rate", "adam_eps", "reward_scale"):
+        for name in ("unroll_steps", "batch_unrolls", "passes", "learning_rate", "adam_eps", "reward_scale"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be positive")
         for name in ("lr_decay_updates", "max_grad_norm", "rho_bar", "c_bar", "pg_rho_bar", "max_abs_reward"):
@@ -105,8 +108,24 @@ class ImpalaConfig(UnrollSizes):
             )
 
 
+class _Inputs(NamedTuple):
+    """A batch on the learner's device."""
+
+    seen: tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]
+    """What the network unrolls over: observations, actions, rewards as they came, resets and the state before."""
+    action: Tensor
+    log_mu: Tensor
+    reward: Tensor
+    """As the loss sees it: scaled and clipped."""
+    discount: Tensor
+    """With gamma in it."""
+    weight: Tensor
+    valid: Tensor
+    usable: Tensor
+
+
 class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
-    """Each update is one gradient step on a batch of unrolls."""
+    """Each update is one gradient step, or some, on a batch of unrolls."""
 
     def __init__(
         self,
@@ -121,42 +140,74 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
         """``timer`` is the loop thread's: the learner marks its laps in it."""
         super().__init__(config, build, device=device, seed=seed, timer=timer, adam_beta1=config.adam_beta1)
         size = {"steps": config.unroll_steps, "rows": config.batch_unrolls}
-        self._costs = cost_of_unroll_update(self._net, spec, **size)
+        one = cost_of_unroll_update(self._net, spec, **size)["learner"]
+        self._costs = {"learner": sum([one] * (config.passes - 1), one)}
 
     def update(self, replayed: ReplayedUnrolls) -> Updated:
-        """One gradient step on a batch of unrolls.
+        """``passes`` gradient steps on a batch of unrolls; the ratios of each are to the policy as it is by then.
 
-        When every row is too old the weights stay; the update counts all the same. Raises NonFiniteLoss.
+        When every row is too old the weights stay; the update counts all the same. Raises NonFiniteLoss; the learner
+        is then as it was before.
         """
-        timer, config, batch = self._timer, self.config, replayed.batch
-        valid = np.asarray(batch.valid)
-        lag = self.version - np.asarray(batch.version)
-        usable = valid if config.max_lag is None else valid & (lag <= config.max_lag)
+        valid = np.asarray(replayed.batch.valid)
+        lag = self.version - np.asarray(replayed.batch.version)
+        usable = valid if self.config.max_lag is None else valid & (lag <= self.config.max_lag)
+        inputs = self._inputs(replayed, valid, usable)
+        before = self._copies() if self.config.passes > 1 else None
+        told: list[dict[str, float]] = []
+        try:
+            for _ in range(self.config.passes):
+                told.append(self._pass(inputs, replayed, valid, usable))
+        except NonFiniteLoss:
+            if before is not None:
+                self._put_back(before)
+            raise
+        metrics = told[0] if len(told) == 1 else {name: fmean(one[name] for one in told) for name in told[0]}
+        self.version += 1
+        self._timer.lap("learner")
+        return Updated(metrics=metrics | _ages(lag, valid, usable), priorities=None, costs=self._costs)
+
+    def _inputs(self, replayed: ReplayedUnrolls, valid: NDArray[np.bool_], usable: NDArray[np.bool_]) -> _Inputs:
+        config, batch = self.config, replayed.batch
         fields = (batch.log_mu, batch.reward, batch.discount, replayed.weight)
         log_mu, reward, discount, weight = (self._number(x) for x in fields)
-        valid_t, usable_t, action = (self._tensor(x) for x in (valid, usable, batch.action))
-        out = self._unroll(batch, action, reward, valid)
-        timer.lap("learner")
-
-        if config.reward_scale != 1.0:
-            reward = config.reward_scale * reward
+        reset = np.zeros((len(valid) + 1, *valid.shape[1:]), np.bool_)
+        reset[1:] = ~valid
+        obs, action, reset_t, valid_t, usable_t = (
+            self._tensor(x) for x in (batch.obs, batch.action, reset, valid, usable)
+        )
+        state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
+        learned = reward if config.reward_scale == 1.0 else config.reward_scale * reward
         if config.max_abs_reward is not None:
-            reward = reward.clamp(-config.max_abs_reward, config.max_abs_reward)
+            learned = learned.clamp(-config.max_abs_reward, config.max_abs_reward)
+        seen = (obs, action, reward, reset_t, state)
+        return _Inputs(seen, action, log_mu, learned, config.gamma * discount, weight, valid_t, usable_t)
+
+    def _pass(
+        self, inputs: _Inputs, replayed: ReplayedUnrolls, valid: NDArray[np.bool_], usable: NDArray[np.bool_]
+    ) -> dict[str, float]:
+        """One gradient step; its metrics."""
+        config, timer = self.config, self._timer
+        with self._autocast():
+            out = self._net.unroll(*inputs.seen)
+        out = out.to(self._dtype)
+        timer.lap("learner")
         logits, values = self._head.to_q(out[:-1]), self._head.value(out)
-        log_pi_all, log_pi = log_probabilities(logits, action, valid_t)
+        log_pi_all, log_pi = log_probabilities(logits, inputs.action, inputs.valid)
         bars = {"rho_bar": config.rho_bar, "c_bar": config.c_bar, "pg_rho_bar": config.pg_rho_bar}
         found = vtrace(
             log_pi,
-            log_mu if config.correction == "vtrace" else log_pi,
-            reward,
-            config.gamma * discount,
+            inputs.log_mu if config.correction == "vtrace" else log_pi,
+            inputs.reward,
+            inputs.discount,
             values.detach(),
-            valid=valid_t,
+            valid=inputs.valid,
             lambda_=config.lambda_,
             **bars,
         )
         if config.correction == "none":  # the metrics are of what the loss does not see
-            found = found._replace(ratio=torch.where(valid_t, (log_pi.detach() - log_mu).exp(), 1.0))
+            ratio = torch.where(inputs.valid, (log_pi.detach() - inputs.log_mu).exp(), 1.0)
+            found = found._replace(ratio=ratio)
         timer.lap("correction")
         loss = actor_critic_loss(
             log_pi_all,
@@ -164,28 +215,16 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
             values[:-1],
             vs=found.vs,
             advantage=found.advantage,
-            usable=usable_t,
-            weight=weight,
+            usable=inputs.usable,
+            weight=inputs.weight,
             baseline_cost=config.baseline_cost,
             entropy_cost=config.entropy_cost,
         )
-        metrics = self._metrics(loss, found, values[:-1].detach(), reward, valid)
+        metrics = self._metrics(loss, found, values[:-1].detach(), inputs.reward, valid)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {metrics['loss']}", replayed)
         metrics["grad_norm"] = self._step(loss.loss, replayed) if usable.any() else 0.0
-        metrics |= _ages(lag, valid, usable)
-        self.version += 1
-        timer.lap("learner")
-        return Updated(metrics=metrics, priorities=None, costs=self._costs)
-
-    def _unroll(self, batch: Unroll, action: Tensor, reward: Tensor, valid: NDArray[np.bool_]) -> Tensor:
-        """[T+1, B, A + 1] in the loss's type."""
-        reset = np.zeros((len(valid) + 1, *valid.shape[1:]), np.bool_)
-        reset[1:] = ~valid
-        state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
-        with self._autocast():
-            out = self._net.unroll(self._tensor(batch.obs), action, reward, self._tensor(reset), state)
-        return out.to(self._dtype)
+        return metrics
 
     def _step(self, loss: Tensor, replayed: ReplayedUnrolls) -> float:
         """Backward, clip, Adam; returns the gradient norm before the clip."""

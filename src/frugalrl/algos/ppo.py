@@ -260,18 +260,10 @@ class PPOLearner(ActorCriticLearner[PPOConfig]):
         return found, norm
 
     def _copies(self) -> StateDict:
-        """What a gradient step changes."""
-        return {
-            "parameters": [p.detach().clone() for p in self._parameters.values()],
-            "optimizer": {name: x.clone() for name, x in self._optimizer.state_dict().items()},
-            "rng": self._rng.bit_generator.state,
-        }
+        return {**super()._copies(), "rng": self._rng.bit_generator.state}
 
-    @torch.no_grad()
     def _put_back(self, before: StateDict) -> None:
-        for parameter, kept in zip(self._parameters.values(), before["parameters"], strict=True):
-            parameter.copy_(kept)
-        self._optimizer.load_state_dict(before["optimizer"])
+        super()._put_back(before)
         self._rng.bit_generator.state = before["rng"]
 
     def state_dict(self) -> StateDict:

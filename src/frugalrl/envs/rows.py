@@ -252,7 +252,7 @@ class RowEnv(ABC):
             self._lives = raw.lives
         discount: NDArray[np.float32] = self._one
         episodes: tuple[Episode, ...] = ()
-        self._any_dead = np.count_nonzero(last) > 0
+        self._any_dead = bool(np.count_nonzero(last))
         self._dead = last
         if self._any_dead:
             discount = (~raw.terminated).astype(np.float32)
