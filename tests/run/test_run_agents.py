@@ -231,6 +231,11 @@ def test_the_probe_is_refused_where_its_meters_mean_nothing(recipe: str) -> None
         override(build_config("CartPole-v1", recipe), ["evaluation.probe_rows=2"])
 
 
+def test_a_table_on_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match=r"device=cuda: a table is looked up on the CPU"):
+        override(build_config("FrozenLake-v1", "tabular-q"), ["device=cuda"])
+
+
 def test_a_batch_of_more_sequences_than_the_replay_holds_is_refused() -> None:
     with pytest.raises(UserError, match=r"agent.batch_size=4 > sequences.capacity_sequences=3: learning would never"):
         r2d2("sequences.capacity_sequences=3")

@@ -164,6 +164,10 @@ class RunConfig:
                 f"agent.kind={self.agent.kind} and net.kind={self.net.kind} do not fit: language models "
                 f"(agent.kind=grpo) have net.kind=llama, all others net.kind=torso"
             )
+        if self.device == "cuda" and self.agent.kind == "tabular":
+            raise ValueError(
+                "device=cuda: a table is looked up on the CPU, whatever there is; use --device cpu or auto"
+            )
         if self.evaluation.actions != "greedy":
             check_sampled(self.agent)
         if isinstance(self.agent, SequenceConfig) and self.evaluation.probe_rows:
