@@ -21,6 +21,7 @@ from frugalrl.algos.actor_critic import ActorCriticLearner, UnrollSizes
 from frugalrl.algos.unroll_cost import cost_of_unroll_update
 from frugalrl.cost.meters import LapTimer
 from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
+from frugalrl.math.ppo import normalised
 from frugalrl.math.vtrace import VTrace, vtrace
 from frugalrl.nets.actor_critic import ActorCriticNetwork
 from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Updated
@@ -56,6 +57,9 @@ class ImpalaConfig(UnrollSizes):
     """Clip the global gradient norm; None for no clipping."""
     baseline_cost: float = 0.5
     """Weight of the value loss."""
+    normalise_advantages: bool = False
+    """Advantages of each batch get mean 0 and standard deviation 1 before their ratio multiplies them, as in Sample
+    Factory's APPO (Petrenko et al. 2020): what the value is off by on average then moves no policy."""
     entropy_cost: float = 0.00025
     """Reward of the policy's entropy in nats."""
     rho_bar: float | None = 1.0
@@ -208,13 +212,19 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
         if config.correction == "none":  # the metrics are of what the loss does not see
             ratio = torch.where(inputs.valid, (log_pi.detach() - inputs.log_mu).exp(), 1.0)
             found = found._replace(ratio=ratio)
+        advantage = found.advantage
+        if config.normalise_advantages:
+            advantage = normalised(found.error, inputs.usable)
+            if config.correction == "vtrace":
+                bar = math.inf if config.pg_rho_bar is None else config.pg_rho_bar
+                advantage = found.ratio.clamp(max=bar) * advantage
         timer.lap("correction")
         loss = actor_critic_loss(
             log_pi_all,
             log_pi,
             values[:-1],
             vs=found.vs,
-            advantage=found.advantage,
+            advantage=advantage,
             usable=inputs.usable,
             weight=inputs.weight,
             baseline_cost=config.baseline_cost,

@@ -27,6 +27,8 @@ class VTrace(NamedTuple):
     """What multiplies the gradient of log pi, truncated ratio included; 0 where the row is not valid."""
     ratio: Tensor
     """pi/mu of the action taken, not truncated; 1 where the row is not valid."""
+    error: Tensor
+    """The advantage without its ratio: ``r_t + discount_t * vs_{t+1} - V_t``; 0 where the row is not valid."""
 
 
 @torch.no_grad()
@@ -76,8 +78,8 @@ def vtrace(
         corrections.append(above)
     vs = v_tm1 + torch.stack(corrections[::-1])
     vs_t = torch.cat((vs[1:], values[-1:]))
-    advantage = torch.where(valid, pg_rho * (reward + gone * vs_t - v_tm1), 0.0)
-    return VTrace(vs, advantage, ratio)
+    error = torch.where(valid, reward + gone * vs_t - v_tm1, 0.0)
+    return VTrace(vs, pg_rho * error, ratio, error)
 
 
 def _check(values: Tensor, **rows: Tensor) -> None:
