@@ -23,7 +23,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.policy_gradient import ActorCriticLoss, actor_critic_loss, log_probabilities
 from frugalrl.math.ppo import normalised
 from frugalrl.math.vtrace import VTrace, vtrace
-from frugalrl.nets.actor_critic import ActorCriticNetwork
+from frugalrl.nets.actor_critic import ActorCriticNetwork, prepared_unroll
 from frugalrl.types import EnvSpec, NonFiniteLoss, ReplayedUnrolls, Updated
 
 _LARGEST_RATIO = 1e6
@@ -180,6 +180,9 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
         obs, action, reset_t, valid_t, usable_t = (
             self._tensor(x) for x in (batch.obs, batch.action, reset, valid, usable)
         )
+        if config.passes > 1:
+            with torch.no_grad(), self._autocast():
+                obs = prepared_unroll(self._net, obs)
         state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
         learned = reward if config.reward_scale == 1.0 else config.reward_scale * reward
         if config.max_abs_reward is not None:

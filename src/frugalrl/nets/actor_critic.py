@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from frugalrl.nets.initial import orthogonal
 from frugalrl.nets.q_network import ValueNetwork, torso_layers
 from frugalrl.nets.recurrent import LSTMCore
 from frugalrl.nets.sequence import State
-from frugalrl.nets.torsos import Hidden
+from frugalrl.nets.torsos import Hidden, Images
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -78,6 +78,13 @@ class RecurrentActorCritic(nn.Module):
 
 
 ActorCriticNetwork = ActorCritic | RecurrentActorCritic
+
+
+def prepared_unroll(net: ActorCriticNetwork, obs: Tensor) -> Tensor:
+    """Observations [T+1, B, *obs_shape] as the network's first layer makes them, for several passes over them: the
+    network takes that as it is."""
+    first = (net if isinstance(net, ActorCritic) else cast(nn.Sequential, net.body))[0]
+    return first(obs.flatten(0, 1)).unflatten(0, obs.shape[:2]) if isinstance(first, Images) else obs
 
 
 def build_actor_critic(spec: EnvSpec, config: NetConfig) -> ActorCriticNetwork:

@@ -65,7 +65,7 @@ class Images(nn.Module):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         # its views of bytes are a trick for this machine: ONNX has none, and a program may be loaded on another
         if obs.dtype == torch.uint8 and obs.shape[1] == 4 and device == "cpu" and not torch.compiler.is_exporting():
-            return interleave4(obs).to(dtype)
+            return _interleaved(obs, dtype)
         return obs.to(dtype, memory_format=torch.channels_last)
 
 
@@ -74,6 +74,22 @@ class FlattenLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
+
+
+_AT_ONCE = 128
+"""Images whose intermediate steps fit the allocator's own memory (2 vCPU AMD EPYC, family 25, model 1: 0.02 ms per
+image of 84x84; more at once are fetched page by page from the system, which costs ten times that)."""
+
+
+def _interleaved(obs: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 [B, 4, H, W] to ``dtype`` in channels-last layout."""
+    if len(obs) <= _AT_ONCE:
+        return interleave4(obs).to(dtype)
+    images, channels, height, width = obs.shape
+    out = torch.empty((images, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
+    for first in range(0, images, _AT_ONCE):
+        out[first : first + _AT_ONCE] = interleave4(obs[first : first + _AT_ONCE])
+    return out
 
 
 def interleave4(obs: Tensor) -> Tensor:
