@@ -116,6 +116,13 @@ class SlowLearner:
         usable = batch.valid.copy()
         if config.max_lag is not None:
             usable &= self.updates - batch.version <= config.max_lag
+        if config.normalise_advantages:
+            rho = np.minimum(np.exp(log_pi - batch.log_mu), config.pg_rho_bar or math.inf)
+            error = advantage[usable] / rho[usable]
+            if self.wrong == "normalises after the ratio":
+                error = advantage[usable]
+            error = (error - error.mean()) / error.std(ddof=1)
+            advantage[usable] = error if self.wrong == "normalises after the ratio" else rho[usable] * error
         loss = slow_loss(
             [[x[:-1] for x in row] for row in outs], [[x[-1] for x in row] for row in outs], batch.action, vs,
             advantage, usable, replayed.weight.astype(np.float64), config.baseline_cost, config.entropy_cost,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frugalrl.nets.actor_critic import ActorCritic, build_actor_critic
+from frugalrl.nets.actor_critic import ActorCritic, build_actor_critic, prepared_unroll
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.heads import PolicyValue
 from frugalrl.nets.impala_torsos import impala_deep, impala_shallow
@@ -51,6 +51,21 @@ def config(name: str, **more: Any) -> NetConfig:
 
 def shapes(net: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(p.shape) for name, p in net.named_parameters() if "weight" in name]
+
+
+@pytest.mark.parametrize("units", [None, 6])
+@pytest.mark.parametrize("name", SPECS)
+def test_prepared_observations_unroll_to_the_same(name: str, units: int | None) -> None:
+    of = SPECS[name]
+    net = build_actor_critic(of, config(name, lstm_units=units))
+    room = None
+    # 2 of 150 rows are more images than are prepared at once
+    for seed in range(2):
+        obs = observations(of, 2, 150).roll(seed, 1)
+        action, reward = torch.zeros((1, 150), dtype=torch.int64), torch.zeros((1, 150))
+        rest = (action, reward, torch.zeros((2, 150), dtype=torch.bool), net.initial_state(150))
+        room = prepared_unroll(net, obs, room)
+        assert torch.equal(net.unroll(room, *rest), net.unroll(obs, *rest))
 
 
 @pytest.mark.parametrize("units", [None, 6])

@@ -143,6 +143,8 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
     ) -> None:
         """``timer`` is the loop thread's: the learner marks its laps in it."""
         super().__init__(config, build, device=device, seed=seed, timer=timer, adam_beta1=config.adam_beta1)
+        self._room: Tensor | None = None
+        """The observations of the update before, whose memory the next ones take."""
         size = {"steps": config.unroll_steps, "rows": config.batch_unrolls}
         one = cost_of_unroll_update(self._net, spec, **size)["learner"]
         self._costs = {"learner": sum([one] * (config.passes - 1), one)}
@@ -180,9 +182,9 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
         obs, action, reset_t, valid_t, usable_t = (
             self._tensor(x) for x in (batch.obs, batch.action, reset, valid, usable)
         )
-        if config.passes > 1:
-            with torch.no_grad(), self._autocast():
-                obs = prepared_unroll(self._net, obs)
+        with torch.no_grad(), self._autocast():
+            obs = prepared_unroll(self._net, obs, self._room)
+        self._room = obs if self._device.type == "cpu" else None
         state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
         learned = reward if config.reward_scale == 1.0 else config.reward_scale * reward
         if config.max_abs_reward is not None:

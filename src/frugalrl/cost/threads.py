@@ -48,8 +48,7 @@ def openmp_environment(plan: ThreadPlan | None = None) -> dict[str, str]:
     """Environment variables that must be set before torch or numpy is loaded; the user's own settings go first.
 
     Passive waiting for GNU and LLVM/Intel OpenMP, the number of OpenMP threads, and one OpenBLAS thread for numpy,
-    whose pool would otherwise stand idle. Large pages for large tensors: a batch of over 32 MB is fetched from the
-    system each time, page by page (`benchmarks/large_batches.py`).
+    whose pool would otherwise stand idle.
     """
     threads = 1 if plan is None else plan.torch_threads
     return {
@@ -57,7 +56,6 @@ def openmp_environment(plan: ThreadPlan | None = None) -> dict[str, str]:
         "KMP_BLOCKTIME": "0",
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": "1",
-        "THP_MEM_ALLOC_ENABLE": "1",
     }
 
 

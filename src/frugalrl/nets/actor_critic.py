@@ -80,11 +80,16 @@ class RecurrentActorCritic(nn.Module):
 ActorCriticNetwork = ActorCritic | RecurrentActorCritic
 
 
-def prepared_unroll(net: ActorCriticNetwork, obs: Tensor) -> Tensor:
-    """Observations [T+1, B, *obs_shape] as the network's first layer makes them, for several passes over them: the
-    network takes that as it is."""
+def prepared_unroll(net: ActorCriticNetwork, obs: Tensor, room: Tensor | None = None) -> Tensor:
+    """Observations [T+1, B, *obs_shape] as the network's first layer makes them, which the network takes as they are.
+
+    ``room``: what this returned before, to be written over (`Images.prepared`).
+    """
     first = (net if isinstance(net, ActorCritic) else cast(nn.Sequential, net.body))[0]
-    return first(obs.flatten(0, 1)).unflatten(0, obs.shape[:2]) if isinstance(first, Images) else obs
+    if not isinstance(first, Images):
+        return obs
+    flat = first.prepared(obs.flatten(0, 1), None if room is None else room.flatten(0, 1))
+    return flat.view(*obs.shape[:2], *flat.shape[1:])
 
 
 def build_actor_critic(spec: EnvSpec, config: NetConfig) -> ActorCriticNetwork:

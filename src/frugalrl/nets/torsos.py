@@ -60,12 +60,19 @@ class Images(nn.Module):
         self.register_buffer("_like", torch.empty(0), persistent=False)
 
     def forward(self, obs: Tensor) -> Tensor:
+        return self.prepared(obs, None)
+
+    def prepared(self, obs: Tensor, room: Tensor | None) -> Tensor:
+        """The same, in the memory of an answer of before with the same shape, where that can be used again.
+
+        Who passes it needs that answer no more, also not for a backward pass.
+        """
         device = obs.device.type
         like: Tensor = self._like  # type: ignore[assignment]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         # its views of bytes are a trick for this machine: ONNX has none, and a program may be loaded on another
         if obs.dtype == torch.uint8 and obs.shape[1] == 4 and device == "cpu" and not torch.compiler.is_exporting():
-            return _interleaved(obs, dtype)
+            return interleaved(obs, dtype, room)
         return obs.to(dtype, memory_format=torch.channels_last)
 
 
@@ -77,19 +84,20 @@ class FlattenLast(nn.Module):
 
 
 _AT_ONCE = 128
-"""Images whose intermediate steps fit the allocator's own memory (2 vCPU AMD EPYC, family 25, model 1: 0.02 ms per
-image of 84x84; more at once are fetched page by page from the system, which costs ten times that)."""
+"""Images whose intermediate steps stay in memory that the allocator keeps: what is over 32 MB it fetches from the
+system page by page at each call (`benchmarks/large_batches.py`)."""
 
 
-def _interleaved(obs: Tensor, dtype: torch.dtype) -> Tensor:
-    """uint8 [B, 4, H, W] to ``dtype`` in channels-last layout."""
+def interleaved(obs: Tensor, dtype: torch.dtype, room: Tensor | None = None) -> Tensor:
+    """uint8 [B, 4, H, W] to ``dtype`` in channels-last layout; in ``room`` if that has the shape and the type."""
     if len(obs) <= _AT_ONCE:
         return interleave4(obs).to(dtype)
     images, channels, height, width = obs.shape
-    out = torch.empty((images, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
+    if room is None or room.shape != obs.shape or room.dtype != dtype:
+        room = torch.empty((images, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
     for first in range(0, images, _AT_ONCE):
-        out[first : first + _AT_ONCE] = interleave4(obs[first : first + _AT_ONCE])
-    return out
+        room[first : first + _AT_ONCE] = interleave4(obs[first : first + _AT_ONCE])
+    return room
 
 
 def interleave4(obs: Tensor) -> Tensor:
