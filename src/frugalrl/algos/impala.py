@@ -47,6 +47,8 @@ class ImpalaConfig(UnrollSizes):
     """Unrolls B of one update, which so sees T * B transitions."""
     passes: int = 1
     """Gradient steps per batch. From the second on the batch is old by the steps before, which V-trace corrects."""
+    minibatches: int = 1
+    """Each pass takes the unrolls of a batch in so many parts, with a gradient step on each."""
     learning_rate: float = 4.8e-4
     lr_decay_updates: int | None = None
     """The learning rate falls in a line to 0 at this update; None: it stays."""
@@ -85,13 +87,25 @@ class ImpalaConfig(UnrollSizes):
         for name in ("gamma", "lambda_"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must lie in [0, 1]")
-        for name in ("unroll_steps", "batch_unrolls", "passes", "learning_rate", "adam_eps", "reward_scale"):
+        for name in (
+            "unroll_steps",
+            "batch_unrolls",
+            "passes",
+            "minibatches",
+            "learning_rate",
+            "adam_eps",
+            "reward_scale",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be positive")
         for name in ("lr_decay_updates", "max_grad_norm", "rho_bar", "c_bar", "pg_rho_bar", "max_abs_reward"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"agent.{name}={value}: must be positive, or None")
+        if self.batch_unrolls % self.minibatches:
+            raise ValueError(
+                f"agent.minibatches={self.minibatches}: must divide agent.batch_unrolls={self.batch_unrolls}"
+            )
         for name in ("baseline_cost", "entropy_cost"):
             if getattr(self, name) < 0:
                 raise ValueError(f"agent.{name}={getattr(self, name)}: must be at least 0")
@@ -126,6 +140,8 @@ class _Inputs(NamedTuple):
     weight: Tensor
     valid: Tensor
     usable: Tensor
+    mask: NDArray[np.bool_]
+    """``valid``, on the host."""
 
 
 class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
@@ -143,58 +159,62 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
     ) -> None:
         """``timer`` is the loop thread's: the learner marks its laps in it."""
         super().__init__(config, build, device=device, seed=seed, timer=timer, adam_beta1=config.adam_beta1)
-        self._room: Tensor | None = None
+        self._rooms: list[Tensor | None] = [None] * config.minibatches
         """The observations of the update before, whose memory the next ones take."""
-        size = {"steps": config.unroll_steps, "rows": config.batch_unrolls}
+        size = {"steps": config.unroll_steps, "rows": config.batch_unrolls // config.minibatches}
         one = cost_of_unroll_update(self._net, spec, **size)["learner"]
-        self._costs = {"learner": sum([one] * (config.passes - 1), one)}
+        self._costs = {"learner": sum([one] * (config.passes * config.minibatches - 1), one)}
 
     def update(self, replayed: ReplayedUnrolls) -> Updated:
-        """``passes`` gradient steps on a batch of unrolls; the ratios of each are to the policy as it is by then.
+        """Gradient steps on a batch of unrolls; the ratios of each are to the policy as it is by then.
 
         When every row is too old the weights stay; the update counts all the same. Raises NonFiniteLoss; the learner
         is then as it was before.
         """
+        config = self.config
         valid = np.asarray(replayed.batch.valid)
         lag = self.version - np.asarray(replayed.batch.version)
-        usable = valid if self.config.max_lag is None else valid & (lag <= self.config.max_lag)
-        inputs = self._inputs(replayed, valid, usable)
-        before = self._copies() if self.config.passes > 1 else None
+        usable = valid if config.max_lag is None else valid & (lag <= config.max_lag)
+        every = config.minibatches
+        parts = [self._inputs(replayed, valid, usable, slice(first, None, every)) for first in range(every)]
+        before = self._copies() if config.passes * every > 1 else None
         told: list[dict[str, float]] = []
         try:
-            for _ in range(self.config.passes):
-                told.append(self._pass(inputs, replayed, valid, usable))
+            for _ in range(config.passes):
+                told += [self._step_on(part, replayed) for part in parts]
         except NonFiniteLoss:
             if before is not None:
                 self._put_back(before)
             raise
+        self._rooms = [part.seen[0] for part in parts] if self._device.type == "cpu" else [None] * every
         metrics = told[0] if len(told) == 1 else {name: fmean(one[name] for one in told) for name in told[0]}
         self.version += 1
         self._timer.lap("learner")
         return Updated(metrics=metrics | _ages(lag, valid, usable), priorities=None, costs=self._costs)
 
-    def _inputs(self, replayed: ReplayedUnrolls, valid: NDArray[np.bool_], usable: NDArray[np.bool_]) -> _Inputs:
+    def _inputs(
+        self, replayed: ReplayedUnrolls, valid: NDArray[np.bool_], usable: NDArray[np.bool_], part: slice
+    ) -> _Inputs:
+        """These unrolls of a batch."""
         config, batch = self.config, replayed.batch
-        fields = (batch.log_mu, batch.reward, batch.discount, replayed.weight)
+        valid, usable = valid[:, part], usable[:, part]
+        fields = (batch.log_mu[:, part], batch.reward[:, part], batch.discount[:, part], replayed.weight[part])
         log_mu, reward, discount, weight = (self._number(x) for x in fields)
         reset = np.zeros((len(valid) + 1, *valid.shape[1:]), np.bool_)
         reset[1:] = ~valid
         obs, action, reset_t, valid_t, usable_t = (
-            self._tensor(x) for x in (batch.obs, batch.action, reset, valid, usable)
+            self._tensor(x) for x in (batch.obs[:, part], batch.action[:, part], reset, valid, usable)
         )
         with torch.no_grad(), self._autocast():
-            obs = prepared_unroll(self._net, obs, self._room)
-        self._room = obs if self._device.type == "cpu" else None
-        state = {name: self._tensor(x) for name, x in batch.state_at_start.items()}
+            obs = prepared_unroll(self._net, obs, self._rooms[part.start])
+        state = {name: self._tensor(x[part]) for name, x in batch.state_at_start.items()}
         learned = reward if config.reward_scale == 1.0 else config.reward_scale * reward
         if config.max_abs_reward is not None:
             learned = learned.clamp(-config.max_abs_reward, config.max_abs_reward)
         seen = (obs, action, reward, reset_t, state)
-        return _Inputs(seen, action, log_mu, learned, config.gamma * discount, weight, valid_t, usable_t)
+        return _Inputs(seen, action, log_mu, learned, config.gamma * discount, weight, valid_t, usable_t, valid)
 
-    def _pass(
-        self, inputs: _Inputs, replayed: ReplayedUnrolls, valid: NDArray[np.bool_], usable: NDArray[np.bool_]
-    ) -> dict[str, float]:
+    def _step_on(self, inputs: _Inputs, replayed: ReplayedUnrolls) -> dict[str, float]:
         """One gradient step; its metrics."""
         config, timer = self.config, self._timer
         with self._autocast():
@@ -235,10 +255,10 @@ class ImpalaLearner(ActorCriticLearner[ImpalaConfig]):
             baseline_cost=config.baseline_cost,
             entropy_cost=config.entropy_cost,
         )
-        metrics = self._metrics(loss, found, values[:-1].detach(), inputs.reward, valid)
+        metrics = self._metrics(loss, found, values[:-1].detach(), inputs.reward, inputs.mask)
         if not math.isfinite(metrics["loss"]):
             raise NonFiniteLoss(f"the loss of update {self.version + 1} is {metrics['loss']}", replayed)
-        metrics["grad_norm"] = self._step(loss.loss, replayed) if usable.any() else 0.0
+        metrics["grad_norm"] = self._step(loss.loss, replayed) if inputs.usable.any() else 0.0
         return metrics
 
     def _step(self, loss: Tensor, replayed: ReplayedUnrolls) -> float:
