@@ -67,6 +67,15 @@ def batch_of(
     return ReplayedUnrolls(batch=unroll, keys=np.arange(B), weight=rng.uniform(0.5, 1, B).astype(np.float32))
 
 
+def unrolls(replayed: ReplayedUnrolls, part: slice) -> ReplayedUnrolls:
+    """These of a batch."""
+    batch = replayed.batch
+    fields = ("obs", "action", "reward", "discount", "last", "valid", "log_mu", "version", "explored")
+    state = {name: x[part] for name, x in batch.state_at_start.items()}
+    some = Unroll(**{name: getattr(batch, name)[:, part] for name in fields}, state_at_start=state)
+    return ReplayedUnrolls(batch=some, keys=replayed.keys[part], weight=replayed.weight[part])
+
+
 def weights(learner: ImpalaLearner) -> dict[str, torch.Tensor]:
     return {name: p.clone() for name, p in learner.weights().items()}
 
@@ -88,13 +97,13 @@ class SlowLearner:
     def outputs(self, batch: Unroll) -> list[list[torch.Tensor]]:
         """[T+1][B] vectors [A + 1]."""
         state = {k: torch.as_tensor(v) for k, v in batch.state_at_start.items()}
-        outs = []
+        rows, outs = batch.valid.shape[1], []
         for t in range(T + 1):
             if t and state:
                 state |= {"action_tm1": torch.tensor(batch.action[t - 1]),
                           "reward_tm1": torch.tensor(batch.reward[t - 1])}  # fmt: skip
                 fresh = torch.tensor(~batch.valid[t - 1])
-                for k, initial in self.net.initial_state(B).items():
+                for k, initial in self.net.initial_state(rows).items():
                     state[k] = torch.where(fresh if initial.ndim == 1 else fresh[:, None], initial, state[k])
             out, state = self.net.step(torch.as_tensor(batch.obs[t]), state)
             outs.append(list(out))
@@ -104,7 +113,7 @@ class SlowLearner:
         batch, config = replayed.batch, self.config
         outs = self.outputs(batch)
         values = np.asarray([[float(x[-1].detach()) for x in row] for row in outs])
-        log_pi = np.asarray([[float(outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]) for b in range(B)]
+        log_pi = np.asarray([[float(outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]) for b in range(batch.valid.shape[1])]
                              for t in range(T)])  # fmt: skip
         limit = config.max_abs_reward or math.inf
         reward = config.reward_scale * batch.reward.astype(np.float64)
