@@ -113,8 +113,9 @@ class SlowLearner:
         batch, config = replayed.batch, self.config
         outs = self.outputs(batch)
         values = np.asarray([[float(x[-1].detach()) for x in row] for row in outs])
-        log_pi = np.asarray([[float(outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]) for b in range(batch.valid.shape[1])]
-                             for t in range(T)])  # fmt: skip
+        log_pi = np.zeros(batch.valid.shape)
+        for t, b in np.ndindex(log_pi.shape):
+            log_pi[t, b] = outs[t][b][:-1].detach().log_softmax(0)[batch.action[t, b]]
         limit = config.max_abs_reward or math.inf
         reward = config.reward_scale * batch.reward.astype(np.float64)
         vs, advantage = slow_vtrace(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from impala_support import EXACT, IMAGE, VECTOR, A, B, SlowLearner, T, batch_of, new, same, weights
+from impala_support import EXACT, IMAGE, VECTOR, A, B, SlowLearner, T, batch_of, new, same, unrolls, weights
 
 from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.math.explore import POLICY_EXPLORERS, Knobs, View
