@@ -52,6 +52,8 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
     hidden = "512" if work["network"].startswith("nature") else "64,64"
     return [
         f"env.rows={work['environments']}",
+        "net.torso=auto",
+        "net.init=torch",
         f"net.hidden_units={hidden}",
         f"agent.gamma={work['gamma']}",
         f"agent.unroll_steps={work['unroll_steps']}",
