@@ -44,9 +44,9 @@ class ImpalaConfig(UnrollSizes):
     unroll_steps: int = 20
     """Transitions T of one unroll."""
     batch_unrolls: int = 32
-    """Unrolls B of one update, which so sees T * B transitions."""
+    """Unrolls B of one batch, which so holds T * B transitions."""
     passes: int = 1
-    """Gradient steps per batch. From the second on the batch is old by the steps before, which V-trace corrects."""
+    """How often each batch is gone through. From the second step on it is old by those before, which V-trace corrects."""
     minibatches: int = 1
     """Each pass takes the unrolls of a batch in so many parts, with a gradient step on each."""
     learning_rate: float = 4.8e-4
@@ -60,7 +60,7 @@ class ImpalaConfig(UnrollSizes):
     baseline_cost: float = 0.5
     """Weight of the value loss."""
     normalise_advantages: bool = False
-    """Advantages of each batch get mean 0 and standard deviation 1 before their ratio multiplies them, as in Sample
+    """Advantages of each gradient step's transitions get mean 0 and standard deviation 1 before their ratio multiplies them, as in Sample
     Factory's APPO (Petrenko et al. 2020): what the value is off by on average then moves no policy."""
     entropy_cost: float = 0.00025
     """Reward of the policy's entropy in nats."""
@@ -127,7 +127,7 @@ class ImpalaConfig(UnrollSizes):
 
 
 class _Inputs(NamedTuple):
-    """A batch on the learner's device."""
+    """The unrolls of one gradient step, on the learner's device."""
 
     seen: tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]
     """What the network unrolls over: observations, actions, rewards as they came, resets and the state before."""
