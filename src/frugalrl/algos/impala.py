@@ -46,7 +46,7 @@ class ImpalaConfig(UnrollSizes):
     batch_unrolls: int = 32
     """Unrolls B of one batch, which so holds T * B transitions."""
     passes: int = 1
-    """How often each batch is gone through. From the second step on it is old by those before, which V-trace corrects."""
+    """How often each batch is gone through. From the second step on it is old by the steps before; V-trace corrects."""
     minibatches: int = 1
     """Each pass takes the unrolls of a batch in so many parts, with a gradient step on each."""
     learning_rate: float = 4.8e-4
@@ -60,8 +60,9 @@ class ImpalaConfig(UnrollSizes):
     baseline_cost: float = 0.5
     """Weight of the value loss."""
     normalise_advantages: bool = False
-    """Advantages of each gradient step's transitions get mean 0 and standard deviation 1 before their ratio multiplies them, as in Sample
-    Factory's APPO (Petrenko et al. 2020): what the value is off by on average then moves no policy."""
+    """Advantages of the transitions of each gradient step get mean 0 and standard deviation 1 before their ratio
+    multiplies them, as in Sample Factory's APPO (Petrenko et al. 2020): what the value is off by on average then moves
+    no policy."""
     entropy_cost: float = 0.00025
     """Reward of the policy's entropy in nats."""
     rho_bar: float | None = 1.0
