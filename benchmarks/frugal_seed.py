@@ -2,6 +2,7 @@
 
     python benchmarks/frugal_seed.py pong --steps 16000 --warmup 1600 --precision fp32
     python benchmarks/frugal_seed.py cartpole --steps 128000 --warmup 25600
+    python benchmarks/frugal_seed.py pong --device cuda --precision tf32 --environments 64 --groups 4 --env-threads 3
 
 A whole run with its ledger, as `frugal train` makes it. At the first status after --warmup agent steps, and at the
 end of the budget before the final evaluation, the CPU-seconds of the whole process tree are read from /proc, as for the
@@ -69,7 +70,9 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
         "checkpoint.every_s=36000",
         f"budget.env_steps={args.steps + args.warmup}",
         f"seed={args.seed}",
-        "device=cpu",
+        f"device={args.device}",
+        *([] if args.groups is None else [f"sampler.groups={args.groups}"]),
+        *([] if args.env_threads is None else [f"env.threads={args.env_threads}"]),
     ]
 
 
@@ -142,7 +145,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "precision": args.precision,
         "sampler": args.sampler,
-        "device": "cpu",
+        "device": args.device,
         **counted,
         "frames": work["frames_per_step"] * (window.marks[-1].steps - window.marks[0].steps),
         "stages": per_step(readings[0], readings[-1], counted),
@@ -156,7 +159,10 @@ def main() -> int:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--steps", type=int, default=16_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=1_600, help="agent steps before the clocks are read first")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--groups", type=int, help="groups of environments that take turns")
+    parser.add_argument("--env-threads", type=int, help="threads of one native vector environment")
     parser.add_argument("--sampler", choices=("central", "inline"), default="central")
     parser.add_argument("--environments", type=int, help="16 for Pong, 64 for CartPole")
     parser.add_argument("--workers", type=int, help="worker processes: 0 (threads) for Pong, 2 for CartPole")

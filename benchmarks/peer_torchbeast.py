@@ -80,7 +80,8 @@ def check_clone(folder: Path) -> None:
 def command_of(args: argparse.Namespace, savedir: str) -> list[str]:
     return [
         sys.executable, "-m", "torchbeast.monobeast", "--env", WORK["env"], "--num_actors", str(args.actors),
-        "--batch_size", str(BATCH), "--unroll_length", str(UNROLL), "--num_learner_threads", "1", "--disable_cuda",
+        "--batch_size", str(BATCH), "--unroll_length", str(UNROLL), "--num_learner_threads", "1",
+        *([] if args.cuda else ["--disable_cuda"]),
         # ends by itself some time after the window, should nobody be left to end it
         "--disable_checkpoint", "--total_steps", str(4 * (args.warmup + args.steps)), "--savedir", savedir,
         "--xpid", "peer",
@@ -117,7 +118,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     check_clone(args.torchbeast)
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment["OMP_WAIT_POLICY"] = "passive"
-    environment["PYTHONPATH"] = os.pathsep.join((str(args.torchbeast), str(HERE / "old_gym")))
+    paths = (str(args.torchbeast), str(HERE / "old_gym"), os.environ.get("PYTHONPATH", ""))
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output.txt"
         with output.open("wb") as sink:
@@ -142,7 +144,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "threads": 1,
         "omp_wait_policy": "passive",
         "precision": "fp32",
-        "device": "cpu",
+        "device": "cuda" if args.cuda else "cpu",
         **result,
         "frames": 4 * window.marks[-1].steps - 4 * window.marks[0].steps,
         "work": {**WORK, "environments": args.actors, "actors": args.actors},
@@ -155,6 +157,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=16_000, help="agent steps counted, after the warmup")
     parser.add_argument("--warmup", type=int, default=3_200, help="agent steps before the clocks are read first")
     parser.add_argument("--actors", type=int, default=2, help="actor processes with one environment each")
+    parser.add_argument("--cuda", action="store_true", help="its learner on the GPU, as it is by default")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds without an update before giving up")
     args = parser.parse_args()
     args.torchbeast = args.torchbeast.resolve()

@@ -55,6 +55,10 @@ def test_convolutions_are_not_stacked() -> None:
     assert "MinAtar/Breakout-v1 needs a convolution (torso 'minatar')" in (why_not_stacked(config, MINATAR) or "")
 
 
-def test_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", ["net.dueling=true", "net.noisy_sigma0=0.5", "net.torso=minatar"])
+def test_a_gpu_stacks_networks_of_any_kind(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = override(replace(build_config("MinAtar/Breakout-v1"), device="auto"), [setting])
+    assert why_not_stacked(replace(config, device="cpu"), MINATAR) is not None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "on a CPU only" in (why_not_stacked(replace(cartpole(), device="auto"), CARTPOLE) or "")
+    assert why_not_stacked(config, MINATAR) is None
+    assert "agent.precision=bf16" in (why_not_stacked(override(config, ["agent.precision=bf16"]), MINATAR) or "")

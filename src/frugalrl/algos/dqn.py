@@ -230,9 +230,9 @@ class DQNLearner:
         if not math.isfinite(value):
             raise NonFiniteLoss(f"the {what} of update {self.version + 1} is {value}", replayed)
 
-    def lend(self) -> tuple[ValueNetwork, ValueNetwork, Adam, Costs]:
-        """Online network, target network, optimiser and the costs of an update, for one who trains several learners."""
-        return self._online, self._target, self._optimizer, self._costs
+    def lend(self) -> tuple[ValueNetwork, ValueNetwork, Adam, Costs, Augment, Callable[[], None]]:
+        """Networks, optimiser, costs of an update, augmentation and what renews the noise: to train several at once."""
+        return self._online, self._target, self._optimizer, self._costs, self._augment, self._set_noise
 
     def moved(self) -> None:
         """The parameters lie elsewhere now: whoever shares them must look again."""

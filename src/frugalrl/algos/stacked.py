@@ -6,22 +6,20 @@ stays an ordinary `DQNLearner` whose tensors are views into the stack, so it can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from frugalrl.algos.adam import fused_step
 from frugalrl.algos.dqn import DQNLearner, Target
+from frugalrl.algos.stacked_answers import answers_of, errors_of, losses_of, refusal
 from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.heads import Head
 from frugalrl.nets.stacked import StackedMLP, block, views
-from frugalrl.replay.stacked import split
-from frugalrl.types import NonFiniteLoss, Replayed, Seen, Updated
+from frugalrl.types import NonFiniteLoss, Replayed, Updated
 
 
 class _Row(NamedTuple):
@@ -44,7 +42,7 @@ class StackedLearner:
 
     def _stack(self) -> None:
         learners = self._learners
-        online, target, optimizers, self._costs = zip(*(learner.lend() for learner in learners), strict=True)
+        online, target, optimizers, self._costs, *_ = zip(*(learner.lend() for learner in learners), strict=True)
         self._head: Head = online[0].head
         self.online = StackedMLP(online)
         """The networks that act."""
@@ -68,6 +66,9 @@ class StackedLearner:
         if self._learners:
             self._stack()
 
+    def refresh(self) -> None:
+        """Learners have made updates alone: the stack is where their tensors lie, so it knows."""
+
     def update(self, replayed: Replayed) -> list[Updated | NonFiniteLoss]:
         """One gradient step of every seed on its part of ``replayed`` [S * batch_size, ...]; see `StackedReplay`.
 
@@ -90,32 +91,22 @@ class StackedLearner:
         out_tm1 = online.forward(x_tm1, keep=True).requires_grad_()
         fields = (batch.a_tm1, batch.r_t, batch.discount_t, q_select_t, replayed.weight)
         target = Target(*(f if isinstance(f, Tensor) else tensor(f) for f in fields))
-        found = torch.func.vmap(self._loss)(out_tm1, out_t, target)
+        found = losses_of(self._learners[0], out_tm1, out_t, target)
         (gradient,) = torch.autograd.grad(found["loss"].sum(), out_tm1)
         why = self._step(online.backward(x_tm1, gradient), found["loss"].tolist())
         self._steps[:, 1:] = self._steps[:, :1]
-        errors = _errors(why, replayed)
-        answers = self._answers(found, q_of(out_tm1.detach()).numpy(), replayed, errors)
+        errors = errors_of(why, replayed)
+        arrays = {name: value.detach().numpy() for name, value in found.items()}
+        answers = answers_of(arrays, q_of(out_tm1.detach()).numpy(), replayed, errors, self._costs)
         timer.lap("learner")
         self._copy_targets(errors)
         return answers
-
-    def _loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> dict[str, Tensor]:
-        """The loss of one seed, as its learner has it."""
-        loss = self._learners[0].loss(out_tm1, out_t, target)
-        found = {"loss": loss.loss, "td": loss.td, **{f"metric/{k}": v for k, v in loss.metrics.items()}}
-        return found if loss.priority is None else found | {"priority": loss.priority}
 
     def _step(self, gradients: Tensor, losses: Sequence[float]) -> list[str | None]:
         """Clip and step each seed by its gradient, a row of [S, P]; returns what kept each from that."""
         config, limit = self._config, self._config.max_grad_norm
         norms = [0.0] * len(losses) if limit is None else torch.linalg.vector_norm(gradients, dim=1).tolist()
-        why: list[str | None] = []
-        for learner, norm, loss in zip(self._learners, norms, losses, strict=True):
-            bad = "" if math.isfinite(loss) else f"the loss of update {learner.version + 1} is {loss}"
-            if not bad and not math.isfinite(norm):
-                bad = f"the gradient norm of update {learner.version + 1} is {norm}"
-            why.append(bad or None)
+        why = [refusal(*each) for each in zip(self._learners, losses, norms, strict=True)]
         going = [place for place, bad in enumerate(why) if bad is None]
         with torch.no_grad():
             if limit is not None:
@@ -130,47 +121,9 @@ class StackedLearner:
             self._learners[place].version += 1
         return why
 
-    def _answers(
-        self,
-        found: dict[str, Tensor],
-        q_tm1: NDArray[Any],
-        replayed: Replayed,
-        errors: Sequence[NonFiniteLoss | None],
-    ) -> list[Updated | NonFiniteLoss]:
-        seeds = len(self._learners)
-        td = found["td"].numpy()
-        td_abs = np.abs(td)
-        priorities = found["priority"].numpy() if "priority" in found else td_abs
-        means: dict[str, Any] = {
-            "loss": found["loss"].detach().tolist(),
-            "td_mean": td.mean(1).tolist(),
-            "td_abs": td_abs.mean(1).tolist(),
-            "q_mean": q_tm1.mean((1, 2)).tolist(),
-            **{name.removeprefix("metric/"): found[name].tolist() for name in found if name.startswith("metric/")},
-        }
-        explored, keys = replayed.batch.explored_tm1.reshape(seeds, -1), replayed.keys.reshape(seeds, -1)
-        return [
-            errors[s]
-            or Updated(
-                metrics={name: values[s] for name, values in means.items()},
-                priorities=priorities[s],
-                costs=self._costs[s],
-                seen=Seen(q_tm1[s], td[s], explored[s], keys[s]),
-            )
-            for s in range(seeds)
-        ]
-
     def _copy_targets(self, errors: Sequence[NonFiniteLoss | None]) -> None:
         period = self._config.target_period_updates
         for s, (learner, error) in enumerate(zip(self._learners, errors, strict=True)):
             if error is None and learner.version % period == 0:
                 self._target.flat[s].copy_(self.online.flat[s])
         self._timer.lap("target")
-
-
-def _errors(why: Sequence[str | None], replayed: Replayed) -> list[NonFiniteLoss | None]:
-    """The sentences as errors, each with its seed's batch."""
-    if not any(why):
-        return [None] * len(why)
-    batches = split(replayed, len(why))
-    return [None if w is None else NonFiniteLoss(w, own) for w, own in zip(why, batches, strict=True)]

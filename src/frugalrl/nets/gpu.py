@@ -48,7 +48,7 @@ class Staged:
         """``arrays``: examples."""
         self._layout = layout_of(arrays)
         starts = np.cumsum([0] + [-(-a.nbytes // _ALIGN) * _ALIGN for a in arrays]).tolist()
-        self._host = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True)
+        self._host = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._device = torch.empty(starts[-1], dtype=torch.uint8, device=device)
         self._views: list[Array] = []
         self.tensors: list[Tensor] = []
@@ -81,8 +81,9 @@ class Recorded(Generic[T]):
     The work must not wait for the device. What it returns lies in the same memory from the first recorded call on.
     """
 
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[], T], *, record: bool = True) -> None:
+        """``record=False``: on a CPU, where the work runs as it is each time."""
+        self._work, self._record = work, record
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._out: T | None = None
@@ -94,7 +95,7 @@ class Recorded(Generic[T]):
 
     def __call__(self) -> T:
         """Give the work to the device; returns before it is done."""
-        if self._calls < EAGER_CALLS:
+        if not self._record or self._calls < EAGER_CALLS:
             self._calls += 1
             return self._work()
         if self._graph is None:
@@ -113,13 +114,17 @@ class Fetch:
 
     def __init__(self) -> None:
         self._host: Tensor | None = None
-        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._arrived: torch.cuda.Event | None = None
 
     def __call__(self, tensor: Tensor) -> Array:
         """A copy of ``tensor``; waits for the work that makes it."""
+        if tensor.device.type == "cpu":
+            return np.array(tensor.numpy())
         if self._host is None or self._host.shape != tensor.shape or self._host.dtype != tensor.dtype:
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._host.copy_(tensor, non_blocking=True)
+        if self._arrived is None:
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._arrived.record()
         self._arrived.synchronize()
         found: Array = self._host.numpy().copy()
@@ -133,8 +138,8 @@ class GpuClock:
     """
 
     def __init__(self, parts: int) -> None:
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(parts + 1)]  # type: ignore[no-untyped-call]
-        self._calls = 0
+        self._parts, self._calls = parts, 0
+        self._events: list[torch.cuda.Event] = []
         self._timing = False
         self.seconds: list[float | None] = [None] * parts
         """Of one call, by part."""
@@ -143,6 +148,8 @@ class GpuClock:
         """Before the first part. ``timed=False``: not this call, whose kernels the device waits for."""
         self._timing = timed and self._calls % TIMED_EVERY == 0
         self._calls += timed
+        if self._timing and not self._events:
+            self._events = [torch.cuda.Event(enable_timing=True) for _ in range(self._parts + 1)]  # type: ignore[no-untyped-call]
         self.mark(0)
 
     def mark(self, part: int) -> None:
@@ -207,7 +214,7 @@ class GpuForward:
             with torch.inference_mode():
                 return self._forward(x)
 
-        self._work = Recorded(work)
+        self._work = Recorded(work, record=self._device.type == "cuda")
 
 
 def grown(before: float | None, now: float | None) -> float | None:

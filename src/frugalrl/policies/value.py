@@ -60,12 +60,21 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         if self._small is not None:
             return self._small(obs)
         with nullcontext() if self._gpu is None else self._gpu.queue():
-            if self._noise_seed is not None:
-                set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+            self.renew_noise(draw)
             if self._gpu is not None:
                 return self._gpu(obs)
         with torch.inference_mode():
             return self._forward(torch.from_numpy(obs)).numpy()
+
+    def renew_noise(self, draw: int) -> None:
+        """The noise that ``q_values`` acts with at this draw, for who computes them instead."""
+        if self._noise_seed is not None:
+            set_noise(self._net, counted_rng(self._noise_seed, _ACTING, draw))
+
+    def charge(self, gpu_s: float) -> None:
+        """Seconds that a CUDA device has worked for this policy elsewhere."""
+        if self._gpu is not None:
+            self._gpu.seconds = (self._gpu.seconds or 0.0) + gpu_s
 
     def initial_state(self, rows: int) -> dict[str, np.ndarray[Any, Any]]:
         """It remembers nothing; see `frugalrl.policies.acting.ActingPolicy`."""

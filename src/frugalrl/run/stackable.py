@@ -29,18 +29,20 @@ def why_not_stacked(config: RunConfig, spec: EnvSpec) -> str | None:
     assert isinstance(net, NetConfig)
     if isinstance(agent, SequenceConfig):
         return f"agent.kind={agent.kind} learns from unrolls; only agents that learn from transitions are stacked"
-    if pick_device(config.device).type != "cpu":
-        return f"device={config.device} is a GPU here, and seeds are stacked on a CPU only"
-    if torso_name(spec, net) != "mlp":
+    on_gpu = pick_device(config.device).type == "cuda"
+    if torso_name(spec, net) != "mlp" and not on_gpu:
         return (
-            f"{spec.id} needs a convolution (torso {torso_name(spec, net)!r}), which gains nothing when it is stacked; "
-            f"only MLPs for vector and index observations are"
+            f"{spec.id} needs a convolution (torso {torso_name(spec, net)!r}), which gains nothing when it is stacked "
+            f"on a CPU; only MLPs for vector and index observations are"
         )
     plain = SamplerConfig()
     refused = {
-        "net.noisy_sigma0": (net.noisy_sigma0 is not None, "noisy layers have their own noise in each seed"),
-        "net.dueling": (net.dueling, "the stacked network is a plain MLP without streams"),
-        "agent.precision": (agent.precision == "bf16", "the stack computes in fp32 or fp64"),
+        "net.noisy_sigma0": (
+            net.noisy_sigma0 is not None and not on_gpu,
+            "noisy layers have their own noise in each seed",
+        ),
+        "net.dueling": (net.dueling and not on_gpu, "the stacked network is a plain MLP without streams"),
+        "agent.precision": (agent.precision == "bf16", "the stack computes in fp32, tf32 or fp64"),
         "sampler.kind": (config.sampler.kind != "inline", "the seeds of a stack step their own environments"),
         **{
             f"sampler.{name}": (

@@ -8,9 +8,10 @@ from typing import cast
 from frugalrl.algos.agents import TokenConfig
 from frugalrl.algos.dqn import DQNLearner
 from frugalrl.algos.stacked import StackedLearner
+from frugalrl.algos.stacked_gpu import StackedGpuLearner
 from frugalrl.cost.flops import bytes_min_replay_row, bytes_min_replay_sample
 from frugalrl.cost.meters import LapTimer
-from frugalrl.policies.stacked import StackedPolicy
+from frugalrl.policies.stacked import StackedGpuPolicy, StackedPolicy
 from frugalrl.replay import Replay
 from frugalrl.replay.stacked import StackedReplay, split
 from frugalrl.run.loop import Event, costs_of
@@ -32,7 +33,12 @@ class StackedLoop:
         self._head = config.agent.head()
         self._row_bytes = bytes_min_replay_row(spec)
         self._batch_bytes = bytes_min_replay_sample(spec, self._size, n_step=config.replay.n_step)
-        self._learner = StackedLearner([_learner(run) for run in runs], timer)
+        learners = [_learner(run) for run in runs]
+        self._learner: StackedLearner | StackedGpuLearner
+        if is_on_gpu(runs[0]):
+            self._learner = StackedGpuLearner(learners, timer)
+        else:
+            self._learner = StackedLearner(learners, timer)
         replays = [cast(Replay, run.parts.replay) for run in runs]
         self._replay = StackedReplay(spec, replays, n_step=config.replay.n_step, gamma=config.agent.gamma)
         self._place = {run.config.seed: place for place, run in enumerate(runs)}
@@ -45,7 +51,12 @@ class StackedLoop:
             sampler = cast(SeedSampler, run.parts.sampler)
             sampler.load(run.parts.learner.snapshot())
             samplers.append(sampler)
-        policy = StackedPolicy(self._learner.online, self._head, [sampler.policy for sampler in samplers])
+        learner, policies = self._learner, [sampler.policy for sampler in samplers]
+        policy: StackedPolicy | StackedGpuPolicy
+        if isinstance(learner, StackedGpuLearner):
+            policy = StackedGpuPolicy(learner.online, self._head, policies)
+        else:
+            policy = StackedPolicy(learner.online, self._head, policies)
         self._sampler = StackedSampler(samplers, policy, self._timer)
 
     def drop(self, runs: Sequence[SeedRun]) -> None:
@@ -99,7 +110,9 @@ class StackedLoop:
     def _update(self, due: Sequence[SeedRun]) -> list[Updated | NonFiniteLoss]:
         """One update of these seeds: together when nobody is missing, else one by one."""
         if len(due) < len(self._runs):
-            return [self._update_alone(run) for run in due]
+            answers = [self._update_alone(run) for run in due]
+            self._learner.refresh()
+            return answers
         timer = self._timer
         steps = [run.counters.env_steps for run in due]
         replayed = self._replay.sample([self._place[run.config.seed] for run in due], self._size, steps)
@@ -120,6 +133,11 @@ class StackedLoop:
         if answer.priorities is not None:
             run.parts.replay.set_priorities(replayed.keys, answer.priorities)
         return answer
+
+
+def is_on_gpu(run: SeedRun) -> bool:
+    """Whether its networks are."""
+    return run.parts.device.type == "cuda"
 
 
 def _learner(run: SeedRun) -> DQNLearner:

@@ -18,7 +18,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.math.explore import Choice, View, counteractive, uniform
 from frugalrl.math.explore.rule import diverged
 from frugalrl.math.schedules import of_rows
-from frugalrl.policies.stacked import StackedPolicy
+from frugalrl.policies.stacked import StackedGpuPolicy, StackedPolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.sampling.inline import InlineSampler
 from frugalrl.sampling.inline_block import Block, no_choice
@@ -128,7 +128,7 @@ Failure = EnvFailed | FloatingPointError
 class StackedSampler:
     """Leads the samplers of several seeds."""
 
-    def __init__(self, seeds: Sequence[SeedSampler], policy: StackedPolicy, timer: LapTimer) -> None:
+    def __init__(self, seeds: Sequence[SeedSampler], policy: StackedPolicy | StackedGpuPolicy, timer: LapTimer) -> None:
         """``timer``: of the thread that calls ``collect``."""
         self._seeds, self._policy, self._timer = list(seeds), policy, timer
 
@@ -182,7 +182,8 @@ class StackedSampler:
         if not places:
             return {}
         obs = np.stack([self._seeds[place].step.obs for place in places])
-        return dict(zip(places, self._policy.q_values(obs, places), strict=True))
+        draws = [self._seeds[place].forwards + 1 for place in places]
+        return dict(zip(places, self._policy.q_values(obs, places, draws), strict=True))
 
     def _choices(self, kind: Kind, places: list[int], q: dict[int, Array]) -> dict[int, Choice]:
         seeds = [self._seeds[place] for place in places]
