@@ -71,6 +71,7 @@ def settings(work: dict[str, Any], args: argparse.Namespace) -> list[str]:
         f"budget.env_steps={args.steps + args.warmup}",
         f"seed={args.seed}",
         f"device={args.device}",
+        *args.set,
         *([] if args.groups is None else [f"sampler.groups={args.groups}"]),
         *([] if args.env_threads is None else [f"env.threads={args.env_threads}"]),
     ]
@@ -168,6 +169,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="worker processes: 0 (threads) for Pong, 2 for CartPole")
     parser.add_argument("--threads", type=int, default=1, help="threads of one tensor operation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], help="more fields of the configuration")
     args = parser.parse_args()
     if args.steps < 1 or args.warmup < 1:
         parser.error("--steps and --warmup must be at least 1")

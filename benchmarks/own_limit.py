@@ -47,8 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--operators", type=int, default=3, help="how many of the costliest are named")
     args = parser.parse_args()
     args.steps, args.warmup, args.explorer, args.epsilon, args.seed = 10_000, 1_000, "epsilon-greedy", 0.05, 0
+    args.lag_blocks, args.threads = 0, 1
     config = override(build_config("ALE/Pong-v5"), settings({**WORK, **TASKS["pong"]}, args))
     timer = LapTimer()
     timer.start()
@@ -88,7 +90,9 @@ def main() -> None:
         "limit_ms_per_block": round(limit, 3),
         "loop_over_limit": round(best["block"] / limit, 4),
         "update_in_kernels": round(sum(e.self_cpu_time_total for e in operators if is_kernel(e.key)) / whole, 3),
-        "costliest_operators": {e.key: f"{e.self_cpu_time_total / whole:.0%} of an update" for e in operators[:3]},
+        "costliest_operators": {
+            e.key: f"{e.self_cpu_time_total / whole:.0%} of an update" for e in operators[: args.operators]
+        },
     }
     print(json.dumps(result))
 

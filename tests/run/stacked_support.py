@@ -20,7 +20,7 @@ from frugalrl.types import RunFailed
 def end_of(folder: Path) -> dict[str, Any]:
     """Everything that a run has at its end, but for its clocks."""
     loaded = Checkpoints(folder / "checkpoints").load(None)
-    clocks = ("cpu_s", "busy_s", "wall_s")
+    clocks = ("cpu_s", "busy_s", "gpu_s", "wall_s")
     found = {k: v for k, v in flat(loaded.state) if not k.endswith(clocks) and not k.startswith("ledger/sessions")}
     parts = [load_file(file) for file in sorted((folder / "checkpoints" / "rows").iterdir())]
     # a resumed run has written other files, which may hold older rows than the replay
