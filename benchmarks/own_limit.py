@@ -61,13 +61,13 @@ def main() -> None:
     )  # fmt: skip
     for _ in islice(events, 300):  # past the warm-up
         pass
-    obs = alone.env.reset().obs
+    obs = alone.worlds.reset().obs
     alone.sampler.load(alone.learner.snapshot())
     policy = alone.sampler._policy
     batch = loop.replay.sample(32, env_step=0)
     action = np.zeros(1, np.int64)
     parts: dict[str, Callable[[], Any]] = {
-        "environment": lambda: alone.env.step(action),
+        "environment": lambda: alone.worlds.step(action),
         "forward": lambda: policy.q_values(obs),
         "update": lambda: alone.learner.update(batch),
     }
@@ -81,6 +81,7 @@ def main() -> None:
         for _ in range(10):
             alone.learner.update(batch)
     operators = sorted(profile.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    named = operators[: args.operators]
     whole = sum(e.self_cpu_time_total for e in operators)
     result = {
         "date": time.strftime("%Y-%m-%d"),
@@ -90,9 +91,7 @@ def main() -> None:
         "limit_ms_per_block": round(limit, 3),
         "loop_over_limit": round(best["block"] / limit, 4),
         "update_in_kernels": round(sum(e.self_cpu_time_total for e in operators if is_kernel(e.key)) / whole, 3),
-        "costliest_operators": {
-            e.key: f"{e.self_cpu_time_total / whole:.0%} of an update" for e in operators[: args.operators]
-        },
+        "costliest_operators": {e.key: f"{e.self_cpu_time_total / whole:.0%} of an update" for e in named},
     }
     print(json.dumps(result))
 
