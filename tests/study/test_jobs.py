@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from frugalrl.study.jobs import jobs_of
 from frugalrl.study.matrix import Cell, Method, Study, cells
@@ -35,6 +36,14 @@ def test_stacks_keep_all_cores_at_work(methods: int, seeds: int, processes: int,
 
 def test_seeds_with_a_convolution_have_a_process_each() -> None:
     assert sizes(2, 3, 2, env="MinAtar/Breakout-v1") == [1] * 6
+
+
+@pytest.mark.parametrize(("env", "stacks"), [("MinAtar/Breakout-v1", [3, 3]), ("ALE/Pong-v5", [1] * 6)])
+def test_a_gpu_stacks_convolutions_where_the_environment_is_cheap(
+    env: str, stacks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert sizes(2, 3, 2, env=env) == stacks
 
 
 def test_stacking_can_be_turned_off() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from frugalrl.algos.agents import TokenConfig
 from frugalrl.envs import make_env, named_protocol
+from frugalrl.nets.config import NetConfig
+from frugalrl.nets.q_network import torso_name
 from frugalrl.run.config import RunConfig
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stacked import why_not_stacked
@@ -60,7 +62,18 @@ def why_alone(config: RunConfig) -> str | None:
     """Why seeds of this configuration are not stacked; None when they are."""
     if isinstance(config.agent, TokenConfig):
         return f"agent.kind={config.agent.kind} is a language model"
-    return why_not_stacked(config, _spec(config))
+    spec = _spec(config)
+    return why_not_stacked(config, spec) or _why_not_worth_it(config, spec)
+
+
+def _why_not_worth_it(config: RunConfig, spec: EnvSpec) -> str | None:
+    """Measured on an H200 (docs/stacked.md): with the networks for large images nearly all of a run is the emulator,
+    which a stack steps one seed after the other."""
+    assert isinstance(config.net, NetConfig)
+    name = torso_name(spec, config.net)
+    if name in ("mlp", "minatar"):
+        return None
+    return f"{spec.id} (torso {name!r}) spends its time in the environment, so processes side by side end sooner"
 
 
 def _spec(config: RunConfig) -> EnvSpec:
