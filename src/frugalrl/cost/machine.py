@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -112,6 +113,7 @@ def usable_cores() -> int:
     return cores
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

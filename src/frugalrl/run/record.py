@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -132,8 +133,10 @@ def _stands(line: Mapping[str, Any], resume: Mapping[str, Any]) -> bool:
     return bool(line.get("env_steps", 0) <= resume[last])
 
 
-def code_version() -> dict[str, str]:
-    """The package's version and the SHA-256 of its source files, so that a result names the code that made it."""
+@functools.cache
+def code_version() -> Mapping[str, str]:
+    """The package's version and the SHA-256 of its source files, so that a result names the code that made it; of the
+    first call in a process, which has loaded its code by then."""
     import frugalrl
 
     root = Path(frugalrl.__file__).parent

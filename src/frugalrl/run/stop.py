@@ -16,7 +16,8 @@ class Used:
     """What a run has used so far, all sessions."""
 
     env_steps: int
-    wall_s: float
+    wall_s: float | None
+    """None where no budget of hours asks."""
     eur: float | None
     score: float | None
 
@@ -27,7 +28,7 @@ def reason_to_stop(budget: BudgetConfig, used: Used) -> str | None:
         return f"the budget of {budget.env_steps:,} steps is used"
     if budget.target_score is not None and used.score is not None and used.score >= budget.target_score:
         return f"the target score of {budget.target_score:g} is reached"
-    if budget.hours is not None and used.wall_s >= budget.hours * 3600:
+    if budget.hours is not None and used.wall_s is not None and used.wall_s >= budget.hours * 3600:
         return f"the budget of {budget.hours:g} hours is used"
     if budget.eur is not None and used.eur is not None and used.eur >= budget.eur:
         return f"the budget of {budget.eur:g} EUR is used"
@@ -39,7 +40,7 @@ def share_done(budget: BudgetConfig, used: Used) -> float | None:
     shares = []
     if budget.env_steps is not None:
         shares.append(used.env_steps / budget.env_steps)
-    if budget.hours is not None:
+    if budget.hours is not None and used.wall_s is not None:
         shares.append(used.wall_s / (budget.hours * 3600))
     if budget.eur is not None and used.eur is not None:
         shares.append(used.eur / budget.eur)

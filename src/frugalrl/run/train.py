@@ -307,7 +307,7 @@ class Run:
         budget = self._config.budget
         return Used(
             env_steps=self._counters.env_steps,
-            wall_s=self._ledger.wall_s(),
+            wall_s=None if budget.hours is None else self._ledger.wall_s(),
             eur=None if budget.eur is None else cost_so_far_eur(self._ledger, self._machine, self._tables),
             score=None if self._evaluator.last is None else self._evaluator.last.mean_return,
         )
