@@ -21,8 +21,9 @@ class Augment:
     def __init__(self, spec: EnvSpec, shift_pixels: int, intensity_scale: float, seed: int) -> None:
         """Raises UserError where there are no images to augment."""
         self._shift, self._scale, self._seed = shift_pixels, intensity_scale, seed
-        self._on = shift_pixels > 0 or intensity_scale > 0
-        if self._on and spec.obs_kind != "image":
+        self.on = shift_pixels > 0 or intensity_scale > 0
+        """Whether anything is changed."""
+        if self.on and spec.obs_kind != "image":
             raise UserError(
                 f"agent.shift_pixels={shift_pixels}, intensity_scale={intensity_scale}: augmentation needs images, but "
                 f"{spec.id} gives {spec.obs_kind} observations; set both to 0"
@@ -30,7 +31,7 @@ class Augment:
 
     def __call__(self, obs_tm1: NDArray[Any], obs_t: NDArray[Any], update: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Both ends of a batch of transitions [B, C, H, W], each image on its own."""
-        if not self._on:
+        if not self.on:
             return obs_tm1, obs_t
         rng = counted_rng(self._seed, _AUGMENT, update)
         return self._one(obs_tm1, rng), self._one(obs_t, rng)

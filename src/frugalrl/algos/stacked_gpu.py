@@ -97,14 +97,14 @@ class StackedGpuLearner:
     def _arrays(self, replayed: Replayed) -> list[Array]:
         """obs_tm1, obs_t, a_tm1, r_t, discount_t, weight: [S, B, ...]; images augmented, each seed's as its own
         learner would."""
-        seeds = len(self._learners)
-        images: list[list[Array]] = [[], []]
-        for part, learner, augment in zip(split(replayed, seeds), self._learners, self._augments, strict=True):
-            for end, one in zip(images, augment(part.batch.obs_tm1, part.batch.obs_t, learner.version), strict=True):
-                end.append(one)
-        batch = replayed.batch
+        seeds, batch = len(self._learners), replayed.batch
+        obs = batch.obs_tm1, batch.obs_t
+        if self._augments[0].on:
+            parts = zip(split(replayed, seeds), self._learners, self._augments, strict=True)
+            each = [augment(p.batch.obs_tm1, p.batch.obs_t, learner.version) for p, learner, augment in parts]
+            obs = np.concatenate([tm1 for tm1, _ in each]), np.concatenate([t for _, t in each])
         rest = (batch.a_tm1, batch.r_t, batch.discount_t, replayed.weight)
-        return [np.stack(end) for end in images] + [x.reshape(seeds, -1) for x in rest]
+        return [x.reshape(seeds, -1, *x.shape[1:]) for x in (*obs, *rest)]
 
     def _prepare(self, arrays: Sequence[Array]) -> None:
         device = self.online.parameters[0].device
