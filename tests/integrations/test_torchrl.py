@@ -63,6 +63,16 @@ def test_shares_ties_and_masks(share: float, masked: bool) -> None:
     assert stats.chisquare(counts[:4][possible], rows * expected[possible]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"), [((4, 5), "1 of 4 rows"), ((5,), "1 of 1 rows"), ((2, 3, 5), "1 of 6 rows")]
+)
+def test_a_diverged_network_is_said(shape: tuple[int, ...], said: str) -> None:
+    q = torch.zeros(shape)
+    q.view(-1, 5)[0, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match=said):
+        step(q, one_hot=False, eps_init=1.0)
+
+
 def test_in_an_environment() -> None:
     torch.manual_seed(0)
     env = GymEnv("CartPole-v1")

@@ -47,7 +47,12 @@ class Counteracts:
         self.in_keys = [*self.in_keys, action_value_key]
 
     def forward(self, tensordict: Any) -> Any:
-        """Replaces actions in place where TorchRL's exploration type is random. Raises UserError without Q-values."""
+        """Replaces actions in place where TorchRL's exploration type is random.
+
+        Raises:
+            UserError: no Q-values where ``action_value_key`` says.
+            FloatingPointError: a Q-value is NaN, which has no minimiser. On a CUDA device, asking waits for it.
+        """
         from torchrl.envs.utils import ExplorationType, exploration_type
 
         if exploration_type() not in (ExplorationType.RANDOM, None):
@@ -56,6 +61,12 @@ class Counteracts:
             found(tensordict, self.action_value_key, "Q-values", "action_value_key"),
             tensordict.get(self.action_key),
         )
+        diverged = torch.isnan(q).any(dim=-1)
+        if diverged.any():
+            raise FloatingPointError(
+                f"CounteractiveModule got Q-values that are NaN, in {int(diverged.sum())} of {diverged.numel()} rows: "
+                f"the network has diverged; lower the learning rate or clip the gradient"
+            )
         allowed = torch.ones_like(q, dtype=torch.bool)
         if self.action_mask_key is not None:
             allowed = found(tensordict, self.action_mask_key, "mask of actions", "action_mask_key").expand_as(q)
