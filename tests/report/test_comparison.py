@@ -305,9 +305,7 @@ scores = st.lists(st.integers(0, 4).map(float), min_size=1, max_size=4)
 @given(st.lists(scores, min_size=1, max_size=4), st.sampled_from([1.0, 2.0, 4.0]))
 def test_expected_cost_is_that_of_the_oracle(runs: list[list[float]], target: float) -> None:
     records = [record("some", i, line(s, evaluation_s=3.0)) for i, s in enumerate(runs)]
-    setting = Setting(
-        rng=np.random.default_rng(0), draws=100, level=0.95, rates=rates_of(records[0], TABLES), same_machine=True
-    )
+    setting = Setting(seed=0, draws=100, level=0.95, rates=rates_of(records[0], TABLES), same_machine=True)
     found = to_target(reach(Group("some", ENV, tuple(records)), target, setting), None, setting)
     assert found is not None
     expected = oracle.expected_cost(records, target, lambda p: p.cpu_s)
@@ -321,6 +319,19 @@ def test_expected_cost_is_that_of_the_oracle(runs: list[list[float]], target: fl
 def test_the_same_seed_gives_the_same_figures() -> None:
     a, b = (compared(two_methods(), 100) for _ in range(2))
     assert replace(a, made="") == replace(b, made="")
+
+
+def figures(*targets: float) -> str:
+    """Everything that does not belong to a target."""
+    env = compared(two_methods(), *targets).envs[0]
+    return repr(([replace(m, targets=(), survival=()) for m in env.methods], env.views))
+
+
+def test_a_figure_does_not_depend_on_which_others_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert figures(100) == figures(100, 200, 300)
+    shared = np.random.default_rng(0)
+    monkeypatch.setattr(Setting, "rng", property(lambda self: shared))
+    assert figures(100) != figures(100, 200, 300)
 
 
 @pytest.mark.parametrize("name", ["int4[tis]", "a[/b]", "[bold]"])

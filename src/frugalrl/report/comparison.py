@@ -69,7 +69,8 @@ def compare(
     repricing = Repricing(machine=machine, step_ms=step_ms, here=here, profiles=tables.machines)
     made_on = evaluated(records)[0]
     records, rates, modelled = _through(repricing, records, tables, same_machine=checked.same_machine)
-    setting = Setting(rng=rng, draws=draws, level=level, rates=rates, same_machine=checked.same_machine)
+    seed = int(rng.integers(1 << 63))
+    setting = Setting(seed=seed, draws=draws, level=level, rates=rates, same_machine=checked.same_machine)
     groups = groups_of(records, methods)
     envs = tuple(_env(env, groups[env], wanted[env], methods[0], anchors, setting) for env in groups)
     overall, about_overall = overall_of(groups, methods, setting)

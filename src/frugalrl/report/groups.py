@@ -23,12 +23,18 @@ _ROUNDING = 1e-9
 class Setting:
     """How figures are made: the same for all methods."""
 
-    rng: np.random.Generator
+    seed: int
     draws: int
     level: float
     rates: Rates
     same_machine: bool
     """False: seconds, joules and money cannot be compared, so they are not shown."""
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Resamples for one figure, from the beginning for each: which others are made, and how many of them a measured
+        time allows, must not change it."""
+        return np.random.default_rng(self.seed)
 
     def shown(self, quantity: Quantity) -> bool:
         """Whether figures of this quantity mean the same for all runs."""
