@@ -63,6 +63,7 @@ class Adam:
         """
         gradients = list(torch.autograd.grad(loss, self._parameters))
         with torch.no_grad():
+            gradients = [_laid_out(g, p) for g, p in zip(gradients, self._parameters, strict=True)]
             norm = torch.zeros_like(loss)
             if max_norm is not None:
                 norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -72,9 +73,9 @@ class Adam:
 
     @torch.no_grad()
     def step_unless(self, found_inf: Tensor, gradients: list[Tensor]) -> None:
-        """A step along these gradients, without the host; ``found_inf`` 1 leaves parameters and state as they are."""
-        laid_out = [_laid_out(g, p) for g, p in zip(gradients, self._parameters, strict=True)]
-        fused_step(self._parameters, laid_out, self._state, lr=self._lr, eps=self._eps, found_inf=found_inf)
+        """A step along these gradients, which have the memory layout of their parameters, without the host;
+        ``found_inf``: a scalar, 1 leaves parameters and state as they are."""
+        fused_step(self._parameters, gradients, self._state, lr=self._lr, eps=self._eps, found_inf=found_inf)
         torch._foreach_sub_(self._state["step"], [found_inf] * len(self._parameters))
 
     def move_to(self, state: Mapping[str, list[Tensor]]) -> None:

@@ -30,7 +30,6 @@ class StackedNetworks:
         self._own = list(zip(*(list(net.parameters()) for net in nets), strict=True))
         rests = [nn.Sequential(*list(net)[1:]) for net in nets]
         self._own_noise = list(zip(*(list(rest.buffers()) for rest in rests), strict=True))
-        self._gathers = parameters is None
         with torch.no_grad():
             self.parameters = [torch.stack(each) for each in self._own] if parameters is None else list(parameters)
             """[S, *shape] of each parameter, in the network's order."""
