@@ -9,7 +9,7 @@ from torch import nn
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.dense import Dueling
 from frugalrl.nets.q_network import build_q_network, prepared, torso_name
-from frugalrl.nets.torsos import Images, ScaledConv2d, interleave4, interleaved
+from frugalrl.nets.torsos import Images, ScaledConv2d, in_parts, interleave4
 from frugalrl.types import EnvSpec, UserError
 
 
@@ -199,15 +199,15 @@ def test_interleave4_equals_a_conversion_to_channels_last(shape: tuple[int, ...]
 def test_many_images_are_interleaved_in_parts_and_in_the_memory_of_the_batch_before() -> None:
     generator = torch.Generator().manual_seed(2)
     one, two = (torch.randint(256, (300, 4, 6, 5), dtype=torch.uint8, generator=generator) for _ in range(2))
-    first = interleaved(one, torch.float32)
+    first = in_parts(interleave4, one, torch.float32)
     assert torch.equal(first, one.to(torch.float32))
     assert first.is_contiguous(memory_format=torch.channels_last)
-    second = interleaved(two, torch.float32, first)
+    second = in_parts(interleave4, two, torch.float32, first)
     assert second.data_ptr() == first.data_ptr()
     assert torch.equal(second, two.to(torch.float32))
     # what does not fit is made anew
     for obs, dtype in ((two[:200], torch.float32), (two, torch.float64)):
-        other = interleaved(obs, dtype, first)
+        other = in_parts(interleave4, obs, dtype, first)
         assert other.data_ptr() != first.data_ptr()
         assert torch.equal(other, obs.to(dtype))
         assert other.dtype == dtype

@@ -28,7 +28,7 @@ class Residual(nn.Module):
 def impala_shallow(spec: EnvSpec) -> nn.Sequential:
     """Two convolutions: 16 of 8x8 with stride 4, 32 of 4x4 with stride 2. Images [B, C, H, W] of at least 20 pixels."""
     return nn.Sequential(
-        Images(),
+        Images(to_cells=True),
         ScaledConv2d(spec.obs_shape[0], 16, 8, 4, scale=pixel_scale(spec)),
         nn.ReLU(inplace=True),
         nn.Conv2d(16, 32, 4, 2),

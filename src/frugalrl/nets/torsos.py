@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frugalrl.nets import in_depth
 from frugalrl.types import EnvSpec
 
 
@@ -17,7 +20,10 @@ class Hidden(nn.Linear):
 
 
 class ScaledConv2d(nn.Conv2d):
-    """A convolution of ``scale * x``, with the scale multiplied into the small kernel instead of the large input."""
+    """A convolution of ``scale * x``, with the scale multiplied into the small kernel instead of the large input.
+
+    Where its stride is 4 and there is no padding, it takes the cells of `frugalrl.nets.in_depth` too.
+    """
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int, stride: int, *, scale: float, padding: int = 0
@@ -26,7 +32,10 @@ class ScaledConv2d(nn.Conv2d):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+        weight = self.weight * self.scale
+        if x.shape[1] != self.in_channels:
+            return F.conv2d(x, in_depth.kernel(weight), self.bias)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 class Flat(nn.Module):
@@ -53,10 +62,12 @@ class Images(nn.Module):
     """Images [B, C, H, W] to a float tensor of the same shape in channels-last layout.
 
     The floating type is that of the module (``module.to(torch.bfloat16)``), or autocast's where it is on.
+    ``to_cells``: what follows is a `ScaledConv2d` that takes [B, 16 C, H / 4, W / 4] too, and gets it where that pays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, to_cells: bool = False) -> None:
         super().__init__()
+        self.to_cells = to_cells
         self.register_buffer("_like", torch.empty(0), persistent=False)
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -70,9 +81,12 @@ class Images(nn.Module):
         device = obs.device.type
         like: Tensor = self._like  # type: ignore[assignment]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
-        # its views of bytes are a trick for this machine: ONNX has none, and a program may be loaded on another
-        if obs.dtype == torch.uint8 and obs.shape[1] == 4 and device == "cpu" and not torch.compiler.is_exporting():
-            return interleaved(obs, dtype, room)
+        # the views of bytes are tricks for this machine: ONNX has none, and a program may be loaded on another
+        if obs.dtype == torch.uint8 and device == "cpu" and not torch.compiler.is_exporting():
+            if self.to_cells and in_depth.pays(obs, dtype):
+                return in_parts(in_depth.cells, obs, dtype, room)
+            if obs.shape[1] == 4:
+                return in_parts(interleave4, obs, dtype, room)
         return obs.to(dtype, memory_format=torch.channels_last)
 
 
@@ -88,25 +102,29 @@ _AT_ONCE = 128
 system page by page at each call (`benchmarks/large_batches.py`)."""
 
 
-def interleaved(obs: Tensor, dtype: torch.dtype, room: Tensor | None = None) -> Tensor:
-    """uint8 [B, 4, H, W] to ``dtype`` in channels-last layout; in ``room`` if that has the shape and the type."""
+def in_parts(
+    arrange: Callable[[Tensor], Tensor], obs: Tensor, dtype: torch.dtype, room: Tensor | None = None
+) -> Tensor:
+    """``arrange(obs)`` of uint8 [B, C, H, W] as ``dtype``, channels last; in ``room`` if that fits."""
     if len(obs) <= _AT_ONCE:
-        return interleave4(obs).to(dtype)
-    images, channels, height, width = obs.shape
-    if room is None or room.shape != obs.shape or room.dtype != dtype:
+        return arrange(obs).to(dtype)
+    first = arrange(obs[:_AT_ONCE])
+    images, (channels, height, width) = len(obs), first.shape[1:]
+    if room is None or room.shape != (images, channels, height, width) or room.dtype != dtype:
         room = torch.empty((images, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
-    for first in range(0, images, _AT_ONCE):
-        room[first : first + _AT_ONCE] = interleave4(obs[first : first + _AT_ONCE])
+    room[:_AT_ONCE] = first
+    for start in range(_AT_ONCE, images, _AT_ONCE):
+        room[start : start + _AT_ONCE] = arrange(obs[start : start + _AT_ONCE])
     return room
 
 
 def interleave4(obs: Tensor) -> Tensor:
     """uint8 [B, 4, H, W] to channels-last, four bytes at a time: a third of the cost of a strided copy on a CPU."""
-    planes = obs.to(torch.int32)
-    # byte k of the little-endian word is channel k; channel 3 holds the sign bit, so it is read as a signed byte
-    word = torch.add(planes[:, 0], planes[:, 1], alpha=1 << 8)
-    word.add_(planes[:, 2], alpha=1 << 16)
-    word.add_(obs[:, 3].view(torch.int8).to(torch.int32), alpha=1 << 24)
+    # byte k of the little-endian word is channel k; the sums read the bytes as they are, without a copy as int32
+    first = obs[:, 0].to(torch.int32, memory_format=torch.contiguous_format)
+    word = torch.add(first, obs[:, 1], alpha=1 << 8)
+    word.add_(obs[:, 2], alpha=1 << 16)
+    word.add_(obs[:, 3].view(torch.int8), alpha=1 << 24)  # this byte holds the sign bit
     return word.view(torch.uint8).view(*word.shape, 4).permute(0, 3, 1, 2)
 
 
@@ -119,7 +137,7 @@ def nature(spec: EnvSpec) -> nn.Sequential:
     """The three convolutions of Mnih et al. 2015 on stacked frames [B, C, H, W]; the 1/255 is in the first kernel."""
     channels = spec.obs_shape[0]
     return nn.Sequential(
-        Images(),
+        Images(to_cells=True),
         ScaledConv2d(channels, 32, 8, 4, scale=pixel_scale(spec)),
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 64, 4, 2),
