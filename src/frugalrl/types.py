@@ -2,8 +2,7 @@
 
 Data path: ``envs -> sampling -> (replay) -> run.loop -> algos -> snapshot -> policies -> sampling``.
 
-Array fields are numpy on the sampler's side and numpy or torch on the learner's; this module imports neither torch nor
-any other part of the package.
+Array fields are numpy on the sampler's side, numpy or torch on the learner's; neither torch nor frugalrl is imported.
 Shapes: ``B`` environment rows (or batch entries), ``T`` time, ``A`` actions.
 Times: ``x_tm1`` belongs to the step before, ``x_t`` to the step after an action.
 """
@@ -16,7 +15,6 @@ from typing import Any, Literal, get_args
 
 Array = Any
 """A numpy array or a torch tensor; which one is said where it is used."""
-
 StateDict = dict[str, Any]
 """Nested ``dict[str, ...]``. Leaves: arrays and tensors (for safetensors), scalars of JSON or lists of them."""
 
@@ -318,6 +316,8 @@ class PolicySnapshot:
     parameters: Mapping[str, Array]
     transform: str = "none"
     """What was done to the learner's weights; ``parameters`` of a sampler are those before it."""
+    rounded: Mapping[str, Array] | None = None
+    """``parameters`` in bfloat16, where the learner has them: a policy in bf16 need not round them again."""
 
 
 @dataclass(frozen=True, slots=True)

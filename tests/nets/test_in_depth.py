@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalrl.nets import in_depth
+from frugalrl.nets.actor_critic import build_actor_critic, prepared_unroll
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.impala_torsos import impala_shallow
 from frugalrl.nets.q_network import build_q_network, prepared
@@ -122,7 +123,7 @@ def test_two_networks_of_one_build_read_the_same_cells() -> None:
 )
 def test_what_does_not_fit_stays_as_it_is(obs: Tensor, why: str) -> None:
     with torch.no_grad():
-        assert not in_depth.pays(obs, torch.float32), why
+        assert not in_depth.pays(obs, torch.float32, gradient=False), why
         assert torch.equal(Images(to_cells=True)(obs), obs.to(torch.float32))
 
 
@@ -130,10 +131,17 @@ def test_a_gradient_is_taken_in_depth_only_where_bfloat16_has_its_own_unit(monke
     obs = pixels(9, 4, 84, 84)
     for amx in (True, False):
         monkeypatch.setattr(in_depth, "_AMX", amx)
-        assert not in_depth.pays(obs, torch.float32)
-        assert in_depth.pays(obs, torch.bfloat16) is amx
-        with torch.no_grad():
-            assert in_depth.pays(obs, torch.float32)
+        assert not in_depth.pays(obs, torch.float32, gradient=True)
+        assert in_depth.pays(obs, torch.bfloat16, gradient=True) is amx
+        assert in_depth.pays(obs, torch.float32, gradient=False)
+
+
+def test_a_learner_that_prepares_its_images_first_gets_them_for_a_gradient() -> None:
+    net = build_actor_critic(ATARI, NetConfig(hidden_units=(16,)))
+    obs = pixels(3, 4, 4, 84, 84)
+    with torch.no_grad():  # the preparation itself has no gradient
+        assert prepared_unroll(net, obs).shape == obs.shape
+        assert prepared_unroll(net, obs.to(torch.float32)).shape == obs.shape
 
 
 def test_gradients_of_a_scaled_convolution_agree_both_ways() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ def build() -> nn.Module:
     return build_q_network(IMAGES, NetConfig(hidden_units=(8,)))
 
 
-def learner(seed: int = 0) -> DQNLearner:
+def learner(seed: int = 0, **changes: Any) -> DQNLearner:
     timer = LapTimer()
     timer.start()
-    return DQNLearner(DQNConfig(batch_size=4), IMAGES, build, device=CPU, seed=seed, timer=timer)
+    return DQNLearner(DQNConfig(batch_size=4, **changes), IMAGES, build, device=CPU, seed=seed, timer=timer)
 
 
 def observations(batch: int, seed: int = 0) -> np.ndarray:
@@ -143,6 +144,25 @@ def test_a_snapshot_of_another_network_is_refused(change: Callable[[dict], objec
     change(parameters)
     with pytest.raises(ValueError, match=says):
         ValuePolicy(build, CPU).load(PolicySnapshot(version=0, parameters=parameters))
+
+
+def test_in_bf16_learner_and_policy_have_one_rounded_copy() -> None:
+    teacher, obs = learner(precision="bf16"), observations(3)
+    policy, kept = ValuePolicy(build, CPU, "bf16"), ValuePolicy(build, CPU, "bf16", share=False)
+    exact = ValuePolicy(build, CPU)
+    assert policy.load(teacher.snapshot()) == 0, "nothing is moved"
+    assert kept.load(teacher.snapshot()) > 0
+    before = kept.q_values(obs)
+    np.testing.assert_array_equal(policy.q_values(obs), before)
+    exact.load(teacher.snapshot())
+    assert not np.array_equal(exact.q_values(obs), before), "who acts in fp32 gets what is not rounded"
+    update(teacher)
+    np.testing.assert_array_equal(kept.q_values(obs), before)
+    now = policy.q_values(obs)
+    assert not np.array_equal(now, before), "the learner rounds in place"
+    rounded = ValuePolicy(build, CPU, "bf16")
+    rounded.load(PolicySnapshot(version=1, parameters=teacher.weights()))
+    np.testing.assert_array_equal(now, rounded.q_values(obs))
 
 
 def test_bf16_answers_in_float32_and_nearly_the_same() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -15,6 +14,7 @@ from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.actor_critic import ActorCriticNetwork
 from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import PolicyValue
+from frugalrl.nets.precision import autocast
 from frugalrl.types import PolicySnapshot, StateDict
 
 
@@ -87,9 +87,7 @@ class ActorCriticLearner(Generic[C]):
         self._head = config.head()
         self._parameters = dict(self._net.named_parameters())
         self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps, beta1=adam_beta1)
-        self._autocast: Callable[[], AbstractContextManager[None]] = (
-            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
-        )
+        self._autocast = partial(autocast, config.precision, device)
         self._timer = timer
 
     def snapshot(self) -> PolicySnapshot:

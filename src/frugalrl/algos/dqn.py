@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +26,7 @@ from frugalrl.math.td import q_loss
 from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import Head, Scalar
 from frugalrl.nets.noisy import has_noise, set_noise
+from frugalrl.nets.precision import Computing
 from frugalrl.nets.q_network import ValueNetwork, prepared
 from frugalrl.types import Costs, EnvSpec, NonFiniteLoss, PolicySnapshot, Replayed, Seen, StateDict, Updated
 
@@ -143,21 +142,20 @@ class DQNLearner:
         self._target = build().to(device, self._dtype).requires_grad_(False)
         self._target.load_state_dict(self._online.state_dict())
         # the target's forward runs on a rounded copy, made once per target period instead of once per update
-        bf16 = config.precision == "bf16"
-        self._target_net = copy.deepcopy(self._target).to(torch.bfloat16) if bf16 else self._target
+        self._target_net = (
+            copy.deepcopy(self._target).to(torch.bfloat16) if config.precision == "bf16" else self._target
+        )
         self._noisy = has_noise(self._online)
         self._augment = Augment(spec, config.shift_pixels, config.intensity_scale, seed)
         self._parameters = dict(self._online.named_parameters())
         self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
-        self._autocast: Callable[[], AbstractContextManager[None]] = (
-            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
-        )
+        self._computing = Computing(self._online, config.precision, device, noisy=self._noisy)
         self._timer = timer
         self._costs = cost_of_update(self._online, spec, size=config.batch_size, double=config.double)
         self._gpu: GpuUpdate | None = None
         if device.type == "cuda":
             settle(config.precision)
-            net = self._online, self._dtype, self._autocast
+            net = self._online, self._dtype, self._computing.autocast
             self._gpu = GpuUpdate(net, self._bootstrap, self.loss, Target, self._optimizer, config.max_grad_norm)
 
     def loss(self, out_tm1: Tensor, out_t: Tensor, target: Target) -> Loss:
@@ -197,34 +195,36 @@ class DQNLearner:
 
     def _step(self, arrays: Sequence[Any], replayed: Replayed) -> Found:
         """The gradient step on a CPU."""
-        timer, optimizer = self._timer, self._optimizer
+        timer, optimizer, computing = self._timer, self._optimizer, self._computing
         obs_tm1, obs_t, a_tm1, r_t, discount_t, weight = (torch.from_numpy(x) for x in arrays)
         timer.lap("learner")
-        with self._autocast():
+        with computing.autocast():
             with torch.no_grad():
                 out_t, q_select_t = self._bootstrap(obs_t)
             timer.lap("target")
-            out_tm1 = self._online(obs_tm1).to(self._dtype)
+            out_tm1 = computing.net(obs_tm1).to(self._dtype)
         loss, td, priority, extra = self.loss(out_tm1, out_t, Target(a_tm1, r_t, discount_t, q_select_t, weight))
         loss_value = loss.item()
         self._refuse("loss", loss_value, replayed)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = None
-        if self.config.max_grad_norm is not None:
-            norm = optimizer.clip(self.config.max_grad_norm)
-            self._refuse("gradient norm", norm, replayed)
+        computing.hand_over()
+        most = self.config.max_grad_norm
+        norm = None if most is None else optimizer.clip(most)
+        self._refuse("gradient norm", norm or 0.0, replayed)
         optimizer.step()
+        computing.stepped()
         q = self._online.head.to_q(out_tm1.detach()).numpy()
         metrics = {name: float(value) for name, value in extra.items()}
         return Found(loss_value, norm, td.numpy(), q, None if priority is None else priority.numpy(), metrics)
 
     def _bootstrap(self, obs_t: Tensor) -> tuple[Tensor, Tensor]:
         """What the target network gives at the end, and the Q-values that choose the action there."""
+        online = self._computing.net
         if self.config.double:  # both networks read it: its layout is made once
-            obs_t = prepared(self._online, obs_t)
+            obs_t = prepared(online, obs_t)
         out_t = self._target_net(obs_t).to(self._dtype)
-        return out_t, self._online.head.to_q(self._online(obs_t).to(self._dtype) if self.config.double else out_t)
+        return out_t, online.head.to_q(online(obs_t).to(self._dtype) if self.config.double else out_t)
 
     def _refuse(self, what: str, value: float, replayed: Replayed) -> None:
         if not math.isfinite(value):
@@ -240,7 +240,7 @@ class DQNLearner:
 
     def snapshot(self) -> PolicySnapshot:
         """The live parameters, in the same mapping until they move: the next update changes them in place."""
-        return PolicySnapshot(version=self.version, parameters=self._parameters)
+        return PolicySnapshot(self.version, self._parameters, rounded=self._computing.rounded)
 
     def state_dict(self) -> StateDict:
         """Everything that the next update depends on."""
@@ -254,6 +254,7 @@ class DQNLearner:
     def load_state_dict(self, state: StateDict) -> None:
         self.version = state["version"]
         self._online.load_state_dict({k: torch.as_tensor(v) for k, v in state["online"].items()})
+        self._computing.stepped()
         self._set_target({k: torch.as_tensor(v) for k, v in state["target"].items()})
         self._optimizer.load_state_dict(state["optimizer"])
 
@@ -267,6 +268,5 @@ class DQNLearner:
         set_noise(self._target_net, counted_rng(self._seed, _TARGET, self.version))
 
     def _set_target(self, state: Mapping[str, Tensor]) -> None:
-        self._target.load_state_dict(state)
-        if self._target_net is not self._target:
-            self._target_net.load_state_dict(state)
+        for net in {self._target, self._target_net}:
+            net.load_state_dict(state)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from frugalrl.math.returns import double_q_values, n_step_returns
 from frugalrl.math.sequence_loss import sequence_priority, sequence_q_loss
 from frugalrl.nets.gpu import settle
 from frugalrl.nets.heads import Head, Scalar
+from frugalrl.nets.precision import autocast
 from frugalrl.nets.recurrent_q import SequenceQ
 from frugalrl.types import EnvSpec, NonFiniteLoss, PolicySnapshot, ReplayedUnrolls, StateDict, Unroll, Updated
 
@@ -124,9 +124,7 @@ class R2D2Learner:
         self._target.load_state_dict(self._online.state_dict())
         self._parameters = dict(self._online.named_parameters())
         self._optimizer = Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
-        self._autocast: Callable[[], AbstractContextManager[None]] = (
-            partial(torch.autocast, device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext
-        )
+        self._autocast = partial(autocast, config.precision, device)
         self._timer = timer
         self._costs = cost_of_sequence_update(
             self._online, spec, burn_in=config.burn_in_steps, unroll=config.unroll_steps, rows=config.batch_size

@@ -81,14 +81,14 @@ ActorCriticNetwork = ActorCritic | RecurrentActorCritic
 
 
 def prepared_unroll(net: ActorCriticNetwork, obs: Tensor, room: Tensor | None = None) -> Tensor:
-    """Observations [T+1, B, *obs_shape] as the network's first layer makes them, which the network takes as they are.
+    """Observations [T+1, B, *obs_shape] as the first layer makes them, for a network that learns from them as they are.
 
     ``room``: what this returned before, to be written over (`Images.prepared`).
     """
     first = (net if isinstance(net, ActorCritic) else cast(nn.Sequential, net.body))[0]
     if not isinstance(first, Images):
         return obs
-    flat = first.prepared(obs.flatten(0, 1), None if room is None else room.flatten(0, 1))
+    flat = first.prepared(obs.flatten(0, 1), None if room is None else room.flatten(0, 1), gradient=True)
     return flat.view(*obs.shape[:2], *flat.shape[1:])
 
 

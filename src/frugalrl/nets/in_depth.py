@@ -18,16 +18,16 @@ _LEAST_ROWS = 8
 _AMX = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
-def pays(obs: Tensor, dtype: torch.dtype) -> bool:
+def pays(obs: Tensor, dtype: torch.dtype, *, gradient: bool) -> bool:
     """Whether images of bytes [B, C, H, W] in the memory of a CPU are better computed so.
 
-    Without a gradient everywhere; with one only in bfloat16 on a processor with AMX: elsewhere oneDNN's weight gradient
-    takes longer in depth than the forward pass saves.
+    Without a ``gradient`` of the filters everywhere; with one only in bfloat16 on a processor with AMX: elsewhere
+    oneDNN's gradient of the filters takes longer in depth than the forward pass saves.
     """
     fits = obs.shape[-1] % CELL == 0 and obs.shape[-2] % CELL == 0 and obs.is_contiguous()
     if not fits or len(obs) < _LEAST_ROWS or obs.storage_offset() % CELL:
         return False
-    return not torch.is_grad_enabled() or (_AMX and dtype == torch.bfloat16)
+    return not gradient or (_AMX and dtype == torch.bfloat16)
 
 
 def cells(obs: Tensor) -> Tensor:

@@ -71,19 +71,20 @@ class Images(nn.Module):
         self.register_buffer("_like", torch.empty(0), persistent=False)
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.prepared(obs, None)
+        return self.prepared(obs, None, gradient=torch.is_grad_enabled())
 
-    def prepared(self, obs: Tensor, room: Tensor | None) -> Tensor:
+    def prepared(self, obs: Tensor, room: Tensor | None, *, gradient: bool) -> Tensor:
         """The same, in the memory of an answer of before with the same shape, where that can be used again.
 
-        Who passes it needs that answer no more, also not for a backward pass.
+        Who passes ``room`` needs that answer no more, also not for a backward pass. ``gradient``: whether the next
+        layer learns from it.
         """
         device = obs.device.type
         like: Tensor = self._like  # type: ignore[assignment]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         # the views of bytes are tricks for this machine: ONNX has none, and a program may be loaded on another
         if obs.dtype == torch.uint8 and device == "cpu" and not torch.compiler.is_exporting():
-            if self.to_cells and in_depth.pays(obs, dtype):
+            if self.to_cells and in_depth.pays(obs, dtype, gradient=gradient):
                 return in_parts(in_depth.cells, obs, dtype, room)
             if obs.shape[1] == 4:
                 return in_parts(interleave4, obs, dtype, room)

@@ -18,8 +18,9 @@ N = TypeVar("N", bound=nn.Module)
 class NetworkPolicy(Generic[N]):
     """A network that acts; its parameters come from snapshots.
 
-    Except in bf16, parameters that already live on the policy's device are shared, not copied: a serial loop publishes
-    for free. In bf16 and int8 the policy keeps a rounded copy, made once per snapshot instead of once per forward pass.
+    Parameters that already live on the policy's device in its type are shared, not copied: a serial loop publishes for
+    free. In int8, and in bf16 where the snapshot has no rounded parameters, the policy keeps a copy, made once per
+    snapshot instead of once per forward pass.
     """
 
     def __init__(self, net: N, device: torch.device, precision: str = "fp32", *, share: bool = True) -> None:
@@ -48,9 +49,12 @@ class NetworkPolicy(Generic[N]):
         Raises ValueError when a parameter is missing or has another shape.
         """
         self.version = snapshot.version
-        if snapshot.parameters is self._shared:  # a serial learner changes the same tensors in place
+        given: Mapping[str, Any] = snapshot.parameters
+        if snapshot.rounded is not None and self._acts_in != next(self._net.parameters()).dtype:  # this acts in bf16
+            given = snapshot.rounded
+        if given is self._shared:  # a serial learner changes the same tensors in place
             return 0
-        if self._copied is not None and snapshot.parameters is self._copied[0]:
+        if self._copied is not None and given is self._copied[0]:
             _, mine, theirs, moved = self._copied
             with torch.no_grad():
                 torch._foreach_copy_(mine, theirs)
@@ -61,7 +65,7 @@ class NetworkPolicy(Generic[N]):
         elsewhere = False
         with torch.no_grad():
             for name, parameter in self._net.named_parameters():
-                new = snapshot.parameters.get(name)
+                new = given.get(name)
                 if new is None:
                     raise ValueError(f"the snapshot has no parameter {name}")
                 if new.shape != parameter.shape:
@@ -73,10 +77,10 @@ class NetworkPolicy(Generic[N]):
                     moved += 0 if new.device == self._device else new.nbytes
                     parameter.data = new.detach().to(self._device)
                     elsewhere = True
-        self._shared = snapshot.parameters if self._is_shared(snapshot) else None
+        self._shared = given if self._is_shared(given) else None
         if not self._may_share:
             own = dict(self._net.named_parameters())
-            self._copied = snapshot.parameters, list(own.values()), [snapshot.parameters[n] for n in own], moved
+            self._copied = given, list(own.values()), [given[n] for n in own], moved
         if elsewhere:
             self._moved()
         self._pack()
@@ -103,8 +107,8 @@ class NetworkPolicy(Generic[N]):
         parameters = {n: p.to(self._acts_in) for n, p in self._net.named_parameters()}
         return PolicySnapshot(version=self.version, parameters=parameters)
 
-    def _is_shared(self, snapshot: PolicySnapshot) -> bool:
-        return all(p.data_ptr() == snapshot.parameters[n].data_ptr() for n, p in self._net.named_parameters())
+    def _is_shared(self, given: Mapping[str, Any]) -> bool:
+        return all(p.data_ptr() == given[n].data_ptr() for n, p in self._net.named_parameters())
 
     @property
     def network(self) -> N:
