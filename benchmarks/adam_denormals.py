@@ -3,10 +3,11 @@
     python benchmarks/adam_denormals.py --run RUN --rounds 40     # the state of a run's newest checkpoint
     python benchmarks/adam_denormals.py --share 0.1               # so many rows of the Nature network's dense layer
 
-The mean gradient of a weight without gradient shrinks until it is a denormal number that rounding keeps. Three states
-are stepped in turn, with gradients of 0 where the mean gradient is 0 or denormal: ``kept`` (denormal numbers stay,
-as torch's kernel alone does), ``flushed`` (what `frugalrl.algos.adam` does) and ``none`` (no denormal numbers at the
-start). A figure is the median of its CPU-milliseconds with one thread. The last line of the output is one JSON object.
+The mean gradient of a weight without gradient shrinks until it is a denormal number that rounding keeps. States are
+stepped in turn, with gradients of 0 where the mean gradient is 0 or denormal: ``kept`` (denormal numbers stay, as
+torch's kernel alone does), ``flushed`` (what `frugalrl.algos.adam` does) and ``none`` (no denormal numbers at the
+start; new ones appear). Then ``torch.optim.Adam`` as other libraries use it, with and without them. A figure is the
+median of its CPU-milliseconds with one thread. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -44,6 +45,16 @@ def of_share(share: float) -> list[Tensor]:
     return [mean]
 
 
+def others_adam(state: tuple[list[Tensor], dict[str, list[Tensor]]], gradients: list[Tensor]) -> torch.optim.Adam:
+    """torch's own with its default settings, from this state."""
+    parameters = [x.clone().requires_grad_() for x in state[0]]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, eps=1.5e-4)
+    for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+        parameter.grad = gradient.clone()
+        optimizer.state[parameter] = {name: tensors[i].clone() for name, tensors in state[1].items()}
+    return optimizer
+
+
 def denormal(x: Tensor) -> Tensor:
     return (x != 0) & (x.abs() < SMALLEST)
 
@@ -68,7 +79,8 @@ def main() -> None:
         )
         for name in ("kept", "flushed", "none")
     }
-    ms: dict[str, list[float]] = {name: [] for name in states}
+    others = {name: others_adam(states[of], gradients) for name, of in (("optim", "kept"), ("optim, none", "none"))}
+    ms: dict[str, list[float]] = {name: [] for name in (*states, *others)}
     for _ in range(args.rounds):
         for name, (parameters, state) in states.items():
             start = time.thread_time()
@@ -80,6 +92,10 @@ def main() -> None:
                     parameters, gradients, state["exp_avg"], state["exp_avg_sq"], [], state["step"], lr=1e-4, beta1=0.9,
                     beta2=0.999, weight_decay=0.0, eps=1.5e-4, amsgrad=False, maximize=False,
                 )  # fmt: skip
+            ms[name].append((time.thread_time() - start) * 1e3)
+        for name, optimizer in others.items():
+            start = time.thread_time()
+            optimizer.step()
             ms[name].append((time.thread_time() - start) * 1e3)
     count = sum(x.numel() for x in means)
     result = {
