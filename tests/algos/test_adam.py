@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frugalrl.algos.adam import Adam
+from frugalrl.algos.adam import Adam, clear_denormals
 
 
 def networks(layout: torch.memory_format) -> tuple[nn.Module, nn.Module]:
@@ -114,19 +114,20 @@ def test_the_guarded_step_leaves_everything_where_the_loss_is_not_finite(bad: fl
     assert not any(torch.equal(w, p) for w, p in zip(weights, net.parameters(), strict=True))
 
 
-def stepped(share: float) -> tuple[Adam, torch.optim.Adam, Tensor, Tensor]:
+def stepped(share: float, steps_before: int) -> tuple[Adam, torch.optim.Adam, Tensor, Tensor]:
     """Ours and torch's, the same state with denormal mean gradients, one step along gradients that are partly 0."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(64, 50, generator=generator) * 1e-3
     mean[torch.rand(64, 50, generator=generator) < share] = 5e-45
     gradient = torch.where(mean.abs() < 1e-38, 0.0, mean)
     ours, theirs = (torch.full((64, 50), 0.02, requires_grad=True) for _ in range(2))
+    done = torch.tensor(float(steps_before))
     mine = Adam({"w": ours}, lr=1e-3, eps=1e-8)
-    mine.load_state_dict({"w/step": torch.tensor(9.0), "w/exp_avg": mean, "w/exp_avg_sq": gradient.square()})
+    mine.load_state_dict({"w/step": done, "w/exp_avg": mean, "w/exp_avg_sq": gradient.square()})
     torchs = torch.optim.Adam([theirs], lr=1e-3, eps=1e-8, fused=True)
     theirs.grad = torch.zeros_like(theirs)
     torchs.step()
-    torchs.state[theirs].update(step=torch.tensor(9.0), exp_avg=mean.clone(), exp_avg_sq=gradient.square())
+    torchs.state[theirs].update(step=done.clone(), exp_avg=mean.clone(), exp_avg_sq=gradient.square())
     with torch.no_grad():
         theirs.fill_(0.02)
     for parameter in (ours, theirs):
@@ -136,24 +137,34 @@ def stepped(share: float) -> tuple[Adam, torch.optim.Adam, Tensor, Tensor]:
     return mine, torchs, ours, theirs
 
 
-def test_denormal_numbers_leave_the_state_and_the_weights_do_not_feel_it() -> None:
-    mine, torchs, ours, theirs = stepped(0.3)
+@pytest.mark.parametrize(("steps_before", "cleared"), [(99, True), (100, False), (24_999, True)])
+def test_denormal_numbers_leave_the_state_and_the_weights_do_not_feel_it(steps_before: int, cleared: bool) -> None:
+    mine, torchs, ours, theirs = stepped(0.3, steps_before)
     assert torch.equal(ours, theirs)
     kept = torchs.state[theirs]["exp_avg"]
     small = (kept != 0) & (kept.abs() < torch.finfo(torch.float32).smallest_normal)
     assert 0.2 < small.float().mean() < 0.4, "torch keeps them"
     state = mine.state_dict()
-    assert torch.equal(state["w/exp_avg"], torch.where(small, 0.0, kept))
+    assert torch.equal(state["w/exp_avg"], torch.where(small, 0.0, kept) if cleared else kept)
     assert torch.equal(state["w/exp_avg_sq"], torchs.state[theirs]["exp_avg_sq"])
 
 
-@pytest.mark.parametrize("chosen", [False, True])
-def test_a_step_leaves_the_handling_of_denormal_numbers_as_it_was(chosen: bool) -> None:
-    if not torch.set_flush_denormal(chosen):
-        pytest.skip("this processor cannot set denormal numbers to 0")
-    try:
-        stepped(0.3)
-        flushes = bool((torch.tensor([1e-40]) * 1.0 == 0).item())
-    finally:
-        torch.set_flush_denormal(False)
-    assert flushes is chosen
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_only_denormal_numbers_are_cleared(dtype: torch.dtype) -> None:
+    smallest = torch.finfo(dtype).smallest_normal
+    x = torch.tensor([0.0, smallest, -smallest, smallest / 2, -smallest / 4, 1.0, -1e-30], dtype=dtype)
+    clear_denormals(x)
+    assert x.tolist() == torch.tensor([0.0, smallest, -smallest, 0.0, 0.0, 1.0, -1e-30], dtype=dtype).tolist()
+
+
+def test_a_weight_without_gradient_would_keep_a_denormal_number_for_ever() -> None:
+    """What `clear_denormals` is for: the state after a gradient of 1 and then none, in ours and in torch's."""
+    ours, theirs = (torch.ones(40, requires_grad=True) for _ in range(2))
+    mine, torchs = Adam({"w": ours}, lr=1e-3, eps=1e-8), torch.optim.Adam([theirs], lr=1e-3, eps=1e-8, fused=True)
+    for number in range(1_200):
+        ours.grad, theirs.grad = (torch.full((40,), float(number == 0)) for _ in range(2))
+        mine.step()
+        torchs.step()
+    assert torch.equal(ours, theirs)
+    assert bool((torchs.state[theirs]["exp_avg"] != 0).all())
+    assert not mine.state_dict()["w/exp_avg"].any()

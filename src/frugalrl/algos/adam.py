@@ -6,17 +6,16 @@ kernel, and importing what they need costs 1.7 CPU-seconds at the start of every
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from frugalrl.types import StateDict
 
-_DENORMAL = np.float32(1e-40)
+_CLEARED_EVERY = 100
+"""Steps between two clearings. A number takes 150 steps from the smallest normal one to where rounding keeps it."""
 
 
 class Adam:
@@ -126,38 +125,33 @@ def fused_step(
     """
     steps = state["step"]
     torch._foreach_add_(steps, 1)
-    with _flushing(parameters[0].device):
-        torch._fused_adam_(
-            parameters,
-            gradients,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            [],
-            steps,
-            lr=lr,
-            beta1=beta1,
-            beta2=0.999,
-            weight_decay=0.0,
-            eps=eps,
-            amsgrad=False,
-            maximize=False,
-            found_inf=found_inf,
-        )
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        state["exp_avg"],
+        state["exp_avg_sq"],
+        [],
+        steps,
+        lr=lr,
+        beta1=beta1,
+        beta2=0.999,
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+        found_inf=found_inf,
+    )
+    if steps[0].device.type == "cpu" and steps[0].item() % _CLEARED_EVERY == 0:
+        for moment in (*state["exp_avg"], *state["exp_avg_sq"]):
+            clear_denormals(moment)
 
 
-@contextmanager
-def _flushing(device: torch.device) -> Iterator[None]:
-    """On a CPU, results below the smallest normal number become 0 in here.
+def clear_denormals(moment: Tensor) -> None:
+    """Set what is nearer to 0 than the smallest normal number to 0, in place.
 
     The mean gradient of a weight that gets none any more shrinks by ``beta1`` per step until it is a denormal number
-    that rounding keeps for ever: a tenth of all weights after 100,000 steps of Freeway. With so many a step takes up to
-    twice the time (``benchmarks/adam_denormals.py``). No weight feels it: such a step is far below its last digit.
+    that rounding keeps for ever: a tenth and more of all weights after 100,000 steps of Freeway. Some processors take
+    hundreds of cycles for a vector that has one (``benchmarks/adam_denormals.py``). No weight feels the difference: such
+    a step is far below its last digit.
     """
-    if device.type != "cpu" or _DENORMAL * np.float32(1) == 0:  # or done already, by the user's choice
-        yield
-        return
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
+    moment.masked_fill_(moment.abs() < torch.finfo(moment.dtype).smallest_normal, 0.0)
