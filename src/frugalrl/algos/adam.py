@@ -151,7 +151,7 @@ def clear_denormals(moment: Tensor) -> None:
 
     The mean gradient of a weight that gets none any more shrinks by ``beta1`` per step until it is a denormal number
     that rounding keeps for ever: a tenth and more of all weights after 100,000 steps of Freeway. Some processors take
-    hundreds of cycles for a vector that has one (``benchmarks/adam_denormals.py``). No weight feels the difference: such
-    a step is far below its last digit.
+    hundreds of cycles for a vector that has one (``benchmarks/adam_denormals.py``). No weight feels the difference:
+    such a step is far below its last digit.
     """
     moment.masked_fill_(moment.abs() < torch.finfo(moment.dtype).smallest_normal, 0.0)
