@@ -1,6 +1,7 @@
 """Mean return of uniform actions under the protocol of each environment: the zero of a normalised score.
 
     python benchmarks/random_scores.py --episodes 1000 CartPole-v1 MinAtar/Breakout-v1 ...
+    python benchmarks/random_scores.py --episodes 10 --action 1 ALE/Freeway-v5     # the same action always
 
 One JSON line per environment. Seeds are fixed, so the figures can be made again.
 """
@@ -17,18 +18,21 @@ from frugalrl.envs import default_protocol, make_env, named_protocol
 from frugalrl.run.evaluate import evaluate
 
 
-def random_score(env_id: str, episodes: int, rows: int, seed: int) -> dict[str, object]:
-    """Every action is exploratory, so the Q-values are never looked at."""
-    protocol = replace(named_protocol(default_protocol(env_id)), eval_epsilon=1.0)
-    actions = _actions(env_id)
+def random_score(env_id: str, episodes: int, rows: int, seed: int, action: int | None) -> dict[str, object]:
+    """Every action is exploratory, so the Q-values are never looked at; with ``action`` none is, and they name it."""
+    protocol = replace(named_protocol(default_protocol(env_id)), eval_epsilon=1.0 if action is None else 0.0)
+    q = np.zeros(_actions(env_id), np.float32)
+    if action is not None:
+        q[action] = 1.0
     score, cost = evaluate(
-        lambda obs: np.zeros((len(obs), actions), np.float32), env_id, protocol, episodes=episodes, rows=rows, seed=seed
+        lambda obs: np.tile(q, (len(obs), 1)), env_id, protocol, episodes=episodes, rows=rows, seed=seed
     )
     assert score is not None
     returns = np.array(score.returns)
     return {
         "env": env_id,
         "protocol": protocol.name,
+        "action": "uniform" if action is None else action,
         "episodes": episodes,
         "mean_return": score.mean_return,
         "standard_error": float(returns.std(ddof=1) / len(returns) ** 0.5),
@@ -50,9 +54,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--action", type=int, help="take this action always instead of uniform ones")
     args = parser.parse_args()
     for env_id in args.envs:
-        print(json.dumps(random_score(env_id, args.episodes, args.rows, args.seed)), flush=True)
+        print(json.dumps(random_score(env_id, args.episodes, args.rows, args.seed, args.action)), flush=True)
 
 
 if __name__ == "__main__":
