@@ -15,7 +15,7 @@ from torch import Tensor
 from frugalrl.types import StateDict
 
 _CLEARED_EVERY = 100
-"""Steps between two clearings. A number takes 150 steps from the smallest normal one to where rounding keeps it."""
+"""Steps between two clearings; a number takes some 140 from the smallest normal one to where rounding keeps it."""
 
 
 class Adam:

@@ -42,12 +42,12 @@ class Computing(Generic[N]):
         self.net: N = net
         self.rounded: Mapping[str, Tensor] | None = None
         """The parameters in bfloat16, changed in place by `stepped`; None where the network itself computes."""
-        self._masters: list[Tensor] = list(net.parameters())
+        self._masters: list[Tensor] = []
         self._copies: list[Tensor] = []
         if precision == "bf16" and device.type == "cpu" and not noisy:
             self.net = copy.deepcopy(net).to(torch.bfloat16)
             self.rounded = dict(self.net.named_parameters())
-            self._copies = list(self.rounded.values())
+            self._masters, self._copies = list(net.parameters()), list(self.rounded.values())
             precision = "fp32"  # nothing is left to cast
         self._precision, self._device = precision, device
 
@@ -57,7 +57,7 @@ class Computing(Generic[N]):
 
     def hand_over(self) -> None:
         """After ``backward``: the gradients of the copy become those of the network, in float32."""
-        for master, rounded in zip(self._masters, self._copies, strict=False):
+        for master, rounded in zip(self._masters, self._copies, strict=True):
             master.grad = None if rounded.grad is None else rounded.grad.to(master.dtype)
             rounded.grad = None
 

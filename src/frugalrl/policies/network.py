@@ -29,10 +29,11 @@ class NetworkPolicy(Generic[N]):
         dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
         self._net: N = net.to(device, dtype).requires_grad_(False)
         self._device = next(self._net.parameters()).device  # with its number
+        self._bf16 = precision == "bf16"
         self._int8 = precision == "int8-dynamic"
         if self._int8:
             to_int8(self._net)
-        self._acts_in = torch.float32 if precision == "bf16" else dtype
+        self._acts_in = torch.float32 if self._bf16 else dtype
         self._may_share = share
         self._shared: Mapping[str, Any] | None = None
         self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
@@ -50,7 +51,7 @@ class NetworkPolicy(Generic[N]):
         """
         self.version = snapshot.version
         given: Mapping[str, Any] = snapshot.parameters
-        if snapshot.rounded is not None and self._acts_in != next(self._net.parameters()).dtype:  # this acts in bf16
+        if self._bf16 and snapshot.rounded is not None:
             given = snapshot.rounded
         if given is self._shared:  # a serial learner changes the same tensors in place
             return 0
