@@ -14,6 +14,7 @@ from frugalrl.math.draws import counted_rng
 from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
+from frugalrl.policies.few_rows import few_rows_forward, pays
 from frugalrl.policies.network import NetworkPolicy
 from frugalrl.policies.small import numpy_forward
 
@@ -40,6 +41,7 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         self._gpu: GpuForward | None = None
         plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
         self._small = numpy_forward(self._net) if plain else None
+        self._few = few_rows_forward(self._net) if device.type == "cpu" and precision != "int8-dynamic" else None
         if device.type == "cuda":
             settle(precision)
             # a policy that acts while the learner works has a queue of its own on the device
@@ -48,6 +50,8 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
     def _moved(self) -> None:
         if self._small is not None:
             self._small = numpy_forward(self._net)
+        if self._few is not None:
+            self._few = few_rows_forward(self._net)
         if self._gpu is not None:
             self._gpu.forget()
 
@@ -93,4 +97,5 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
 
     def _forward(self, obs: Tensor) -> Tensor:
         # the mean of a distribution is taken in float32, as the learner does: in bf16 most of its actions tie
-        return self._net.head.to_q(self._net(obs).to(self._acts_in))
+        out = self._net(obs) if self._few is None or not pays(obs) else self._few(obs)
+        return self._net.head.to_q(out.to(self._acts_in))
