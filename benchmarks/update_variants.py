@@ -198,6 +198,29 @@ def unfold_first(s: Setting) -> Callable[[], Tensor]:
     return run
 
 
+def dense_convolution(s: Setting) -> Callable[[], Tensor]:
+    """The first dense layer, with its ReLU, as a convolution of oneDNN over all of its input: 7 x 7 pixels."""
+
+    def forward(net: nn.Module, obs: Tensor) -> Tensor:
+        layers = list(net)  # type: ignore[call-overload]
+        number = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear))
+        dense, x = layers[number], nn.Sequential(*layers[: number - 1])(obs)
+        _, channels, height, width = x.shape
+        weight = dense.weight.view(-1, height, width, channels).permute(0, 3, 1, 2)  # channels-last, nothing is copied
+        hidden = F.relu(F.conv2d(x, weight, dense.bias), inplace=True).flatten(1)
+        return nn.Sequential(*layers[number + 1 :])(hidden)
+
+    def run() -> Tensor:
+        s.forget()
+        with torch.no_grad():
+            q_t, q_select_t = forward(s.target, s.obs_t), forward(s.online, s.obs_t)
+        loss = s.loss(forward(s.online, s.obs_tm1), q_t, q_select_t)
+        loss.backward()
+        return loss.detach()
+
+    return run
+
+
 def compiled(s: Setting) -> Callable[[], Tensor]:
     """torch.compile of both forwards; its backward is compiled with it."""
     online, target = torch.compile(s.online), torch.compile(s.target)
@@ -221,6 +244,7 @@ VARIANTS: dict[str, Callable[[Setting], Callable[[], Tensor]]] = {
     "prepacked target": prepacked_target,
     "bf16 saved activations": bf16_saved,
     "first convolution as unfold": unfold_first,
+    "first dense layer as convolution": dense_convolution,
     "torch.compile": compiled,
 }
 

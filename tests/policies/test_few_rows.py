@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from frugalrl.nets.actor_critic import ActorCritic, build_actor_critic
 from frugalrl.nets.config import NetConfig
-from frugalrl.nets.heads import Categorical, Head, Quantiles, Scalar
+from frugalrl.nets.heads import Categorical, Head, PolicyValue, Quantiles, Scalar
 from frugalrl.nets.q_network import ValueNetwork, build_q_network
 from frugalrl.nets.torsos import ScaledConv2d
 from frugalrl.policies import few_rows
 from frugalrl.policies.few_rows import few_rows_forward, pays
+from frugalrl.policies.sequence import SequencePolicy
 from frugalrl.policies.value import ValuePolicy
 from frugalrl.types import EnvSpec, PolicySnapshot
 
@@ -172,6 +174,24 @@ def test_a_policy_whose_parameters_lie_elsewhere_follows(contiguous: bool) -> No
             parameter.mul_(scale)
             own.copy_(parameter)
         np.testing.assert_allclose(policy.q_values(obs.numpy()), other(obs).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_an_actor_critic_acts_so_too(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> ActorCritic:
+        torch.manual_seed(0)
+        net = build_actor_critic(PLANES, NetConfig(hidden_units=(8,)))
+        assert isinstance(net, ActorCritic)
+        return net
+
+    policy, obs = SequencePolicy(build, PolicyValue(), CPU), observations(PLANES, rows)
+    got, state = policy.values(obs.numpy(), {})
+    monkeypatch.setattr(policy, "_few", None)
+    expected = policy.values(obs.numpy(), {})[0]
+    assert (got.shape, got.dtype, state) == ((rows, 6), np.float32, {})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    recurrent = SequencePolicy(lambda: build_actor_critic(PLANES, NetConfig(lstm_units=4)), PolicyValue(), CPU)
+    assert recurrent._few is None, "it remembers"
 
 
 def test_other_networks_have_none() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.heads import Head
+from frugalrl.policies.few_rows import few_rows_forward, pays
 from frugalrl.policies.network import NetworkPolicy
 from frugalrl.policies.small import numpy_forward
 
@@ -36,6 +37,7 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         self._head = head
         plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
         self._small = numpy_forward(self._net) if plain else None
+        self._few = few_rows_forward(self._net) if device.type == "cpu" and precision != "int8-dynamic" else None
         self._on_gpu = device.type == "cuda"
         self._own_queue = not share
         self._recorded: dict[int, GpuForward] = {}
@@ -51,6 +53,8 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
     def _moved(self) -> None:
         if self._small is not None:
             self._small = numpy_forward(self._net)
+        if self._few is not None:
+            self._few = few_rows_forward(self._net)
         for recorded in self._recorded.values():
             recorded.forget()
 
@@ -82,6 +86,8 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
             return self._answer(obs), state
         network: Any = self._net
         with torch.inference_mode():
+            if self._few is not None and pays(rows := torch.from_numpy(obs)):
+                return self._head.to_q(self._few(rows)).to(self._acts_in).numpy(), state
             before = {name: torch.from_numpy(np.ascontiguousarray(x)).to(self._device) for name, x in state.items()}
             out, after = network.step(torch.from_numpy(obs).to(self._device), before)
             preferences = self._head.to_q(out).to(self._acts_in).cpu().numpy()
