@@ -1,4 +1,4 @@
-"""A network of images for one row or two on a CPU: each convolution as one matrix product.
+"""A network of images for a few rows on a CPU: each convolution as one matrix product.
 
 oneDNN's convolutions, and what PyTorch does around each of its calls, are made for batches: for one image they take
 three times as long as the arithmetic. Here the patches become the rows of a matrix, copied in pieces of a filter's
@@ -39,7 +39,7 @@ def few_rows_forward(net: nn.Module) -> Step | None:
         elif deep and isinstance(layer, FlattenLast):
             steps.append(_flat)
             deep = False
-        elif type(layer) in (nn.Linear, Hidden):
+        elif not deep and type(layer) in (nn.Linear, Hidden):
             steps.append(_dense(layer))
         else:  # as it is, in its own layout
             steps += [_channels_first, layer] if deep else [layer]
