@@ -176,6 +176,20 @@ def bf16_saved(s: Setting) -> Callable[[], Tensor]:
     return run
 
 
+def through(s: Setting, forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[], Tensor]:
+    """The update with another forward pass of a network."""
+
+    def run() -> Tensor:
+        s.forget()
+        with torch.no_grad():
+            q_t, q_select_t = forward(s.target, s.obs_t), forward(s.online, s.obs_t)
+        loss = s.loss(forward(s.online, s.obs_tm1), q_t, q_select_t)
+        loss.backward()
+        return loss.detach()
+
+    return run
+
+
 def unfold_first(s: Setting) -> Callable[[], Tensor]:
     """The first convolution as unfold and one matrix product of MKL."""
 
@@ -187,15 +201,7 @@ def unfold_first(s: Setting) -> Callable[[], Tensor]:
         x = x.view(len(obs), 32, 20, 20).contiguous(memory_format=torch.channels_last)
         return nn.Sequential(*layers[2:])(x)
 
-    def run() -> Tensor:
-        s.forget()
-        with torch.no_grad():
-            q_t, q_select_t = forward(s.target, s.obs_t), forward(s.online, s.obs_t)
-        loss = s.loss(forward(s.online, s.obs_tm1), q_t, q_select_t)
-        loss.backward()
-        return loss.detach()
-
-    return run
+    return through(s, forward)
 
 
 def dense_convolution(s: Setting) -> Callable[[], Tensor]:
@@ -210,15 +216,7 @@ def dense_convolution(s: Setting) -> Callable[[], Tensor]:
         hidden = F.relu(F.conv2d(x, weight, dense.bias), inplace=True).flatten(1)
         return nn.Sequential(*layers[number + 1 :])(hidden)
 
-    def run() -> Tensor:
-        s.forget()
-        with torch.no_grad():
-            q_t, q_select_t = forward(s.target, s.obs_t), forward(s.online, s.obs_t)
-        loss = s.loss(forward(s.online, s.obs_tm1), q_t, q_select_t)
-        loss.backward()
-        return loss.detach()
-
-    return run
+    return through(s, forward)
 
 
 def compiled(s: Setting) -> Callable[[], Tensor]:
