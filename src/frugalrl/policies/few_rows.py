@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from frugalrl.nets.torsos import FlattenLast, Hidden, Images, ScaledConv2d
 
 MOST_ROWS = 16
+"""With more rows, copying the patches costs what the products save, however small the images are."""
 MOST_PIXELS = 2 * 84 * 84
-"""Of all rows, in one channel. Above either, copying the patches costs what the products save."""
+"""Of all rows, in one channel: the same for large images."""
 Step = Callable[[Tensor], Tensor]
 
 
@@ -107,6 +108,7 @@ def patches(x: Tensor, k: int, stride: int, up: int, across: int) -> Tensor:
 
 
 def _dense(layer: nn.Module) -> Step:
+    """The layer without PyTorch's call around it, which is a tenth of a pass of the MinAtar network."""
     assert isinstance(layer, nn.Linear)
     weight, bias, relu = layer.weight.detach(), layer.bias.detach(), isinstance(layer, Hidden)
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from frugalrl.cost.flops import weight_bytes
+from frugalrl.policies.few_rows import few_rows_forward
+from frugalrl.policies.small import numpy_forward
 from frugalrl.policies.transforms.int8_dynamic import pack, to_int8
 from frugalrl.types import PolicySnapshot
 
@@ -39,6 +41,7 @@ class NetworkPolicy(Generic[N]):
         self._copied: tuple[Mapping[str, Any], list[Tensor], list[Tensor], int] | None = None
         """After a copy: the mapping it came from, this policy's tensors, those of the mapping, bytes moved."""
         self.version = 0
+        self._find_short_ways()
 
     def weight_bytes(self, rows: int) -> int:
         """See `ActingPolicy`."""
@@ -83,10 +86,17 @@ class NetworkPolicy(Generic[N]):
             own = dict(self._net.named_parameters())
             self._copied = given, list(own.values()), [given[n] for n in own], moved
         if elsewhere:
+            self._find_short_ways()
             self._moved()
         self._pack()
         self._loaded()
         return moved
+
+    def _find_short_ways(self) -> None:
+        """What computes the same on a CPU for small networks and for few rows, from the parameters where they are."""
+        plain = self._device.type == "cpu" and not self._int8
+        self._small = numpy_forward(self._net) if plain and not self._bf16 else None
+        self._few = few_rows_forward(self._net) if plain else None
 
     def _pack(self) -> None:
         if self._int8:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.heads import Head
-from frugalrl.policies.few_rows import few_rows_forward, pays
+from frugalrl.policies.few_rows import pays
 from frugalrl.policies.network import NetworkPolicy
-from frugalrl.policies.small import numpy_forward
 
 Memory = dict[str, NDArray[Any]]
 _MOST_SHAPES = 16
@@ -35,9 +34,6 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         """``build`` makes the network, ``head`` says what its outputs mean."""
         super().__init__(build().eval(), device, precision, share=share)
         self._head = head
-        plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
-        self._small = numpy_forward(self._net) if plain else None
-        self._few = few_rows_forward(self._net) if device.type == "cpu" and precision != "int8-dynamic" else None
         self._on_gpu = device.type == "cuda"
         self._own_queue = not share
         self._recorded: dict[int, GpuForward] = {}
@@ -51,10 +47,6 @@ class SequencePolicy(NetworkPolicy[nn.Module]):
         return self._head
 
     def _moved(self) -> None:
-        if self._small is not None:
-            self._small = numpy_forward(self._net)
-        if self._few is not None:
-            self._few = few_rows_forward(self._net)
         for recorded in self._recorded.values():
             recorded.forget()
 

@@ -14,9 +14,8 @@ from frugalrl.math.draws import counted_rng
 from frugalrl.nets.gpu import GpuForward, settle
 from frugalrl.nets.noisy import has_noise, set_noise
 from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.policies.few_rows import few_rows_forward, pays
+from frugalrl.policies.few_rows import pays
 from frugalrl.policies.network import NetworkPolicy
-from frugalrl.policies.small import numpy_forward
 
 _ACTING = 0
 """Purpose of the policy's noise; see `counted_rng`."""
@@ -39,19 +38,12 @@ class ValuePolicy(NetworkPolicy[ValueNetwork]):
         self._net.train(noise_seed is not None)
         self._noise_seed = noise_seed if has_noise(self._net) else None
         self._gpu: GpuForward | None = None
-        plain = device.type == "cpu" and precision not in ("bf16", "int8-dynamic")
-        self._small = numpy_forward(self._net) if plain else None
-        self._few = few_rows_forward(self._net) if device.type == "cpu" and precision != "int8-dynamic" else None
         if device.type == "cuda":
             settle(precision)
             # a policy that acts while the learner works has a queue of its own on the device
             self._gpu = GpuForward(device, self._forward, own_queue=not share)
 
     def _moved(self) -> None:
-        if self._small is not None:
-            self._small = numpy_forward(self._net)
-        if self._few is not None:
-            self._few = few_rows_forward(self._net)
         if self._gpu is not None:
             self._gpu.forget()
 
