@@ -44,7 +44,7 @@ def catch(seed: int, *settings: str) -> RunConfig:
     small = [
         "net.hidden_units=64", "agent.batch_size=64", "agent.learning_rate=1e-3", "replay.n_step=1", "env.rows=8",
         "explore.epsilon.steps=4_000", "explore.epsilon.start_step=500", "schedule.warmup_env_steps=500",
-        "schedule.steps_per_round=1", "schedule.updates_per_round=2", "budget.env_steps=12_000",
+        "schedule.steps_per_round=1", "schedule.updates_per_round=2", "budget.env_steps=7_000",
         "evaluation.every_env_steps=1_000_000",
     ]  # fmt: skip
     return override(build_config("frugalrl/Catch-v0"), [f"seed={seed}", *small, *settings])
@@ -53,9 +53,9 @@ def catch(seed: int, *settings: str) -> RunConfig:
 def chain(seed: int, *settings: str) -> RunConfig:
     small = [
         f"agent.gamma={GAMMA}", "net.hidden_units=32", "agent.batch_size=32", "agent.learning_rate=2e-3",
-        "replay.n_step=1", "explore.epsilon.kind=constant", "explore.epsilon.start=1.0",
+        "replay.n_step=1", "explore.epsilon.kind=constant", "explore.epsilon.start=1.0", "env.rows=4",
         "schedule.warmup_env_steps=200", "schedule.steps_per_round=1", "schedule.updates_per_round=2",
-        "budget.env_steps=8_000", "evaluation.every_env_steps=1_000_000",
+        "budget.env_steps=6_000", "evaluation.every_env_steps=1_000_000",
     ]  # fmt: skip
     return override(build_config("frugalrl/TimeLimitChain-v0"), [f"seed={seed}", *small, *settings])
 
@@ -109,12 +109,14 @@ def test_every_field_of_the_agent_solves_catch(setting: str, tmp_path: Path) -> 
 
 C51 = ("agent.kind=c51", "agent.v_min=-2", "agent.v_max=2", "agent.atoms=21")
 NOISE_ALONE = ("net.noisy_sigma0=0.5", "explore.epsilon.kind=constant", "explore.epsilon.start=0")
+IMAGES = ('env.kwargs={"observation": "image"}', "agent.shift_pixels=1", "agent.intensity_scale=0.05")
+LONGER = "budget.env_steps=12_000"
 AGENTS = {
     "qrdqn": ("agent.kind=qrdqn", "agent.quantiles=21", "explore.name=counteractive-mixed"),
-    "c51": C51,
-    "noisy": NOISE_ALONE,
+    "c51": (*C51, LONGER),
+    "noisy": (*NOISE_ALONE, LONGER),
     "rainbow": (*C51, *NOISE_ALONE, "net.dueling=true", "replay.kind=prioritized", "replay.n_step=3"),
-    "drq": ('env.kwargs={"observation": "image"}', "agent.shift_pixels=1", "agent.intensity_scale=0.05"),
+    "drq": (*IMAGES, LONGER),
 }
 
 
@@ -124,10 +126,11 @@ def test_every_agent_solves_catch(agent: str, tmp_path: Path) -> None:
 
 
 def catch_by_table(*settings: str) -> RunConfig:
-    never = ("evaluation.every_env_steps=1_000_000", "budget.env_steps=15_000", "explore.epsilon.start=0.3")
-    return override(
-        build_config("frugalrl/Catch-v0", "tabular-q"), ['env.kwargs={"observation": "index"}', *never, *settings]
-    )
+    small = [
+        'env.kwargs={"observation": "index"}', "env.rows=4", "schedule.updates_per_round=2", "budget.env_steps=15_000",
+        "explore.epsilon.start=0.3", "evaluation.every_env_steps=1_000_000",
+    ]  # fmt: skip
+    return override(build_config("frugalrl/Catch-v0", "tabular-q"), [*small, *settings])
 
 
 @pytest.mark.parametrize("settings", [(), ("agent.double=true", "explore.name=counteractive-mixed")])

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from central_support import vtrace
+from run_support import SHORT, add_short_protocol
 
-from frugalrl.envs import default_protocol, make_env, named_protocol
+from frugalrl.envs import make_env, named_protocol
 from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run import assemble
 from frugalrl.run.train import train
@@ -17,7 +18,7 @@ from frugalrl.types import Unroll
 
 pytest.importorskip("ale_py", reason="the extra atari")
 
-GAME, ROWS, LENGTH = "ALE/Pong-v5", 4, 5
+GAME, ROWS, LENGTH = "ALE/Breakout-v5", 4, 5
 FIELDS = ("obs", "action", "reward", "discount", "last", "valid")
 
 
@@ -38,14 +39,22 @@ def test_unrolls_are_those_of_the_same_actions_played_again(tmp_path: Path, monk
 
     monkeypatch.setattr(UnrollQueue, "insert", listen)
     monkeypatch.setattr(assemble, "open_worlds", note)
-    # random games end after some 800 steps
-    config = vtrace(GAME, f"env.rows={ROWS}", "net.torso=impala-shallow", "evaluation.episodes=1", steps=4_000)
+    # random games end after some 200 steps
+    add_short_protocol()
+    config = vtrace(
+        GAME,
+        f"env.protocol={SHORT}",
+        f"env.rows={ROWS}",
+        "net.torso=impala-shallow",
+        "evaluation.episodes=1",
+        steps=1_600,
+    )
     train(config, tmp_path / "run", whole_process=False)
 
-    env = make_env(GAME, protocol=named_protocol(default_protocol(GAME)), num_rows=ROWS, seed=seeds[0], training=True)
+    env = make_env(GAME, protocol=named_protocol(SHORT), num_rows=ROWS, seed=seeds[0], training=True)
     played = [{name: np.concatenate([u[name][:LENGTH] for u in row]) for name in FIELDS} for row in unrolls]
     steps = min(len(row["action"]) for row in played)
-    assert steps > 850
+    assert steps > 350
     step, ends = env.reset(), 0
     for t in range(steps):
         for row in range(ROWS):
