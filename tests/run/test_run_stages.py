@@ -68,6 +68,7 @@ def test_a_central_run_and_its_resume(tmp_path: Path) -> None:
     assert found.lag_max is not None
     assert 0 <= found.lag_min <= found.lag_mean <= found.lag_max
 
+    assert lines(done.folder, "theory") == [], "the meters are of agents that learn from transitions"
     bill = done.bill
     assert bill.find("batch_rows").value == pytest.approx(lines(done.folder, "engine")[-1]["batch_rows"], rel=0.1)
     assert bill.find("engine_blocked_s").value is not None

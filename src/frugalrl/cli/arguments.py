@@ -151,7 +151,7 @@ class Compare:
     retry_failed: Flag = False
     """With --resume: also run again what failed by itself."""
     processes: Count = None
-    """Processes at a time, one thread each (default: one per usable core)."""
+    """Processes at a time, one thread each (default: one per usable core, half as many if runs work on two)."""
     against: File = None
     """CSV file of published scores (name, env, score, ...), shown beside the runs as anchors."""
     no_stack: Flag = False

@@ -321,16 +321,11 @@ class Run:
     def _report(self, phase: str) -> None:
         self._ledger.settle()
         status = tell.status_of(
-            phase,
-            self._config,
-            self._ledger,
-            self._window,
-            self._evaluator,
-            self._used(),
+            phase, self._config, self._ledger, self._window, self._evaluator, self._used(),
             epsilon=self._parts.sampler.epsilon(),
             eur=shown_eur(self._ledger, self._machine, self._tables),
             stages=self._watch.stages(),
-        )
+        )  # fmt: skip
         self._reporter.status(status)
         for name, sentence in tell.alarms(status.metrics, self._config.agent):
             if name not in self._told:
@@ -340,7 +335,8 @@ class Run:
             self._logged_at = time.monotonic()
             self._record.log("progress", **tell.progress_line(status))
             log_stages(self._record, status.stages)
-            self._record.log("theory", env_steps=status.env_steps, **self._theory.close())
+            if meters := self._theory.close():
+                self._record.log("theory", env_steps=status.env_steps, **meters)
         self._timer.lap("reporting")
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:
