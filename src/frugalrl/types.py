@@ -129,7 +129,7 @@ class EnvSpec:
     frames_per_step: int = 1
     """Emulator frames per agent step."""
     binary: bool = False
-    """A uint8 ``image`` of zeros and ones: networks take it as it is, where others are divided by 255."""
+    """A uint8 ``image`` of zeros and ones: taken as it is where a torso for large images divides others by 255."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from frugalrl.algos.r2d2 import R2D2Config, R2D2Learner
+from frugalrl.cost.flops import count_flops_of
 from frugalrl.cost.meters import LapTimer
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.recurrent_q import build_sequence_q
@@ -196,15 +197,24 @@ def test_wrong_knobs_are_named(knobs, message):
 
 
 def test_flops_are_those_of_the_formula():
-    learner = new()
-    layers = 2 * 6 + (6 + 1 + A) * 4 * UNITS + UNITS * 4 * UNITS + 2 * UNITS * 5 + 5 * (1 + A)
-    rows, trained = BATCH * (BURN_IN + UNROLL + 1), BATCH * (UNROLL + 1)
+    core, head = 2 * 6 + (6 + 1 + A) * 4 * UNITS + UNITS * 4 * UNITS, 2 * UNITS * 5 + 5 * (1 + A)
+    burned, trained = BATCH * BURN_IN, BATCH * (UNROLL + 1)
     # no gradient goes to the observations, nor to what the core reads besides features, nor to the first h
-    backward = 2 * layers - 2 * 6
+    backward = 2 * (core + head) - 2 * 6
     costs = new().update(batch_of()).costs
-    assert costs["target"].flop == 2 * layers * rows
-    assert costs["learner"].flop == pytest.approx(2 * layers * rows + 2 * backward * trained, rel=0.03)
-    assert learner.update(batch_of()).costs["learner"].updates == 1
+    forward = 2 * core * burned + 2 * (core + head) * trained
+    assert costs["target"].flop == forward
+    assert costs["learner"].flop == pytest.approx(forward + 2 * backward * trained, rel=0.03)
+    assert costs["learner"].updates == 1
+
+
+@pytest.mark.parametrize("units", [UNITS, None])
+@pytest.mark.parametrize("dueling", [True, False])
+def test_flops_are_those_of_a_real_update(units, dueling):
+    learner, batch, found = new(units=units, dueling=dueling), batch_of(units=units), []
+    real = count_flops_of(lambda: found.append(learner.update(batch)))
+    # the recurrence sends a gradient to its first state too, which nobody needs
+    assert sum(cost.flop for cost in found[0].costs.values()) == pytest.approx(real, rel=0.01 if units else 0)
 
 
 # -- the stored state ------------------------------------------------------------------------------------------------

@@ -67,6 +67,21 @@ def test_batch_that_never_fits_is_an_error() -> None:
         replay.can_sample(13)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "prioritized"])
+@pytest.mark.parametrize("num_rows", [1, 2])
+def test_a_full_replay_can_be_drawn_from_though_resets_take_room(kind: str, num_rows: int) -> None:
+    """Episodes of one step: every second row is a reset, so a batch of the whole capacity is never there."""
+    replay, stream = make(kind=kind, num_rows=num_rows, capacity_transitions=10)
+    drawable = []
+    for _ in range(20):
+        replay.add(stream.play([[GAME_OVER] * num_rows]))
+        drawable.append(replay.can_sample(10))
+    assert replay.size < 10
+    assert drawable.index(True) == 10 // num_rows
+    assert all(drawable[drawable.index(True) :])
+    assert len(replay.sample(10, env_step=0).keys) == 10
+
+
 def test_size_counts_starts_of_the_newest_rows() -> None:
     replay, stream = make(num_rows=2, capacity_transitions=10, n_step=2)
     for rows in range(1, 30):

@@ -270,6 +270,8 @@ def test_a_configuration_that_cannot_learn_is_refused_before_anything_is_made(tm
     config = build_config("CartPole-v1")
     with pytest.raises(UserError, match="learning would never start"):
         override(config, ["agent.batch_size=60000"])
+    with pytest.raises(UserError, match="a batch of ppo could hold nothing but rows between episodes"):
+        override(build_config("CartPole-v1", "ppo"), ["agent.unroll_steps=1", "schedule.steps_per_round=1"])
     with pytest.raises(UserError, match="unknown explorer 'conteractive' for agent"):
         train(override(config, ["explore.name=conteractive"]), tmp_path / "run", Silent())
     assert not (tmp_path / "run").exists()

@@ -74,13 +74,14 @@ class Replay:
         return self._ring.oldest_row
 
     def can_sample(self, batch_size: int) -> bool:
-        """Whether at least ``batch_size`` transitions are there; ValueError if there never can be."""
+        """Whether ``batch_size`` transitions are there, or all that fit; ValueError if so many never can be."""
         if batch_size > self._num_starts * self._num_rows:
             raise ValueError(
                 f"batch_size {batch_size} is larger than the {self._num_starts * self._num_rows} transitions "
                 f"the replay can hold: learning would never start"
             )
-        return self._size >= max(batch_size, 1)
+        full = self._ring.rows_written >= self._num_starts + self._config.n_step  # the rows of resets take room too
+        return self._size >= (1 if full else max(batch_size, 1))
 
     def add(self, rows: Rows) -> None:
         """Appends a block of rows; see `Rows`. Nothing of ``rows`` is kept.
@@ -120,9 +121,7 @@ class Replay:
     def draw(self, batch_size: int, *, env_step: int) -> tuple[Ints, Ints, NDArray[np.float32]]:
         """What `sample` draws, without reading it: absolute rows, environments and weights, [batch_size] each."""
         if batch_size < 1 or self._size == 0:
-            raise ValueError(
-                f"cannot draw {batch_size} transitions from a replay that holds {self._size}: ask can_sample first"
-            )
+            raise ValueError(f"cannot draw {batch_size} transitions, it holds {self._size}: ask can_sample first")
         if self._priorities:
             start, env = self._draw_prioritized(batch_size, self._priorities)
             return start, env, self._priorities.weight(start, env, self._size, env_step)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from frugalrl.algos.agents import AgentConfig, SequenceConfig, TokenConfig, check_sampled
 from frugalrl.algos.dqn import DQNConfig
+from frugalrl.algos.ppo import PPOConfig
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.math.explore import Actions
 from frugalrl.nets.config import NetConfig, TokenNetConfig
@@ -185,6 +186,10 @@ class RunConfig:
             raise ValueError(
                 f"schedule.updates_per_round={self.schedule.updates_per_round}: agent.kind={self.agent.kind} learns "
                 "from each batch of unrolls when it is there, whatever this says; leave it at 1"
+            )
+        if isinstance(self.agent, PPOConfig) and self.agent.unroll_steps == 1:
+            raise ValueError(
+                "agent.unroll_steps=1: a batch of ppo could hold nothing but rows between episodes; use 2 or more"
             )
         if isinstance(self.net, NetConfig) and self.net.init != "torch" and not by_unroll:
             raise ValueError(
