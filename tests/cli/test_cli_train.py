@@ -68,6 +68,9 @@ def test_set_wins_over_options() -> None:
         (["--set", "seed=-1"], "seed"),
         (["--env-kwargs", '{"a":'], "not valid JSON"),
         (["--env-kwargs", "a"], "neither k=v nor a JSON object"),
+        (["--env-kwargs", "a=1e400"], "--env-kwargs a=1e400: expected finite numbers"),
+        (["--env-kwargs", '{"a": [NaN]}'], "expected finite numbers"),
+        (["--set", 'env.kwargs={"a": NaN}'], "env.kwargs={'a': nan}: expected finite numbers"),
         (["--machine", "generik"], "did you mean 'generic'?"),
         (["--recipe", "ppo", "--probe-envs", "2"], "error: evaluation.probe_rows=2: the probe judges Q-values"),
         (["--prices", "none.toml"], "none.toml"),
@@ -247,6 +250,33 @@ def test_unexpected_errors_leave_a_traceback(
         f"frugal: error: unexpected ZeroDivisionError: division by zero; the traceback is in {where}\n"
     )
     assert "Traceback" in where.read_text()
+
+
+def test_what_an_error_carries_for_the_user_is_said(
+    tmp_path: Path, fake: FakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.raises = ZeroDivisionError("oops")
+    fake.raises.add_note("`frugal resume here` goes on")
+    assert main(["train", "CartPole-v1", "--quiet", "--out", "here"]) == 1
+    assert "unexpected ZeroDivisionError: oops; `frugal resume here` goes on; the trace" in capsys.readouterr().err
+
+
+def test_torch_without_memory_is_a_sentence(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.raises = RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
+    )
+    assert main(["train", "CartPole-v1", "--quiet", "--out", "here"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("frugal: error: out of memory: ")
+    assert said.endswith("; a smaller network, observation or batch needs less\n")
+
+
+@pytest.mark.parametrize("words", [("train", "CartPole-v1", "--quiet", "--out"), ("resume",), ("bill",), ("eval",)])
+def test_a_name_that_no_file_system_takes(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "a" * 300]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("frugal: error: the name ")
+    assert said.endswith("a... is too long for this file system; shorten it\n")
 
 
 def test_second_ctrl_c(fake: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

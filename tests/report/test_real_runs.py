@@ -108,6 +108,7 @@ def test_reprice(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["reprice", "STUDY"], "needs --on MACHINE, --env-step-ms X, or both"),
         (["reprice", "STUDY", "--on", "cloud-h10"], "unknown machine 'cloud-h10'; did you mean 'cloud-h100'"),
         (["reprice", "STUDY", "--env-step-ms", "-1"], "'-1' must be 0 or more"),
+        (["reprice", "STUDY", "--env-step-ms", "1e308"], "--env-step-ms 1e+308: that is more than a day for one step"),
         (["reprice", "STUDY", "--env-step-ms", "1", "--baseline", "x"], "no run has the method 'x'"),
         (["reprice", "nowhere", "--env-step-ms", "1"], "there is no folder nowhere"),
     ],

@@ -94,7 +94,7 @@ def test_the_last_setting_wins_and_nothing_else_changes() -> None:
         ("inner=1", "names a group; set one of its fields: rate, widths"),
         ("inner.rate.x=1", "inner.rate is a value, not a group"),
         ("steps=1.5", "steps=1.5: expected a whole number"),
-        ("steps=many", "steps='many': expected a number"),
+        ("steps=many", "steps='many': expected a whole number"),
         ("steps=None", "steps='None'"),
         ("steps=true", "steps='true'"),
         ("steps=", "steps=''"),
@@ -173,5 +173,8 @@ def test_limits_between_fields_are_said_with_their_values() -> None:
 
 def test_hints() -> None:
     assert hint("rat", ["rate", "size"]) == "; did you mean 'rate'?"
+    fields = ["agent.kind", "budget.env_steps", "replay.n_step", "replay.capacity_transitions", "replay.alpha"]
+    assert hint("agent.n_step", fields) == "; did you mean 'replay.n_step'?"
+    assert hint("replay.capacity", fields) == "; did you mean 'replay.capacity_transitions'?"
     assert hint("zzz", ["rate", "size"]) == "; known: rate, size"
     assert hint("zzz", [f"long-{i}" for i in range(30)]) == ""

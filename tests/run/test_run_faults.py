@@ -24,7 +24,7 @@ from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.config_io import override
 from frugalrl.run.record import RunFolder
 from frugalrl.run.status import Silent
-from frugalrl.run.train import resume, train
+from frugalrl.run.train import Run, resume, train
 from frugalrl.types import RunFailed, UserError
 
 
@@ -47,9 +47,17 @@ class Wild(gym.Env[Any, Any]):
         if self.time > 200 and self.after is not None:
             if self.after == "raise":
                 raise RuntimeError("the emulator\nis gone")
-            reward = {"huge reward": 1e30, "nan reward": np.nan}.get(self.after, 1.0)
+            if self.after == "exit":
+                raise SystemExit(3)
+            reward = {"huge reward": 1e30, "nan reward": np.nan, "reward shape": np.ones(1)}.get(self.after, 1.0)
             obs = {"nan": obs * np.nan, "shape": np.zeros(3, np.float32)}.get(self.after, obs)
+            if self.after in ("terminated", "truncated"):
+                return obs, reward, *(np.array([n == self.after]) for n in ("terminated", "truncated")), {}
         return obs, reward, self.time % 10 == 0, False, {}
+
+    def close(self) -> None:
+        if self.after == "close":
+            raise RuntimeError("it was closed before")
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +118,10 @@ def test_weights_that_overflow_end_the_run(tmp_path: Path) -> None:
         ("nan", "its observation holds NaN"),
         ("nan reward", "it gave the reward nan"),
         ("shape", "stepping it failed with"),
+        ("exit", "stepping it failed with SystemExit: 3"),
+        ("reward shape", "the reward has shape (1,), but must be a single value"),
+        ("terminated", "terminated has shape (1,), but must be a single value"),
+        ("truncated", "terminated has shape (1,), but must be a single value"),
     ],
 )
 def test_an_environment_that_fails_ends_the_run_with_its_bill(tmp_path: Path, after: str, says: str) -> None:
@@ -127,6 +139,31 @@ def test_an_environment_that_fails_ends_the_run_with_its_bill(tmp_path: Path, af
     reporter = Watcher()
     assert resume(run, reporter, budget=BudgetConfig(env_steps=400)).completed
     assert not any("done again" in note for note in reporter.notes)
+
+
+def test_an_environment_that_cannot_be_closed_costs_nothing(tmp_path: Path) -> None:
+    Wild.after = "close"
+    with pytest.warns(
+        RuntimeWarning, match="closing environment Wild-v0 failed in . of . rows with RuntimeError: it was"
+    ):
+        done = train(wild(), tmp_path / "run", Silent())
+    assert done.completed
+    assert done.score is not None
+    assert bill(tmp_path / "run")
+
+
+def test_an_error_that_nobody_expected_leaves_a_bill_and_the_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "_read", lambda self, event: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(wild(), tmp_path / "run", Silent())
+    (note,) = caught.value.__notes__
+    assert note == f"`frugal resume {tmp_path / 'run'}` goes on from the checkpoint at step 0"
+    assert bill(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").lines()[-1]["reason"] == "unexpected ZeroDivisionError"
+    monkeypatch.undo()
+    assert resume(tmp_path / "run", Silent()).completed
 
 
 # -- disks -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from shlex import quote
 from frugalrl.types import RunFailed, UserError
 
 OK, FAILED, USAGE = 0, 1, 2
+_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
+"""How torch says it: with a RuntimeError."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ def guarded(command: Callable[[], int], context: Context) -> int:
         forget_stdout()
         return FAILED
     except KeyboardInterrupt:
-        known = context.folder is not None and (context.folder / "config.json").exists()
+        known = context.folder is not None and os.path.exists(context.folder / "config.json")
         return _say(
             f"interrupted; go on with: frugal resume {quote(str(context.folder))}" if known else "interrupted", 130
         )
@@ -52,8 +55,14 @@ def guarded(command: Callable[[], int], context: Context) -> int:
         if isinstance(error, OSError) and error.filename is None and _stdout_is_full():
             forget_stdout()
             return _say(f"standard output cannot be written: {error.strerror or error}", FAILED)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = max(str(error.filename).split(os.sep), key=len)
+            return _say(f"the name {name[:40]}... is too long for this file system; shorten it", USAGE)
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY):
+            return _say(f"out of memory{_details(error)}; a smaller network, observation or batch needs less", FAILED)
         where = write_traceback(context.folder)
-        rest = f"; the traceback is in {where}" if where else ""
+        rest = "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if note)
+        rest += f"; the traceback is in {where}" if where else ""
         return _say(f"unexpected {type(error).__name__}{_details(error)}{rest}", FAILED)
 
 
@@ -92,7 +101,7 @@ def write_traceback(folder: Path | None) -> Path | None:
     """Append the current exception to ``error.txt`` in the run's folder, else here; None if that fails."""
     text = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
     places: list[Callable[[], Path]] = [Path.cwd, lambda: Path(tempfile.gettempdir())]
-    if folder is not None and folder.is_dir():
+    if folder is not None and os.path.isdir(folder):  # False, not an error, for a name that no file system takes
         places.insert(0, lambda: folder)
     for place in places:
         # a working directory may be deleted, and a message may hold signs that no encoding knows

@@ -10,6 +10,7 @@ from frugalrl.cli.found import find
 from frugalrl.cli.output import console_for
 from frugalrl.types import UserError
 
+_DAY_MS = 86_400_000
 SEED = 0
 """Of the bootstrap, so that the same runs print the same intervals."""
 
@@ -30,6 +31,10 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     found = find("reprice", args.runs)
     if args.on is None and args.env_step_ms is None:
         raise UserError("frugal reprice needs --on MACHINE, --env-step-ms X, or both")
+    if args.env_step_ms is not None and args.env_step_ms > _DAY_MS:
+        raise UserError(
+            f"--env-step-ms {args.env_step_ms:g}: that is more than a day for one step; it is in milliseconds"
+        )
     tables = load_tables(environment.price_file(args.prices))
     machine = None if args.on is None else tables.machine(args.on)
     facts, made_on = find_facts(), evaluated(found.records)[0].machine

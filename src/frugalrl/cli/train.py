@@ -181,6 +181,10 @@ def env_kwargs(words: Sequence[str]) -> dict[str, Any]:
             if not equals or not key.isidentifier():
                 raise UserError(f"--env-kwargs {word!r} is neither k=v nor a JSON object such as '{{\"k\": 1}}'")
             part = {key: _read_value(text)}
+        try:
+            json.dumps(part, allow_nan=False)
+        except ValueError:
+            raise UserError(f"--env-kwargs {word}: expected finite numbers") from None
         found.update(part)
     return found
 

@@ -250,8 +250,8 @@ def named_protocol(name: str) -> Protocol:
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}" if near else f"choose one of {', '.join(PROTOCOLS)}"
-    raise UserError(f"Unknown protocol {name!r}; {hint}?")
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PROTOCOLS)}"
+    raise UserError(f"Unknown protocol {name!r}; {hint}")
 
 
 def default_protocol(env_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class PythonRows(RowEnv):
             obs[row] = self._codec.one(raw)
             if lives is not None:
                 lives[row] = info.get("lives", 0)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some library's sys.exit() must not end a run without a word
             raise self._raised(row, "resetting it", error) from error
 
     def _advance(self, action: Ints, dead: Bools | None) -> Raw:
@@ -74,7 +75,7 @@ class PythonRows(RowEnv):
                 else:
                     raw, gain, term, trunc, info = env.step(act)
                     answers.append((raw, gain, term, trunc, info))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._raised(row, "resetting it" if resets else "stepping it", error) from error
         if self._codec.kind == "image":
             return self._row_by_row(answers, dead)
@@ -86,12 +87,14 @@ class PythonRows(RowEnv):
     def _at_once(self, answers: Sequence[_Answer]) -> Raw:
         """All rows in one array each: half the cost of a row at a time where observations are small."""
         raws, rewards, terminated, truncated, infos = zip(*answers, strict=True)
-        reward = np.array(rewards, np.float64)
-        if reward.shape != (self.num_rows,):
-            raise ValueError("a reward is no number")
+        reward, terminated_t, truncated_t = (
+            np.array(rewards, np.float64), np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        )  # fmt: skip
+        if not reward.shape == terminated_t.shape == truncated_t.shape == (self.num_rows,):
+            raise ValueError("one of them is no single value")
         lives = np.array([info.get("lives", 0) for info in infos], np.int64) if self._life_loss else None
         obs = self._codec.batch(raws, self.num_rows, copy=False)
-        return Raw(obs, reward, np.array(terminated, np.bool_), np.array(truncated, np.bool_), lives)
+        return Raw(obs, reward, terminated_t, truncated_t, lives)
 
     def _row_by_row(self, answers: Sequence[_Answer], dead: Bools | None) -> Raw:
         """The same, or an error that names the row."""
@@ -103,9 +106,9 @@ class PythonRows(RowEnv):
         for row, (raw, gain, term, trunc, info) in enumerate(answers):
             try:
                 obs[row] = self._codec.one(raw)
-                reward[row] = gain
-                terminated[row] = term
-                truncated[row] = trunc
+                reward[row] = _single("the reward", gain)
+                terminated[row] = _single("terminated", term)
+                truncated[row] = _single("truncated", trunc)
                 if lives is not None:
                     lives[row] = info.get("lives", 0)
             except Exception as error:
@@ -122,13 +125,13 @@ class PythonRows(RowEnv):
                 try:
                     raw, _, term, trunc, _ = env.step(act)
                     obs[row] = self._codec.one(raw)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise self._raised(row, "replaying it", error) from error
                 if (term or trunc) and count < final:
                     break
         return obs
 
-    def _raised(self, row: int, doing: str, error: Exception) -> EnvFailed:
+    def _raised(self, row: int, doing: str, error: BaseException) -> EnvFailed:
         return self._failed(row, f"{doing} failed with {say_error(error)}")
 
     @property
@@ -137,5 +140,19 @@ class PythonRows(RowEnv):
         return self._envs[0]
 
     def close(self) -> None:
+        failed: list[str] = []
         for env in self._envs:
-            env.close()
+            try:
+                env.close()
+            except Exception as error:  # what was played stands
+                failed.append(say_error(error))
+        if failed:
+            rows = f"{len(failed)} of {self.num_rows} rows"
+            text = f"closing environment {self.spec.id} failed in {rows} with {failed[0]}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _single(name: str, value: Any) -> Any:
+    if np.ndim(value):
+        raise ValueError(f"{name} has shape {np.shape(value)}, but must be a single value")
+    return value

@@ -49,7 +49,7 @@ def obs_hash(obs: NDArray[Any]) -> str:
     return blake2b(np.ascontiguousarray(obs).tobytes(), digest_size=16).hexdigest()
 
 
-def say_error(error: Exception) -> str:
+def say_error(error: BaseException) -> str:
     """Type and message on one line, without the final full stop."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
 

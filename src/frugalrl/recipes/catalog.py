@@ -181,5 +181,6 @@ def build_config(env_id: str, recipe: str | None = None) -> RunConfig:
     """The full configuration of a recipe for an environment. Raises UserError for an unknown recipe."""
     name = recipe or default_recipe(env_id)
     if name not in RECIPES:
-        raise UserError(f"unknown recipe {name!r}{hint(name, list(RECIPES))}")
+        near = hint(name, list(RECIPES)) or "; `frugal list recipes` names them"
+        raise UserError(f"unknown recipe {name!r}{near}")
     return RECIPES[name].build(env_id)

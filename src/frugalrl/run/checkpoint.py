@@ -211,7 +211,8 @@ def _read_document(folder: Path) -> dict[str, Any]:
         if _sha256(folder / "arrays.safetensors") != document["arrays_sha256"]:
             raise DamagedCheckpoint("arrays.safetensors was cut short or changed")
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
+        said = f"state.json lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        raise DamagedCheckpoint(said) from error
     return document
 
 

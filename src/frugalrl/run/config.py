@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,6 +37,10 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if self.rows < 1 or self.threads < 1:
             raise ValueError(f"env.rows={self.rows}, env.threads={self.threads}: both must be at least 1")
+        try:
+            json.dumps(dict(self.kwargs), allow_nan=False, default=str)
+        except ValueError:
+            raise ValueError(f"env.kwargs={dict(self.kwargs)!r}: expected finite numbers") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -135,9 +135,14 @@ def all_paths(cls: Any, data: Mapping[str, Any] | None = None, prefix: str = "")
 
 def hint(word: str, known: Sequence[str], *, told: bool = False) -> str:
     """``; did you mean 'x'?`` or the known words when there are few, and they are not ``told`` already."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or [
-        k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]
-    ]
+    last = word.rpartition(".")[-1]
+    ends = {k: k.rpartition(".")[-1] for k in known} if "." in word else {}
+    close = (
+        [k for k, end in ends.items() if end == last]
+        or [k for k, end in ends.items() if end.startswith(f"{last}_")]
+        or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+        or [k for k in known if k.rpartition(".")[-1] == last]
+    )
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if len(known) <= 20 and not told else ""
@@ -152,7 +157,7 @@ def _parse(kind: Any, text: str, path: str) -> Any:
     if kinds == [str] or get_origin(kinds[0]) is Literal:
         return _typed(kind, text, path)
     if kinds[0] in (int, float):
-        return _typed(kind, _number(text, path), path)
+        return _typed(kind, _number(text, path, kinds[0]), path)
     try:
         value = json.loads({"True": "true", "False": "false"}.get(text, text))
     except json.JSONDecodeError:
@@ -162,21 +167,23 @@ def _parse(kind: Any, text: str, path: str) -> Any:
                 f'as in \'{path}=["a","b"]\''
             ) from None
         if get_origin(kinds[0]) is tuple:
-            return _typed(kind, [_number(t.strip(), path) for t in text.strip("()[]").split(",") if t.strip()], path)
+            return _typed(
+                kind, [_number(t.strip(), path, float) for t in text.strip("()[]").split(",") if t.strip()], path
+            )
         raise UserError(f"{path}={text!r}: expected {_name(kind)}") from None
     if get_origin(kinds[0]) is tuple and not isinstance(value, list):
         value = [value]
     return _typed(kind, value, path)
 
 
-def _number(text: str, path: str) -> int | float:
+def _number(text: str, path: str, kind: Any) -> int | float:
     """``1_000``, ``.5`` and ``1e6`` are numbers."""
     for read in (int, float):
         try:
             return read(text)
         except ValueError:
             continue
-    raise UserError(f"{path}={text!r}: expected a number")
+    raise UserError(f"{path}={text!r}: expected {_name(kind)}")
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
@@ -221,5 +228,7 @@ def _name(kind: Any) -> str:
         return " or ".join(_name(k) for k in get_args(kind))
     if kind is type(None):
         return "None"
+    if get_origin(kind) is Mapping:
+        return 'names with values, as in {"name": 1}'
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(kind) or str(kind)

@@ -65,7 +65,10 @@ class LastPolicy:
         try:
             policy.load(self.snapshot)
         except ValueError as error:
-            raise RunFailed(f"the policy of step {self.step:,} does not fit config.json: {error}") from error
+            raise RunFailed(
+                f"the policy of step {self.step:,} does not fit config.json: {error}; "
+                f"put that file back as the run wrote it"
+            ) from error
         return policy
 
 

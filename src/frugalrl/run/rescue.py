@@ -32,7 +32,7 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     if "frugal resume" in sentence or step is None:
         return sentence
     way = f"`frugal resume {quote(str(folder))}` goes on from the checkpoint at step {step:,}"
-    return f"{sentence.rstrip('.')}; when that is mended, {way}"
+    return f"{sentence.rstrip('.')}; when that is mended, {way}" if sentence else way
 
 
 def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 
 from frugalrl.cost import Bill, make_bill, to_json
 from frugalrl.cost.ledger import Ledger
@@ -189,6 +190,11 @@ class Run:
                 return self._finish(reason, completed=completed)
         except (RunFailed, FloatingPointError) as error:
             raise self._failure(error) from error
+        except Exception as error:
+            with suppress(Exception):  # the bill is kept; this is not the error to tell of
+                self._finish(f"unexpected {type(error).__name__}", completed=False)
+            error.add_note(how_to_go_on("", self._record.shown, self._checkpoints.newest_step))
+            raise
         finally:
             self._reporter.close()
 
@@ -322,9 +328,8 @@ class Run:
         self._ledger.settle()
         status = tell.status_of(
             phase, self._config, self._ledger, self._window, self._evaluator, self._used(),
-            epsilon=self._parts.sampler.epsilon(),
+            epsilon=self._parts.sampler.epsilon(), stages=self._watch.stages(),
             eur=shown_eur(self._ledger, self._machine, self._tables),
-            stages=self._watch.stages(),
         )  # fmt: skip
         self._reporter.status(status)
         for name, sentence in tell.alarms(status.metrics, self._config.agent):
@@ -370,10 +375,9 @@ class Run:
             loaded = self._checkpoints.load(self._parts.replay)
             not_restored = self._state.load_state_dict(loaded.state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())
             raise RunFailed(
-                f"the checkpoint does not fit {self._record.path / 'config.json'} ({why}); "
-                f"put that file back as the run wrote it"
+                f"the checkpoint does not fit {self._record.path / 'config.json'} "
+                f"({shorten(str(error), 200, placeholder=' ...')}); put that file back as the run wrote it"
             ) from error
         for sentence in loaded.damaged:
             self._reporter.note(sentence)

@@ -216,9 +216,8 @@ def method_from_word(word: str) -> Method:
             raise UserError(f"--methods {word!r} names two explorers or two recipes; a method has one of each")
         else:
             known = [*explorers, *RECIPES, "fp32", "bf16", "int8", "int4-tis2", "stale8-none"]
-            raise UserError(
-                f"--methods {word!r}: {part!r} is neither explorer, recipe, sampler nor a.b=c{hint(part, known)}"
-            )
+            near = hint(part, known) or "; `frugal list explorers` and `frugal list recipes` name them"
+            raise UserError(f"--methods {word!r}: {part!r} is neither explorer, recipe, sampler nor a.b=c{near}")
     if not name:
         raise UserError(f"--methods {word!r} has an empty name before the '='")
     transform, correction = sampler or (None, None)
