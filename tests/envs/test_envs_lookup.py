@@ -34,6 +34,7 @@ def make(env_id, protocol=PLAIN, **kwargs):
         ("counting_envs:CountingNotSeeded", "cannot be seeded alone"),
         ("counting_envs:CountingNoOptions", "no options"),
         ("counting_envs:slow_rows", "Cannot make counting_envs:slow_rows: TypeError"),
+        ("sys:exit", "Cannot make sys:exit: SystemExit"),
         ("collections:OrderedDict", "OrderedDict, which is not a gymnasium.Env"),
     ],
 )

@@ -47,15 +47,14 @@ def _chain(args: arguments.Reproduce) -> int:
     processes = args.processes or usable_cores()
     folder = args.out if args.out is not None else free_folder(time.localtime())
     out = sys.stderr if args.json else sys.stdout
-    print(
+    header = (
         f"chain of ten states | {count(len(settings), 'setting')} | {len(chain_grid.METHODS)} methods | "
         f"{count(seeds, 'seed')} | {chain_grid.ITERATIONS} iterations | "
-        f"{processes} process{'' if processes == 1 else 'es'} | folder {folder}",
-        file=out,
-        flush=True,
+        f"{processes} process{'' if processes == 1 else 'es'} | folder {folder}"
     )
     try:
         with chain_files.claimed(folder, overwrite=args.overwrite):
+            print(header, file=out, flush=True)
             results = chain_grid.run_grid(settings, seeds, processes=processes, on_batch=_tell)
             study = examine(results)
             document = chain_files.write(folder, results, study)

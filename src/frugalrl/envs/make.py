@@ -250,6 +250,6 @@ def _construct(create: Callable[[], Any], found: Found, kwargs: Mapping[str, Any
         return create()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = f" with env_kwargs {dict(kwargs)}" if kwargs else ""
         raise UserError(f"Cannot make {found.id}{given}: {say_error(error)}.") from error
