@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,6 +257,17 @@ def test_the_length_trap_needs_a_product_and_a_length() -> None:
     assert short == []
     clamped = apply(Correction.parse("sequence-vanilla"), log_pi - 0.1, log_mu).warnings
     assert any("where exp is clamped" in w.evidence for w in clamped)
+
+
+@pytest.mark.parametrize("far", [-4.0, -8.0, -10.0, -12.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ess_of_ratios_far_below_one(far: float, dtype: Any) -> None:
+    d = (far + 0.3 * np.random.default_rng(0).normal(size=2000)).astype(dtype)
+    log_mu = np.full(2000, -0.5, dtype)
+    rho = np.exp((log_mu + d).astype(np.float64) - log_mu.astype(np.float64))
+    found = correct(log_mu + d, log_mu, high=2.0).mismatch.metrics()
+    assert found["mismatch_ess"] == pytest.approx(rho.sum() ** 2 / (2000 * (rho**2).sum()), rel=1e-4)
+    assert found["mismatch_ratio_std"] == pytest.approx(rho.std(), rel=1e-3)
 
 
 def test_low_ess_is_said_of_the_level_that_is_used() -> None:

@@ -20,9 +20,12 @@ from frugalrl.report.comparison_io import from_json, read_comparison, to_json, w
 from frugalrl.report.groups import Group, Setting, reach
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison, MethodResult
+from frugalrl.report.sentences import _percent
 from frugalrl.report.table import render
 from frugalrl.report.target import to_target
 from frugalrl.report.use import rates_of
+from frugalrl.report.words import between, short
+from frugalrl.report.write import html_report
 from frugalrl.types import UserError
 from oracles import comparison as oracle
 from report.records_made import CODE, MACHINE, line, point, record, two_methods
@@ -181,23 +184,23 @@ def test_break_even_by_hand() -> None:
     assert sampler_cores(2, 3, 0.8) == pytest.approx(2)  # 2 / 2 + 3 = 0.8 x 5
     assert sampler_cores(2, 3, 1.0) == pytest.approx(1)
     assert sampler_cores(2, 3, 0.6) is None  # the rest alone is 0.6
-    slow = steady("epsilon-greedy", [5_000, 10_000, 15_000])
+    slow = steady("epsilon-greedy", [5_000, 10_000, 15_000] * 2)
     (told,) = (
         s
-        for s in compared([*slow, *steady("counteractive", [4_000, 8_000, 12_000])], 1).sentences
+        for s in compared([*slow, *steady("counteractive", [4_000, 8_000, 12_000] * 2)], 1).sentences
         if "sampler cores" in s
     )
     assert "0.8 [0.8, 0.8] times the CPU time of epsilon-greedy: as much as 1 [1, 1] more sampler cores" in told
     (told,) = (
         s
-        for s in compared([*slow, *steady("counteractive", [2_500, 5_000, 7_500])], 1).sentences
+        for s in compared([*slow, *steady("counteractive", [2_500, 5_000, 7_500] * 2)], 1).sentences
         if "sampler cores" in s
     )
     assert "no number of sampler cores saves epsilon-greedy as much" in told
     assert "30 of its 50 CPU-s" in told
     (told,) = (
         s
-        for s in compared([*slow, *steady("counteractive", [6_250, 12_500, 18_750])], 1).sentences
+        for s in compared([*slow, *steady("counteractive", [6_250, 12_500, 18_750] * 2)], 1).sentences
         if "sampler cores" in s
     )
     assert told.startswith("epsilon-greedy reaches 1 on CartPole-v1 with 0.8 [0.8, 0.8] times the CPU time of counter")
@@ -205,9 +208,60 @@ def test_break_even_by_hand() -> None:
     assert "no difference shown, so break-even in sampler cores is refused" in told
 
 
+def test_before_the_first_evaluation_no_score_is_known() -> None:
+    """A method that uses 40 times as much per step has no evaluation where the cheap one's budget ends."""
+    cheap, dear = "epsilon-greedy", "counteractive"
+    runs = [record(cheap, s, line([10, 20, 30 + s], learner_ms=1)) for s in range(6)]
+    runs += [record(dear, s, line([100, 200, 300 + s], learner_ms=40)) for s in range(6)]
+    found = compared(runs, 1_000)
+    (view,) = (v for v in found.envs[0].views if v.axis == "eur")
+    (row,) = (r for r in view.rows if r.method == dear)
+    assert (row.score.value, row.difference, row.verdict) == (None, None, "no difference shown")
+    assert "before its first evaluation" in row.score.source
+    assert not any("equal money" in s for s in found.sentences)
+    assert html_report(found)
+
+
+def test_a_ratio_of_shared_seeds_stands_beside_counts_that_say_so() -> None:
+    slow = steady("epsilon-greedy", [5_000, 10_000, 15_000, 5_000, 10_000, 15_000, 900_000])
+    fast = steady("counteractive", [4_000, 8_000, 12_100, 4_000, 8_000, 12_000])
+    (told,) = (s for s in compared([*slow, *fast], 1).sentences if "times the samples" in s)
+    assert (
+        "(6 of 6 runs, 7 of 7; compared on the 6 seeds that both have): it saves at least 19 % of the samples." in told
+    )
+    assert not any("sampler cores" in s for s in compared([*slow, *fast], 1).sentences)
+
+
+def test_the_winner_s_count_stands_first() -> None:
+    slow = steady("epsilon-greedy", [5_000, 10_000, 15_000] * 2)
+    never = [record("counteractive", seed, line([0] * 9)) for seed in range(6)]
+    told = " ".join(compared([*slow, *never], 1).sentences)
+    assert (
+        "epsilon-greedy reaches 1 on CartPole-v1, counteractive does not on the same seeds (6 of 6 runs, 0 of 6)"
+        in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.555, "55 %"), (0.5, "50 %"), (0.29, "29 %"), (0.004, "0.4 %"), (0.00036, "0.03 %"), (0.9951, "99.5 %"),
+        (1.999, "199 %"),
+    ],
+)  # fmt: skip
+def test_at_least_is_rounded_down(share: float, words: str) -> None:
+    assert _percent(share) == words
+
+
+def test_numbers_in_words() -> None:
+    assert between((-float("inf"), float("inf"))) == " [no bound]"
+    assert between((0.0, float("inf"))) == " [0, no end]"
+    assert [short(x) for x in (999.4, 999.6, -999.6)] == ["999", "1,000", "-1,000"]
+
+
 def test_crossover_by_hand() -> None:
-    few = steady("counteractive", [1_000, 1_000, 1_000], (2, 9))  # 1 ms inference + 9 ms learner: 10 s
-    many = steady("epsilon-greedy", [3_000, 3_000, 3_000], (1, 1 / 6))  # 2 s and 1.5 s of the environment
+    few = steady("counteractive", [1_000] * 6, (2, 9))  # 1 ms inference + 9 ms learner: 10 s
+    many = steady("epsilon-greedy", [3_000] * 6, (1, 1 / 6))  # 2 s and 1.5 s of the environment
     found = compared([*few, *many], 1).envs[0].crossovers
     assert [c.quantity for c in found] == ["wall_s", "eur"]
     (crossing,) = found[0].crossings
@@ -221,7 +275,7 @@ def test_crossover_by_hand() -> None:
     )
     assert found[1].lines[0].value[at] == pytest.approx(5 / 3600 * 0.10 / 2)
     noisy = steady("counteractive", [1_000, 5_000, 400], (2, 9))
-    (crossing,) = compared([*noisy, *many], 1).envs[0].crossovers[0].crossings
+    (crossing,) = compared([*noisy, *many[:3]], 1).envs[0].crossovers[0].crossings
     assert crossing.interval == (0.0, float("inf"))
 
 

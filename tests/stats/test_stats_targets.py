@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from frugalrl import stats
 from frugalrl.stats import resample, time_to_target
+from frugalrl.stats.factorial import cost_effect
 from oracles import stats as oracle
 
 # remission in weeks of 42 leukaemia patients (Freireich et al. 1963; Gehan 1965; the example of most textbooks)
@@ -137,8 +138,8 @@ def test_bootstrap_of_expected_cost_against_all_resamples() -> None:
 
 
 def test_ratio_pairs_seeds() -> None:
-    seed = np.array([1.0, 5.0, 20.0, 60.0, 100.0])
-    yes = np.ones(5, bool)
+    seed = np.array([1.0, 2.0, 5.0, 20.0, 60.0, 100.0])
+    yes = np.ones(6, bool)
     for method in ("t", "percentile"):
         together = stats.expected_cost_ratio(seed, yes, 2 * seed, yes, rng=rng(), method=method)  # type: ignore[arg-type]
         apart = stats.expected_cost_ratio(seed, yes, 2 * seed, yes, rng=rng(), method=method, paired=False)  # type: ignore[arg-type]
@@ -146,6 +147,22 @@ def test_ratio_pairs_seeds() -> None:
         np.testing.assert_allclose(ends(together), (0.5, 0.5))
         assert ends(apart)[1] > 1.0
         assert ("paired" in together.how, "not paired" in apart.how) == (True, True)
+
+
+def test_a_few_runs_that_all_differ_alike_give_no_bound() -> None:
+    """Samples are read at evaluations, so ties are common: no width is then no knowledge."""
+    for n, ends_of_ratio in ((2, (0.0, np.inf)), (5, (0.0, np.inf)), (6, (0.5, 0.5))):
+        cost, yes = np.full(n, 10_000.0), np.ones(n, bool)
+        for paired in (True, False):
+            found = stats.expected_cost_ratio(cost, yes, 2 * cost, yes, paired=paired)
+            np.testing.assert_allclose(ends(found), ends_of_ratio)
+            assert ("no bound" in found.how) == (n < 6)
+        assert ends(stats.expected_cost_ratio(cost, yes, cost, yes)) == (1.0, 1.0), "that claims nothing"
+        alone = ends(stats.expected_cost(cost, yes))
+        np.testing.assert_allclose(alone, (0.0, np.inf) if n < 6 else (10_000.0, 10_000.0))
+        by = {(False,): cost, (True,): 2 * cost}
+        effect = cost_effect(by, dict.fromkeys(by, yes), (0,))
+        np.testing.assert_allclose(ends(effect), (0.0, np.inf) if n < 6 else (2.0, 2.0))
 
 
 def test_unpaired_ratio_is_welchs_on_logs() -> None:

@@ -128,12 +128,12 @@ def _score(lever: Lever, levers: Levers) -> str:
 
 def _interactions(env: str, levers: Levers, found: LeverTarget | None) -> Iterator[str]:
     clear: dict[tuple[str, ...], list[str]] = {}
-    known = False
+    intervals = 0
     for effect in (*(found.effects if found else ()), *levers.score):
         figure, _ = shown_effect(effect)
         if len(effect.levers) < 2 or figure.value is None or figure.interval is None:
             continue
-        known = True
+        intervals += 1
         of_score = effect.quantity == "score"
         if verdict(figure, 0.0 if of_score else 1.0):
             times = "" if of_score else " times"
@@ -141,6 +141,9 @@ def _interactions(env: str, levers: Levers, found: LeverTarget | None) -> Iterat
             clear.setdefault(effect.levers, []).append(words)
     if clear:
         said = "; ".join(f"{' x '.join(names)} in {listed(words)}" for names, words in clear.items())
-        yield f"On {env} what one lever does depends on another: {said}. There read the cells, not the averages."
-    elif known:
+        yield (
+            f"On {env} what one lever does may depend on another: {said}. There read the cells, not the averages; of "
+            f"{intervals} such intervals about {max(1, round(0.05 * intervals))} would exclude no effect by chance."
+        )
+    elif intervals:
         yield f"On {env} no interaction of the levers is shown, which does not mean that there is none."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from frugalrl.report.break_even import break_even
 from frugalrl.report.lever_words import lever_sentences
-from frugalrl.report.results import Crossing, EnvResult, MethodResult, Overall, ToTarget
+from frugalrl.report.results import Crossing, EnvResult, Figure, MethodResult, Overall, ToTarget
 from frugalrl.report.titles import headline_target
 from frugalrl.report.use import unit_of
-from frugalrl.report.words import between, listed, short
+from frugalrl.report.words import between, listed, plural, short
 
 _VIEWS = {"env_steps": "equal samples", "flop": "equal FLOPs", "eur": "equal money"}
 
@@ -90,12 +91,15 @@ def _target(env: str, other: MethodResult, base: MethodResult, target: float) ->
         yield _one_side(env, other.method, base.method, mine, theirs)
         return
     yield _ratio(env, other.method, base.method, mine, theirs)
-    yield break_even(env, other.method, base.method, mine, theirs)
+    if _all_shared(mine, theirs, ratio):  # it joins the ratio with the costs of each method
+        yield break_even(env, other.method, base.method, mine, theirs)
 
 
 def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:
     """Only one of the two reached the target on the seeds that they are compared on."""
-    ratio, runs = mine.ratio["env_steps"], _runs(mine, theirs)
+    ratio = mine.ratio["env_steps"]
+    winner_first = (mine, theirs) if ratio.value in (0.0, None) else (theirs, mine)
+    runs = _runs(*winner_first, ratio)
     goal = f"{short(mine.target)} on {env}"
     refused = "break-even in sampler cores is refused"
     if ratio.value is None:
@@ -113,7 +117,7 @@ def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTa
 def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:
     ratio = mine.ratio["env_steps"]
     times = f"{short(ratio.value)}{between(ratio.interval)} times the samples of {baseline}"
-    told = f"{method} reaches {short(mine.target)} on {env} with {times} {_runs(mine, theirs)}"
+    told = f"{method} reaches {short(mine.target)} on {env} with {times} {_runs(mine, theirs, ratio)}"
     if ratio.interval is None:
         return f"{told}; there is no interval with one seed, so no difference is shown."
     low, high = ratio.interval
@@ -124,15 +128,28 @@ def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarge
     return f"{told}: no difference shown."
 
 
-def _runs(mine: ToTarget, theirs: ToTarget) -> str:
-    return f"({mine.reached} of {mine.runs} runs, {theirs.reached} of {theirs.runs})"
+def _runs(mine: ToTarget, theirs: ToTarget, ratio: Figure) -> str:
+    few = "" if _all_shared(mine, theirs, ratio) else f"; compared on the {plural(ratio.n, 'seed')} that both have"
+    return f"({mine.reached} of {mine.runs} runs, {theirs.reached} of {theirs.runs}{few})"
+
+
+def _all_shared(mine: ToTarget, theirs: ToTarget, ratio: Figure) -> bool:
+    """Whether the ratio is of the same runs as the counts and amounts of each method."""
+    return ratio.value is None or ratio.n == mine.runs == theirs.runs
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """Rounded down, since it stands behind "at least"; with as many decimals as it takes to be more than 0."""
+    percent = 100 * share
+    decimals = 1 if percent < 1 or 99 < percent < 100 else 0
+    while decimals < 6 and percent * 10**decimals < 1:
+        decimals += 1
+    return f"{math.floor(percent * 10**decimals * (1 + 1e-12)) / 10**decimals:.{decimals}f} %"
 
 
 def _amounts(mine: ToTarget, theirs: ToTarget) -> str:
+    if not _all_shared(mine, theirs, mine.ratio["env_steps"]):
+        return ""
     a, b = (t.expected["env_steps"].value for t in (mine, theirs))
     if a is None or b is None or float("inf") in (a, b):
         return ""

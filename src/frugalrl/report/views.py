@@ -10,7 +10,7 @@ import numpy as np
 from frugalrl import stats
 from frugalrl.report.check import pairs
 from frugalrl.report.curves import rising
-from frugalrl.report.figure import figure
+from frugalrl.report.figure import figure, unknown
 from frugalrl.report.groups import Group, Setting
 from frugalrl.report.method import over_runs
 from frugalrl.report.results import Figure, Verdict, View, ViewRow
@@ -55,12 +55,19 @@ def common_amount(groups: Mapping[str, Group], axis: ViewAxis, setting: Setting)
 
 
 def scores_at(group: Group, axis: ViewAxis, amount: float, setting: Setting) -> Scores:
-    """Score of each completed run when it had used that much: linear between two evaluations, else the nearest one."""
+    """Score of each completed run when it had used that much: linear between two evaluations, after the last one its.
+
+    Before a run's first evaluation nothing is known of its score. If that is so of one of them there are no scores:
+    those of the others would be a choice of runs.
+    """
     found = {}
     for run in group.finished:
         line = rising(run, axis, setting)
-        if line is not None:
-            found[run.seed] = float(np.interp(amount, *line))
+        if line is None:
+            continue
+        if amount < line[0][0]:
+            return {}
+        found[run.seed] = float(np.interp(amount, *line))
     return found
 
 
@@ -69,6 +76,14 @@ def _row(
 ) -> ViewRow:
     """``baseline`` is None for the baseline itself, and empty where it has no completed run."""
     source = f"at {short(amount)} {unit_of(axis)} of each run, linear between two evaluations"
+    if not mine:
+        late = unknown("return", "measured", f"not known {source}: that is before its first evaluation")
+        return ViewRow(
+            method=method,
+            score=late,
+            difference=None,
+            verdict="baseline" if baseline is None else "no difference shown",
+        )
     score = over_runs(np.array(list(mine.values())), "return", source, setting)
     if baseline is None:
         return ViewRow(method=method, score=score, difference=None, verdict="baseline")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 
 
 def short(value: float | None) -> str:
@@ -11,11 +11,13 @@ def short(value: float | None) -> str:
         return "not known"
     if not isfinite(value):
         return "no end"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def between(interval: tuple[float, float] | None) -> str:
-    """`` [0.5, 0.8]`` with a space before it; nothing without an interval."""
+    """`` [0.5, 0.8]`` with a space before it; nothing without one, `` [no bound]`` where it holds every number."""
+    if interval is not None and interval[0] == -inf and interval[1] == inf:
+        return " [no bound]"
     return "" if interval is None else f" [{short(interval[0])}, {short(interval[1])}]"
 
 

@@ -77,17 +77,18 @@ def one_run(level: float, n: int = 1) -> str:
 def unless_alike(
     ends: tuple[float, float], none: float, n: int, level: float, widest: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[tuple[float, float], str]:
-    """The interval of a difference of scores, and a reason where it is taken back.
+    """The interval of a difference, ratio or cost, and a reason where it is taken back.
 
-    Scores are discrete (answers of 512, points of a game), so a few runs may differ by exactly the same amount, and
-    Student's interval then has no width. That says something only from as many runs on as the sign test needs: with
-    fewer, nothing is known of the spread, and the interval is ``widest``.
+    Scores are discrete (answers of 512, points of a game), and so are samples to a target, which are read at
+    evaluations: a few runs may differ by exactly the same amount, and Student's interval then has no width. That says
+    something only from as many runs on as the sign test needs: with fewer, nothing is known of the spread, and the
+    interval is ``widest``.
 
     Args:
-        none: The value of no difference; an interval that is just this claims nothing, and stays.
+        none: The value of no difference; an interval that is just this claims nothing, and stays. nan: there is none.
     """
     low, high = ends
-    alike = high - low <= 1e-12 * max(abs(low), abs(high)) and abs(low - none) > 1e-12
+    alike = high - low <= 1e-12 * max(abs(low), abs(high)) and not abs(low - none) <= 1e-12
     if alike and 2.0 * 0.5**n > 1.0 - level:
         return widest, f"no bound: {n} runs that all differ by the same amount say nothing about the spread"
     return ends, ""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from frugalrl.stats import resample
-from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run
+from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, unless_alike
 from frugalrl.stats.resample import Indices
 from frugalrl.stats.time_to_target import Bools, checked
 
@@ -83,7 +83,8 @@ def expected_cost(
         if not c.any():
             return Estimate(value, (0.0, 0.0), n, level, "every run costs nothing")
         error = float(np.sqrt(_influence(c, r).var(ddof=1) / n))
-        return Estimate(value, _around(value, error, n - 1, level), n, level, f"t interval of log ERT, n = {n}")
+        around, why = unless_alike(_around(value, error, n - 1, level), np.nan, n, level, (0.0, np.inf))
+        return Estimate(value, around, n, level, why or f"t interval of log ERT, n = {n}")
 
     def evaluate(picked: Indices) -> Floats:
         return _ert(c[picked[0]], r[picked[0]])
@@ -174,4 +175,5 @@ def _log_t(value: float, a: tuple[Floats, Bools], b: tuple[Floats, Bools], paire
         weight = float((parts**2 / np.array([n - 1, m - 1])).sum())
         nu = float(parts.sum() ** 2 / weight) if weight else float(n + m - 2)
     how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, seeds {'paired' if paired else 'not paired'}"
-    return Estimate(value, _around(value, error, nu, level), min(n, m), level, how)
+    ends, why = unless_alike(_around(value, error, nu, level), 1.0, min(n, m), level, (0.0, np.inf))
+    return Estimate(value, ends, min(n, m), level, why or how)

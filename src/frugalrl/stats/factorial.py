@@ -86,8 +86,7 @@ def cost_effect(
     cell has one (``restricted``), or where the runs of a cell cost nothing. ``how`` says which.
 
     Raises:
-        ValueError: cells that are not a full design, paired cells of different sizes, wrong costs, kind, level, draws
-            or method.
+        ValueError: no full design, paired cells of different sizes, wrong costs, kind, level, draws or method.
     """
     names = _cells_of(costs)
     if set(reached) != set(names):
@@ -111,7 +110,8 @@ def cost_effect(
         error, nu = _first_order([_influence(c, r, kind) for c, r in runs], weights, paired)
         half = float(np.exp(float(special.stdtrit(nu, (1.0 + level) / 2.0)) * error))
         how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, {_pairing(paired)}"
-        return Estimate(value, (value / half, value * half), min(sizes), level, how)
+        ends, taken = unless_alike((value / half, value * half), 1.0, min(sizes), level, (0.0, np.inf))
+        return Estimate(value, ends, min(sizes), level, taken or how)
 
     check_draws(draws)
     ends = _percentile(runs, weights, kind, sizes, given(rng), draws, level)

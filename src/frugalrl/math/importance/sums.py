@@ -110,7 +110,12 @@ def _tokens(xp: Any, d: Array, log_pi: Array, log_mu: Array, both: Array) -> tup
     }  # fmt: skip
     sums = {name: _total(xp, x) for name, x in terms.items()}
     gains, gains2 = _total(xp, gain), _total(xp, gain * gain)
-    sums |= {"tokens": n, "rho": n + gains, "rho2": n + 2.0 * gains + gains2}
+    # around 1 the gains are exact; where most ratios are far below it, their sums would cancel against n
+    small = xp.where(both, xp.exp(held), 0.0)
+    far = gains < -0.5 * n
+    sums["tokens"] = n
+    sums["rho"] = xp.where(far, _total(xp, small), n + gains)
+    sums["rho2"] = xp.where(far, _total(xp, small * small), n + 2.0 * gains + gains2)
     sums["exp_abs_d"] = n + _total(xp, xp.expm1(xp.abs(held)))
     low = -xp.inf
     largest = {
