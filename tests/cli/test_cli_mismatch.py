@@ -108,9 +108,12 @@ def test_a_run_is_read_from_its_log(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "mismatch_loss" not in found["metrics"]
 
 
-def test_vtrace_logs_ratios_without_the_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("named", [{"correction": "vtrace"}, {}])
+def test_vtrace_logs_ratios_without_the_prefix(
+    named: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [{"ratio_mean": 0.98, "ess": 0.2, "loss": 1.0}]
-    run = run_folder(tmp_path / "run", {"kind": "impala", "pg_rho_bar": 1.0}, lines)
+    run = run_folder(tmp_path / "run", {"kind": "impala", "pg_rho_bar": 1.0, **named}, lines)
     found = told([str(run)], capsys)
     assert found["correction"] == "token-tis:1"
     assert found["metrics"] == {"mismatch_ratio_mean": 0.98, "mismatch_ess": 0.2}

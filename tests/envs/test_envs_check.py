@@ -1,5 +1,6 @@
 """``check_env`` passes what is sound and names what is not."""
 
+import sys
 from dataclasses import replace
 
 import gymnasium as gym
@@ -63,11 +64,15 @@ def test_an_environment_and_a_callable_can_be_given():
         (Counting, {"fault": "nan-obs"}, "reset and step"),
         (Counting, {"fault": "nan-reward"}, "reset and step"),
         (Counting, {"fault": "shape"}, "reset and step"),
+        (Counting, {"no_such_argument": 1}, "spaces"),
+        (sys.exit, {}, "spaces"),
+        (dict, {}, "spaces"),
         (Spaced, {"act_space": spaces.Box(0, 1, (2,))}, "spaces"),
         (Spaced, {"obs_space": spaces.Dict({"a": spaces.Discrete(2)})}, "spaces"),
     ],
 )
 def test_what_is_broken_is_named(env, kwargs, name):
+    """Also what fails before it is an environment."""
     report = check_env(env, env_kwargs=kwargs)
     assert not report.ok
     assert verdicts(report)[name] is False

@@ -58,6 +58,8 @@ class Wild(gym.Env[Any, Any]):
     def close(self) -> None:
         if self.after == "close":
             raise RuntimeError("it was closed before")
+        if self.after == "exit in close":
+            raise SystemExit(3)
 
 
 @pytest.fixture(autouse=True)
@@ -141,11 +143,12 @@ def test_an_environment_that_fails_ends_the_run_with_its_bill(tmp_path: Path, af
     assert not any("done again" in note for note in reporter.notes)
 
 
-def test_an_environment_that_cannot_be_closed_costs_nothing(tmp_path: Path) -> None:
-    Wild.after = "close"
-    with pytest.warns(
-        RuntimeWarning, match="closing environment Wild-v0 failed in . of . rows with RuntimeError: it was"
-    ):
+@pytest.mark.parametrize(
+    ("after", "says"), [("close", "RuntimeError: it was closed before"), ("exit in close", "SystemExit: 3")]
+)
+def test_an_environment_that_cannot_be_closed_costs_nothing(tmp_path: Path, after: str, says: str) -> None:
+    Wild.after = after
+    with pytest.warns(RuntimeWarning, match=f"closing environment Wild-v0 failed in . of . rows with {says}"):
         done = train(wild(), tmp_path / "run", Silent())
     assert done.completed
     assert done.score is not None

@@ -120,12 +120,13 @@ class Tables:
         return self.prices.get(name)
 
 
-def load_tables(user_file: Path | None = None) -> Tables:
+def load_tables(user_file: Path | str | None = None) -> Tables:
     """The tables of the package with ``user_file`` merged over them.
 
     Raises :class:`UserError` naming file, key and value: no such file, broken TOML, unknown key, wrong type,
     negative number, or a new machine that lacks a key.
     """
+    user_file = None if user_file is None else Path(user_file)
     merged: dict[str, Any] = {"machine": {}, "price": {}, "electricity": {}}
     folder = files("frugalrl.cost") / "tables"
     for name in ("machines.toml", "prices.toml"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from frugalrl.envs.lookup import Found
 from frugalrl.envs.make import make_env, rows_of
 from frugalrl.envs.protocols import Protocol, default_protocol, named_protocol
-from frugalrl.envs.rows import RowEnv, obs_hash
+from frugalrl.envs.rows import RowEnv, obs_hash, say_error
 from frugalrl.types import RunFailed, Step, UserError
 
 
@@ -79,6 +79,8 @@ def check_env(
         opened = open_rows(rows)
     except UserError as error:
         return Report(name, chosen.name, (Item("spaces", False, str(error)),))
+    except (Exception, SystemExit) as error:  # of a class or function of the caller's
+        return Report(name, chosen.name, (Item("spaces", False, f"Cannot make {name}: {say_error(error)}."),))
     spec = opened.spec
     said = f"observations are {spec.obs_kind} {spec.obs_shape} {spec.obs_dtype}, {spec.num_actions} actions"
     items = [Item("spaces", True, said)]

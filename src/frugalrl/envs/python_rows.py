@@ -144,7 +144,7 @@ class PythonRows(RowEnv):
         for env in self._envs:
             try:
                 env.close()
-            except Exception as error:  # what was played stands
+            except (Exception, SystemExit) as error:  # what was played stands
                 failed.append(say_error(error))
         if failed:
             rows = f"{len(failed)} of {self.num_rows} rows"

@@ -180,7 +180,7 @@ def _of_run(folder: Path, name: str | None) -> MismatchReport:
 def _of_config(agent: Mapping[str, Any]) -> Correction:
     """The correction in a run's configuration; an agent with V-trace truncates at ``pg_rho_bar``."""
     named = agent.get("correction")
-    if isinstance(named, str):
+    if isinstance(named, str) and named != "vtrace":
         return _parse(named)
     if agent.get("pg_rho_bar") is not None:
         return Correction(level="token", mode="truncate", high=float(agent["pg_rho_bar"]))

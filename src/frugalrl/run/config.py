@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -133,8 +134,12 @@ class BudgetConfig:
     def __post_init__(self) -> None:
         for name in ("env_steps", "hours", "eur"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"budget.{name}={value}: must be positive")
+        if self.env_steps is not None and self.env_steps != int(self.env_steps):
+            raise ValueError(f"budget.env_steps={self.env_steps}: must be a whole number")
+        if self.target_score is not None and math.isnan(self.target_score):
+            raise ValueError("budget.target_score=nan: no score ever reaches that")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

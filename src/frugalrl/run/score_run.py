@@ -12,18 +12,22 @@ from frugalrl.run.assemble import pick_device
 from frugalrl.run.evaluate import Score
 from frugalrl.run.kinds import builder, make_evaluator
 from frugalrl.run.last_policy import last_policy
+from frugalrl.run.torch_state import own_torch_state
 from frugalrl.types import RunFailed, UserError
 
 
+@own_torch_state()
 def evaluate_run(
-    folder: Path, *, episodes: int | None = None, seed: int | None = None, actions: Actions | None = None
+    folder: Path | str, *, episodes: int | None = None, seed: int | None = None, actions: Actions | None = None
 ) -> Score:
     """Play full episodes under the run's protocol; by default as many as the protocol wants after training.
 
     ``seed`` and ``actions`` default to those of the run's evaluation. Raises UserError for a folder that is no run and
     for ``sampled`` actions of an agent without a policy, RunFailed when no checkpoint can be used.
     """
-    last = last_policy(folder)
+    if episodes is not None and episodes < 1:
+        raise UserError(f"episodes={episodes}: play at least 1, or None for as many as the protocol wants")
+    last = last_policy(Path(folder))
     config = last.config
     if actions is not None:
         try:

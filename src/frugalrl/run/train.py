@@ -35,6 +35,7 @@ from frugalrl.run.state import RunState
 from frugalrl.run.status import Header, Reporter, Silent
 from frugalrl.run.stop import Interrupt, Used, interruptible, reason_to_stop
 from frugalrl.run.theory import theory_meters
+from frugalrl.run.torch_state import own_torch_state
 from frugalrl.run.window import Window
 from frugalrl.types import BadBatch, EngineFailed, EnvFailed, NonFiniteLoss, RunFailed, SamplerNotFinite, StateDict
 
@@ -55,9 +56,10 @@ class Outcome:
     bill: Bill
 
 
+@own_torch_state()
 def train(
     config: RunConfig,
-    folder: Path,
+    folder: Path | str,
     reporter: Reporter | None = None,
     *,
     command: Sequence[str] = (),
@@ -68,17 +70,18 @@ def train(
 
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
-    place, reporter = folder.absolute(), reporter or Silent()
+    folder, reporter = Path(folder), reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
-        run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
+        run.open(RunFolder.create(folder.absolute(), config, run.machine_document(command), shown=folder))
         return run.play(resumed_at=None)
     finally:
         run.close()
 
 
+@own_torch_state()
 def resume(
-    folder: Path,
+    folder: Path | str,
     reporter: Reporter | None = None,
     *,
     command: Sequence[str] = (),
@@ -87,11 +90,10 @@ def resume(
     whole_process: bool = False,
 ) -> Outcome:
     """Go on from the newest checkpoint that is whole; ``budget`` replaces the run's own."""
-    record = RunFolder.open(folder)
+    record, reporter = RunFolder.open(Path(folder)), reporter or Silent()
     config = record.config()
     if budget is not None:
         config = replace(config, budget=budget)
-    reporter = reporter or Silent()
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(record)
@@ -386,12 +388,9 @@ class Run:
             self._reporter.note(tell.not_restored(not_restored, asynchronous=is_asynchronous(self._config)))
             self._record.log("not_restored", env_steps=loaded.step, rows=list(not_restored))
         lost = lost_work(
-            loaded.state["ledger"],
-            records,
-            env_steps=loaded.step,
-            updates=self._counters.updates,
+            loaded.state["ledger"], records, env_steps=loaded.step, updates=self._counters.updates,
             frames_per_step=self._spec.frames_per_step,
-        )
+        )  # fmt: skip
         if lost is not None:  # what dead processes did after the checkpoint is done again; it stands on its own line
             self._ledger.book_lost(lost.ledger)
             if lost.env_steps:

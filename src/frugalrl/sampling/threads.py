@@ -127,11 +127,11 @@ class ThreadTransport:
             # what an environment gave and must not give has no cause; what it raised has
             kind = "bad_data" if doing == "raised" and error.__cause__ is None else doing
             self._came.put(_Failure(life, kind, str(error)))
-        except Exception as error:  # a wrong argument to the environments: whatever it is, the group is gone
+        except BaseException as error:  # a wrong argument to the environments: whatever it is, the group is gone
             self._came.put(_Failure(life, doing, f"Group {life.group} failed with {say_error(error)}."))
         finally:
             if life.env is not None:
-                with suppress(Exception):  # it failed before, or the run is over
+                with suppress(Exception, SystemExit):  # it failed before, or the run is over
                     life.env.close()
 
     def _begin(self, life: _Life) -> Step:
