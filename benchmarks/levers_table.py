@@ -114,7 +114,7 @@ def number(text: str, quantity: str) -> str:
     if math.isinf(value):
         return "∞"
     if quantity == "env_steps":
-        return f"{value / 1e3:,.0f}k"
+        return f"{value / 1e3:,.0f}k" if value else "0"
     if quantity == "flop":
         return f"{value / 1e9:,.0f}"
     if quantity == "eur":
