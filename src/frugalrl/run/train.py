@@ -71,9 +71,10 @@ def train(
     Raises UserError for what cannot be started and RunFailed for what cannot go on.
     """
     folder, reporter = Path(folder), reporter or Silent()
+    place = folder.absolute()  # an environment may change the working directory
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
-        run.open(RunFolder.create(folder.absolute(), config, run.machine_document(command), shown=folder))
+        run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
         return run.play(resumed_at=None)
     finally:
         run.close()
