@@ -10,6 +10,7 @@ from typing import Any, cast
 from frugalrl.cost.bottleneck import limit_sentence, rate_rows
 from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import Machine
+from frugalrl.cost.meters import Usage
 from frugalrl.cost.money import electricity_eur
 from frugalrl.cost.power import Joules, cpu_joules, gpu_joules, idle_joules
 from frugalrl.cost.record import Bill, BillRow, sum_rows, weakest
@@ -33,17 +34,18 @@ def make_bill(
     ``stages``: of a run whose engine has a thread of its own; the sentence about the limit then names a stage.
     """
     ledger.settle()
-    totals = ledger.totals()
+    used = ledger.usage()  # read once: making the bill costs time too, and its rows shall add up
+    totals = ledger.totals(used)
     has_gpu = bool(machine.facts.gpus)
     roles = _role_rows(totals, has_gpu=has_gpu)
-    energy = _energy_rows(ledger, machine, totals)
-    money = _money_rows(ledger, machine, tables, energy)
+    energy = _energy_rows(ledger, used, machine, totals)
+    money = _money_rows(used, machine, tables, energy)
     rows = (
         *scores,
         *_count_rows(ledger),
         *roles,
         *(() if stages is None else (*stage_rows(stages), *rate_rows(stages))),
-        *_use_rows(ledger, roles),
+        *_use_rows(ledger, used, roles),
         *energy,
         *money,
         _per_frames(next(row for row in money if row.name == "on_demand_eur"), ledger.counts.frames),
@@ -129,8 +131,8 @@ def _count_rows(ledger: Ledger) -> tuple[BillRow, ...]:
     )
 
 
-def _use_rows(ledger: Ledger, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
-    used, counts = ledger.usage(), ledger.counts
+def _use_rows(ledger: Ledger, used: Usage, roles: Sequence[BillRow]) -> tuple[BillRow, ...]:
+    counts = ledger.counts
     processes = len(ledger.sessions)
     over = f"{processes} process{'es' if processes > 1 else ''}"
     rate = counts.agent_steps / used.cpu_s if used.cpu_s > 0 else None
@@ -154,8 +156,7 @@ def _use(name: str, value: float | None, unit: str, source: str, how: How = "mea
     return BillRow(section="use", name=name, value=value, unit=unit, how=how, source=source)
 
 
-def _energy_rows(ledger: Ledger, machine: Machine, totals: Mapping[str, Cost]) -> tuple[BillRow, ...]:
-    used = ledger.usage()
+def _energy_rows(ledger: Ledger, used: Usage, machine: Machine, totals: Mapping[str, Cost]) -> tuple[BillRow, ...]:
     sessions = ledger.sessions
     profile = machine.profile
     gpu_times = [cost.gpu_s for cost in totals.values() if cost.gpu_s is not None]
@@ -196,8 +197,8 @@ def _all_known(values: Iterable[float | None]) -> float | None:
     return None if not found or None in found else sum(cast(list[float], found))
 
 
-def _money_rows(ledger: Ledger, machine: Machine, tables: Tables, energy: Sequence[BillRow]) -> tuple[BillRow, ...]:
-    hours = ledger.wall_s() / 3600
+def _money_rows(used: Usage, machine: Machine, tables: Tables, energy: Sequence[BillRow]) -> tuple[BillRow, ...]:
+    hours = used.wall_s / 3600
     price, tariff = machine.price, tables.electricity
     joules = energy[-1]
     power = None if joules.value is None else electricity_eur(joules.value, tables)

@@ -179,12 +179,13 @@ class Ledger:
                 role: Cost(**dict(zip(_FIELDS, self._sums[role], strict=True))) for role in ROLES if role in self._sums
             }
 
-    def totals(self) -> dict[str, Cost]:
+    def totals(self, used: Usage | None = None) -> dict[str, Cost]:
         """Costs by role with the two lines that are made: ``waiting`` and ``unassigned``.
 
-        Call ``settle`` before. A negative ``unassigned`` means that something was charged twice.
+        ``used``: a reading of `usage` that they shall add up to; by default one that is made now. Call ``settle``
+        before. A negative ``unassigned`` means that something was charged twice.
         """
-        used = self.usage()
+        used = self.usage() if used is None else used
         return with_remainders(self.charged(), used, wall_s=used.wall_s * self._lanes)
 
     def usage(self) -> Usage:

@@ -153,6 +153,6 @@ class PythonRows(RowEnv):
 
 
 def _single(name: str, value: Any) -> Any:
-    if np.ndim(value):
-        raise ValueError(f"{name} has shape {np.shape(value)}, but must be a single value")
+    if getattr(value, "ndim", 0):  # np.ndim would make an array of each number, at every step
+        raise ValueError(f"{name} has shape {value.shape}, but must be a single value")
     return value

@@ -91,8 +91,13 @@ def _target(env: str, other: MethodResult, base: MethodResult, target: float) ->
         yield _one_side(env, other.method, base.method, mine, theirs)
         return
     yield _ratio(env, other.method, base.method, mine, theirs)
-    if _all_shared(mine, theirs, ratio):  # it joins the ratio with the costs of each method
+    if _all_shared(mine, theirs, ratio):
         yield break_even(env, other.method, base.method, mine, theirs)
+    else:  # it joins the ratio with the costs of all runs of a method
+        yield (
+            f"Break-even in sampler cores of {other.method} and {base.method} for {short(target)} on {env} is refused: "
+            f"they share only {plural(ratio.n, 'seed')}."
+        )
 
 
 def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:

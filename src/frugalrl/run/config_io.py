@@ -136,12 +136,11 @@ def all_paths(cls: Any, data: Mapping[str, Any] | None = None, prefix: str = "")
 def hint(word: str, known: Sequence[str], *, told: bool = False) -> str:
     """``; did you mean 'x'?`` or the known words when there are few, and they are not ``told`` already."""
     last = word.rpartition(".")[-1]
-    ends = {k: k.rpartition(".")[-1] for k in known} if "." in word else {}
+    ends = {k: k.rpartition(".")[-1] for k in known}
     close = (
         [k for k, end in ends.items() if end == last]
-        or [k for k, end in ends.items() if end.startswith(f"{last}_")]
+        or [k for k, end in ends.items() if "." in word and end.startswith(f"{last}_")]
         or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-        or [k for k in known if k.rpartition(".")[-1] == last]
     )
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -251,7 +251,7 @@ def evaluation_line(env_steps: int, ledger: Ledger, score: Score) -> dict[str, A
     """
     ledger.settle()
     used = ledger.usage()
-    costs = {role: {k: v for k, v in asdict(c).items() if v is not None} for role, c in ledger.totals().items()}
+    costs = {role: {k: v for k, v in asdict(c).items() if v is not None} for role, c in ledger.totals(used).items()}
     return {
         "env_steps": env_steps,
         "updates": ledger.counts.updates,
