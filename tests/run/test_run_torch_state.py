@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from run_support import cartpole
 
 from frugalrl.run.config import BudgetConfig
 from frugalrl.run.score_run import evaluate_run
-from frugalrl.run.train import resume, train
+from frugalrl.run.stacked import resume_stacked, train_stacked
+from frugalrl.run.torch_state import own_torch_state
+from frugalrl.run.train import Outcome, resume, train
 from frugalrl.types import UserError
 
 
@@ -56,3 +60,36 @@ def test_budgets_that_never_end_a_run_are_refused() -> None:
         BudgetConfig(env_steps=2000.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"budget\.target_score=nan"):
         BudgetConfig(target_score=np.nan)
+
+
+def test_a_second_run_in_another_thread_is_refused(tmp_path: Path) -> None:
+    """It would draw its weights from the first one's stream, and both bills would hold both runs' work."""
+    refused: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(UserError, match="another thread of this process") as error:
+            train(cartpole(steps=100), tmp_path / "second")
+        refused.append(str(error.value))
+
+    with own_torch_state():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert train(cartpole(steps=100), tmp_path / "first").completed, "the thread that is in here may go on"
+    assert refused
+    assert not (tmp_path / "second").exists()
+    assert train(cartpole(steps=100), tmp_path / "second").completed
+
+
+def test_stacked_runs_leave_the_state_alone_too(tmp_path: Path) -> None:
+    configs = [replace(cartpole(steps=200), seed=seed) for seed in (1, 2)]
+    train_stacked(configs, [str(tmp_path / "1"), str(tmp_path / "2")])
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        done = train_stacked(configs, [str(tmp_path / "a"), str(tmp_path / "b")])
+        done += resume_stacked([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert all(isinstance(one, Outcome) and one.completed for one in done)
+    assert torch.equal(torch.rand(1), expected)
+    assert differences(exact_state(tmp_path / "2"), exact_state(tmp_path / "b")) == []

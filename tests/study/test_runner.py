@@ -121,6 +121,22 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == before
 
 
+def test_runs_that_were_still_starting_at_ctrl_c_have_not_failed(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    words = [*BASE, "--methods", "epsilon-greedy", "--seeds", "1", "--out", str(out), "--processes", "1"]
+    command = [sys.executable, "-m", "frugalrl.cli", *words, "--budget-steps", "200"]
+    study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until = time.monotonic() + 120
+    while not list(out.glob("logs/*.log")) and time.monotonic() < until:
+        time.sleep(0.01)
+    study.send_signal(signal.SIGINT)
+    said, _ = study.communicate(timeout=120)
+    assert "failed" not in said
+    assert study.returncode == 1
+    assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 0
+    assert set(outcomes(out).values()) == {"completed"}
+
+
 def test_the_screen_is_closed_before_the_table_comes(tmp_path: Path) -> None:
     from frugalrl.cli.compare_screen import MatrixScreen
     from frugalrl.study.folder import StudyFolder

@@ -72,7 +72,7 @@ def render(bill: Bill, console: Console) -> None:
 
     Sources are cut to one line where they are formulas; the JSON has them in full.
     """
-    about = " · ".join(bill.about.values())
+    about = " · ".join(f"seed {value}" if key == "seed" else value for key, value in bill.about.items())
     _line(console, f"Bill{': ' + about if about else ''}", "bold")
     _line(console, f"{bill.made}, machine {bill.machine.get('profile')} ({bill.machine.get('chosen_because')})", "dim")
     width = console.width

@@ -21,15 +21,17 @@ from frugalrl.run.stacked_loop import StackedLoop
 from frugalrl.run.stacked_seed import SeedRun, Voice
 from frugalrl.run.status import Reporter, Silent
 from frugalrl.run.stop import Interrupt, interruptible
+from frugalrl.run.torch_state import own_torch_state
 from frugalrl.run.train import Outcome
 from frugalrl.types import RunFailed, UserError
 
 __all__ = ["resume_stacked", "train_stacked", "why_not_stacked"]
 
 
+@own_torch_state()
 def train_stacked(
     configs: Sequence[RunConfig],
-    folders: Sequence[Path],
+    folders: Sequence[Path | str],
     *,
     reporter: Reporter | None = None,
     command: Sequence[str] = (),
@@ -51,25 +53,27 @@ def train_stacked(
         stop the others.
 
     Raises:
-        UserError: the configurations differ, cannot be stacked, or a folder is used.
+        UserError: the configurations differ, cannot be stacked, a folder is used, or another thread is in a run.
     """
     check_same(configs)
     if len(folders) != len(configs):
         raise UserError(f"{len(configs)} seeds need as many run folders, but got {len(folders)}")
-    for folder in folders:
-        refuse_used(folder)
-    places = [folder.absolute() for folder in folders]
+    paths = [Path(folder) for folder in folders]
+    for path in paths:
+        refuse_used(path)
+    places = [path.absolute() for path in paths]
     stack = _Stack(configs, reporter or Silent(), tables=tables, whole_process=whole_process)
     try:
-        for run, place, folder, config in zip(stack.runs, places, folders, configs, strict=True):
-            run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
+        for run, place, path, config in zip(stack.runs, places, paths, configs, strict=True):
+            run.open(RunFolder.create(place, config, run.machine_document(command), shown=path))
         return stack.play([None] * len(configs))
     finally:
         stack.close()
 
 
+@own_torch_state()
 def resume_stacked(
-    folders: Sequence[Path],
+    folders: Sequence[Path | str],
     *,
     reporter: Reporter | None = None,
     command: Sequence[str] = (),
@@ -80,7 +84,7 @@ def resume_stacked(
 
     They need not have been stacked before. Arguments, answers and errors as in ``train_stacked``.
     """
-    records = [RunFolder.open(folder) for folder in folders]
+    records = [RunFolder.open(Path(folder)) for folder in folders]
     configs = [record.config() for record in records]
     check_same(configs)
     stack = _Stack(configs, reporter or Silent(), tables=tables, whole_process=whole_process)

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from frugalrl.types import UserError
+
+_IN_USE = threading.RLock()
 
 
 @contextmanager
 def own_torch_state() -> Iterator[None]:
     """Gradients on, float32 by default, inside; thread count, random stream and these two as they were, afterwards.
 
-    For whoever calls `train` from a program of their own. The state belongs to the process: two runs in threads of one
-    process still share it.
+    For whoever calls `train` from a program of their own. The state belongs to the process, like the CPU-seconds that
+    a bill is made of: a second run in another thread would draw from the first one's stream and pay for its work.
+
+    Raises UserError while another thread of this process is in here.
     """
+    if not _IN_USE.acquire(blocking=False):
+        raise UserError(
+            "another thread of this process is in a run of its own: two would share torch's random stream and pay for "
+            "each other's work; start a process for each, as `frugal compare` does, or wait for the first"
+        )
+    try:
+        with _changed():
+            yield
+    finally:
+        _IN_USE.release()
+
+
+@contextmanager
+def _changed() -> Iterator[None]:
     threads, stream, dtype = torch.get_num_threads(), torch.get_rng_state(), torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

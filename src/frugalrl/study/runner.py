@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -127,6 +128,7 @@ class Runner:
         self._prices, self._command = prices, tuple(command)
         self._running: list[_Process] = []
         self._noted: set[str] = set()
+        self._interrupted = False
         self._lines: queue.SimpleQueue[tuple[_Process, str | None]] = queue.SimpleQueue()
         before = sum(folder.finished(cell) for cell in folder.cells)
         self.view = View(
@@ -153,6 +155,7 @@ class Runner:
                 shown = time.monotonic()
                 self._listener.show(self.view)
         if interrupt:
+            self._interrupted = True
             self._listener.note(f"{interrupt.name}: the runs save a checkpoint and stop")
         self._waiting.clear()
         for process in self._running:
@@ -249,6 +252,9 @@ class Runner:
         self._running.remove(process)
         for cell in process.cells:
             if cell.key in process.told:
+                continue
+            if self._interrupted and code == -signal.SIGTERM:  # it was not yet so far as to catch the signal
+                self._end(self.view.cells[cell.key], "interrupted", "stopped while it was starting", killed=False)
                 continue
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             memory = ", perhaps for want of memory" if code == -9 else ""
