@@ -157,7 +157,14 @@ def test_a_few_runs_that_all_differ_alike_give_no_bound() -> None:
             found = stats.expected_cost_ratio(cost, yes, 2 * cost, yes, paired=paired)
             np.testing.assert_allclose(ends(found), ends_of_ratio)
             assert ("no bound" in found.how) == (n < 6)
+            found = stats.expected_cost_ratio(cost, yes, 2 * cost, yes, paired=paired, rng=rng(), method="percentile")
+            np.testing.assert_allclose(ends(found), ends_of_ratio)
         assert ends(stats.expected_cost_ratio(cost, yes, cost, yes)) == (1.0, 1.0), "that claims nothing"
+        lost = stats.expected_cost_ratio(cost, ~yes, cost, yes)
+        assert ("no bound" in lost.how) == (n < 6), "the side that won is of runs that are all alike"
+        assert (ends(lost)[0] == 0.0) == (n < 6)
+        by_draws = ends(stats.expected_cost(cost, yes, rng=rng(), method="percentile"))
+        np.testing.assert_allclose(by_draws, (0.0, np.inf) if n < 6 else (10_000.0, 10_000.0))
         alone = ends(stats.expected_cost(cost, yes))
         np.testing.assert_allclose(alone, (0.0, np.inf) if n < 6 else (10_000.0, 10_000.0))
         by = {(False,): cost, (True,): 2 * cost}
@@ -184,12 +191,14 @@ def test_nobody_reached() -> None:
     both = stats.expected_cost_ratio(costs, never, costs, never)
     assert math.isnan(both.value)
     assert both.interval is None
-    ours = stats.expected_cost_ratio(costs, never, [2.0, 2.0, 2.0], ever)
+    won = [1.9, 2.0, 2.1]
+    most = ends(stats.expected_cost(won, ever))[1]
+    ours = stats.expected_cost_ratio(costs, never, won, ever)
     assert ours.value == math.inf
-    np.testing.assert_allclose(ends(ours), (ends(none)[0] / 2, math.inf))
-    theirs = stats.expected_cost_ratio([2.0, 2.0, 2.0], ever, costs, never)
+    np.testing.assert_allclose(ends(ours), (ends(none)[0] / most, math.inf))
+    theirs = stats.expected_cost_ratio(won, ever, costs, never)
     assert theirs.value == 0.0
-    np.testing.assert_allclose(ends(theirs), (0.0, 2 / ends(none)[0]))
+    np.testing.assert_allclose(ends(theirs), (0.0, most / ends(none)[0]))
     assert stats.expected_cost_ratio([0.0, 0.0], [True] * 2, [1.0, 2.0], [True] * 2).interval is None
 
 

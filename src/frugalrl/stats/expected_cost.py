@@ -90,7 +90,8 @@ def expected_cost(
         return _ert(c[picked[0]], r[picked[0]])
 
     ends, how = resample.interval(evaluate, value, [n], rng=given(rng), draws=draws, level=level, method="percentile")
-    return Estimate(value, ends, n, level, how)
+    ends, why = unless_alike(ends, np.nan, n, level, (0.0, np.inf)) if c.any() else (ends, "")
+    return Estimate(value, ends, n, level, why or how)
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:
@@ -138,7 +139,8 @@ def expected_cost_ratio(
     if not (ra.any() or rb.any()):
         return Estimate(value, None, n, level, "no interval: no run of either reached the target")
     if not (ra.any() and rb.any()):
-        return Estimate(value, _one_sided(a, ra, b, rb, level), n, level, "exact bound on the success rate of one side")
+        ends, why = _one_sided(a, ra, b, rb, level)
+        return Estimate(value, ends, n, level, why or "exact bound on the success rate of one side")
     if method == "t":
         return _log_t(value, (a, ra), (b, rb), paired, level)
 
@@ -150,17 +152,20 @@ def expected_cost_ratio(
     values = resample.resampled(evaluate, [n] if paired else [len(a), len(b)], draws, given(rng))
     unknown = np.isnan(values)
     ends = resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
+    ends, why = unless_alike(ends, 1.0, n, level, (0.0, np.inf))
     how = f"percentile bootstrap, {draws:,} draws, seeds {'paired' if paired else 'not paired'}"
-    return Estimate(value, ends, n, level, how)
+    return Estimate(value, ends, n, level, why or how)
 
 
-def _one_sided(a: Floats, ra: Bools, b: Floats, rb: Bools, level: float) -> tuple[float, float]:
+def _one_sided(a: Floats, ra: Bools, b: Floats, rb: Bools, level: float) -> tuple[tuple[float, float], str]:
     """The interval of the ratio where only one side has a success; each bound may fail with half of 1 - level."""
     lost, won, won_reached = (b, a, ra) if ra.any() else (a, b, rb)
-    error = float(np.sqrt(_influence(won, won_reached).var(ddof=1) / len(won)))
-    high = _around(float(_ert(won, won_reached)), error, len(won) - 1, level)[1]
+    n = len(won)
+    error = float(np.sqrt(_influence(won, won_reached).var(ddof=1) / n))
+    around = _around(float(_ert(won, won_reached)), error, n - 1, level)
+    (_, high), why = unless_alike(around, np.nan, n, level, (0.0, np.inf))
     least = float(_ratio(np.asarray(_floor(lost, level)), np.asarray(high)))
-    return (0.0, 1.0 / least if least else np.inf) if ra.any() else (least, np.inf)
+    return ((0.0, 1.0 / least if least else np.inf) if ra.any() else (least, np.inf)), why
 
 
 def _log_t(value: float, a: tuple[Floats, Bools], b: tuple[Floats, Bools], paired: bool, level: float) -> Estimate:
