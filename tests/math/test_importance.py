@@ -130,6 +130,29 @@ def test_what_pi_cannot_do_has_weight_0() -> None:
     assert found.metrics["mismatch_impossible_share"] == 0.5
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("sequence-tis:2", True), ("sequence-vanilla", True), ("geometric-tis:2", True),
+        ("geometric-mask:0.5,2", False), ("none+k1-mean:0.5,2", False), ("none+k1-sum:0.5,2", False),
+        ("none+k1-max:0.5,2", False), ("none+k2-mean:0.5", False), ("none+k3-mean:0.5", False),
+        ("none+k3-sum:9", False),
+    ],
+)  # fmt: skip
+def test_no_number_of_likely_tokens_makes_up_for_an_impossible_one(name: str, kept: bool, library: str) -> None:
+    """A clamp per token would: 99 tokens of ratio 1.2 and one of e^-20 have a geometric mean of almost 1."""
+    log_mu = np.full((2, 100), -1.0, np.float32)
+    log_pi = log_mu + 0.18
+    log_pi[0, 7] = -math.inf
+    arrays = (log_pi, log_mu) if library == "numpy" else (torch.from_numpy(log_pi), torch.from_numpy(log_mu))
+    found = apply(Correction.parse(name), *arrays)
+    assert np.asarray(found.weight)[0].max() < 1e-8
+    assert bool(found.keep[0].all()) is kept
+    assert np.asarray(found.log_ratio)[0, 7] == -20.0, "diagnostics count it as the largest ratio that is told apart"
+    assert not [k for k, v in found.metrics.items() if math.isinf(v)]
+
+
 @pytest.mark.parametrize("size", [1e3, 1e30])
 @pytest.mark.parametrize("name", ["vanilla", "sequence-vanilla", "token-tis:2", "sequence-tis:2", "token-mask:0.5,2"])
 def test_nothing_overflows(size: float, name: str) -> None:

@@ -164,6 +164,21 @@ def test_group_advantages() -> None:
     assert group_advantages(reward, scaled=False)[0].tolist() == [0.5, -0.5, -0.5, 0.5]
 
 
+@pytest.mark.parametrize("reward", [0.0, 100.3, 1000.7, 1e6 + 0.1])
+def test_a_group_of_equal_rewards_has_no_advantage(reward: float) -> None:
+    """The rounding of their mean over eps would be one: up to 0.9 for seven rewards of a million."""
+    grouped = torch.full((2, 7), reward)
+    grouped[1, 0] += 1.0
+    found = group_advantages(grouped)
+    assert found[0].tolist() == [0.0] * 7
+    assert found[1, 0] > 1.0
+
+
+def test_groups_of_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="groups of 1: a mean of the group needs at least 2"):
+        group_advantages(torch.ones(4, 1))
+
+
 def test_leave_one_out_advantages_are_the_reward_minus_the_mean_of_the_others() -> None:
     reward = torch.tensor([[1.0, 4.0, 7.0]])
     assert leave_one_out_advantages(reward).tolist() == [[1.0 - 5.5, 4.0 - 4.0, 7.0 - 2.5]]

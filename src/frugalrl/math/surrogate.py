@@ -92,8 +92,12 @@ def mean_loss(per_token: Tensor, mask: Tensor, how: Mean = "token", *, constant:
 def group_advantages(reward: Tensor, *, scaled: bool = True, eps: float = 1e-4) -> Tensor:
     """GRPO: rewards [groups, samples] minus the mean of their group, divided by its standard deviation if ``scaled``.
 
-    Shao et al. 2024, "DeepSeekMath", section 4.1.2; unscaled in Liu et al. 2025, "Dr. GRPO"."""
-    centred = reward - reward.mean(-1, keepdim=True)
+    Shao et al. 2024, "DeepSeekMath", section 4.1.2; unscaled in Liu et al. 2025, "Dr. GRPO". Raises ValueError for
+    groups of one, which are their own mean."""
+    _check_groups(reward, "a mean of the group")
+    # the mean of equal rewards is rounded, and divided by eps that rounding would be an advantage
+    flat = reward.amax(-1, keepdim=True) == reward.amin(-1, keepdim=True)
+    centred = torch.where(flat, 0.0, reward - reward.mean(-1, keepdim=True))
     return centred / (reward.std(-1, keepdim=True) + eps) if scaled else centred
 
 
@@ -101,10 +105,14 @@ def leave_one_out_advantages(reward: Tensor) -> Tensor:
     """RLOO: rewards [groups, samples] minus the mean of the others of their group (Ahmadian et al. 2024).
 
     Raises ValueError for groups of one, which have no others."""
+    _check_groups(reward, "leave-one-out")
     samples = reward.shape[-1]
-    if samples < 2:
-        raise ValueError(f"groups of {samples}: leave-one-out needs at least 2 samples of each prompt")
     return (reward - reward.mean(-1, keepdim=True)) * (samples / (samples - 1))
+
+
+def _check_groups(reward: Tensor, what: str) -> None:
+    if reward.shape[-1] < 2:
+        raise ValueError(f"groups of {reward.shape[-1]}: {what} needs at least 2 samples of each prompt")
 
 
 def check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:

@@ -90,7 +90,9 @@ def expected_cost(
         return _ert(c[picked[0]], r[picked[0]])
 
     ends, how = resample.interval(evaluate, value, [n], rng=given(rng), draws=draws, level=level, method="percentile")
-    ends, why = unless_alike(ends, np.nan, n, level, (0.0, np.inf)) if c.any() else (ends, "")
+    if ends is None or not c.any():
+        return Estimate(value, ends, n, level, how)
+    ends, why = unless_alike(ends, np.nan, n, level, (0.0, np.inf))
     return Estimate(value, ends, n, level, why or how)
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from frugalrl.math.importance.diagnostics import Mismatch
     from frugalrl.math.importance.findings import Finding
 
+IMPOSSIBLE = 1e18
+"""Nats for log pi = -inf in sums and means over a sequence: no number of likely tokens makes up for one that pi cannot
+do, and its square is still finite in float32."""
 _ROUNDING = 1e-4
 """How far above 0 rounding may lift a log-probability."""
 
@@ -132,13 +135,16 @@ def apply(
         check_shapes(log_pi_old=log_pi_old, log_mu=log_mu, mask=mask)
         if check:
             check_values(xp, log_pi_old, log_mu, mask)
-        d = log_ratio(xp, log_pi_old, log_mu, mask)
-        raw = _at_level(xp, d, mask, correction.level, axis)
+        apart = xp.where(mask, log_pi_old - log_mu, 0.0)
+        d = log_ratio(xp, apart)
+        alone = correction.reject is None and correction.level in ("token", None)
+        decisive = d if alone else log_ratio(xp, apart, impossible=IMPOSSIBLE)
+        raw = _at_level(xp, decisive, mask, correction.level, axis)
         ratio = xp.exp(xp.clip(raw, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))
         weight, keep = _weighed(ratio, correction)
         keep = mask if keep is None else mask & keep
         if correction.reject is not None:
-            keep = keep & kept(xp, d, mask, correction.reject, axis)
+            keep = keep & kept(xp, decisive, mask, correction.reject, axis)
         weight = xp.where(keep, weight if correction.level else xp.ones_like(ratio), 0.0)
         if correction.normalize:
             # in the type of the weights: int64 counts would turn numpy's float32 into float64
@@ -148,10 +154,9 @@ def apply(
         return Corrected(weight, keep, mask, d, ratio, correction, axis, log_pi_old, log_mu)
 
 
-def log_ratio(xp: Any, log_pi: Array, log_mu: Array, mask: Array) -> Array:
-    """``log pi - log mu``; 0 outside of the mask and where one is missing, -20 where only log pi is -inf."""
-    d = xp.where(mask, log_pi - log_mu, 0.0)
-    return xp.nan_to_num(d, nan=0.0, posinf=0.0, neginf=-LARGEST_LOG_RATIO)
+def log_ratio(xp: Any, apart: Array, impossible: float = LARGEST_LOG_RATIO) -> Array:
+    """``apart = log pi - log mu``, but 0 where one of them is missing and ``-impossible`` where log pi is -inf."""
+    return xp.nan_to_num(apart, nan=0.0, posinf=0.0, neginf=-impossible)
 
 
 def _at_level(xp: Any, d: Array, mask: Array, level: Level | None, axis: int) -> Array:
