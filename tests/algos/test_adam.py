@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frugalrl.algos.adam import Adam, clear_denormals
+from frugalrl.algos.adam import _CLEARED_EVERY, _UNCOUNTED, Adam, clear_denormals
 
 
 def networks(layout: torch.memory_format) -> tuple[nn.Module, nn.Module]:
@@ -147,6 +147,21 @@ def test_denormal_numbers_leave_the_state_and_the_weights_do_not_feel_it(steps_b
     state = mine.state_dict()
     assert torch.equal(state["w/exp_avg"], torch.where(small, 0.0, kept) if cleared else kept)
     assert torch.equal(state["w/exp_avg_sq"], torchs.state[theirs]["exp_avg_sq"])
+
+
+def test_steps_are_counted_beyond_what_float32_holds() -> None:
+    """Else denormal numbers are never cleared again after 2^24 steps, and no weight would feel it but the clock."""
+    before = 15_999_999
+    mine, torchs, ours, theirs = stepped(0.3, before)
+    assert mine.state_dict()["w/step"].item() == 8_000_000
+    assert torchs.state[theirs]["step"].item() == 16_000_000
+    for _ in range(20):
+        mine.step()
+        torchs.step()
+    assert mine.state_dict()["w/step"].item() == 8_000_020
+    assert torch.equal(ours, theirs), "the bias corrections are 1 to the last digit"
+    assert _UNCOUNTED % _CLEARED_EVERY == _UNCOUNTED // 2 % _CLEARED_EVERY == 0
+    assert _UNCOUNTED + 1 < 2**24
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -182,6 +182,27 @@ def test_energy_of_sessions_is_kept() -> None:
     assert (session.cpu_j, session.gpu_j) == (12.0, None)
 
 
+def test_counters_that_go_round_are_read_at_every_status() -> None:
+    """RAPL counters go round after 20 minutes at 200 W; checkpoints may lie further apart."""
+
+    class Wrapping:
+        """Every reading adds what a counter of 262 J shows of the 200 J since the one before."""
+
+        total, seen, true = 0.0, 0.0, 0.0
+
+        def joules(self) -> tuple[float | None, float | None]:
+            self.total += (self.true - self.seen) % 262.0
+            self.seen = self.true
+            return self.total, None
+
+    energy = Wrapping()
+    ledger = Ledger(whole_process=False, energy=energy)
+    for _ in range(5):
+        energy.true += 200.0
+        ledger.settle()
+    assert ledger.sessions[0].cpu_j == 1_000.0
+
+
 def test_os_times_is_the_same_clock() -> None:
     ledger = Ledger(whole_process=False)
     before = sum(os.times()[:2])

@@ -189,7 +189,7 @@ def test_rolled_back_rows_are_saved_as_they_stood_at_the_mark(name, cut, steps_a
 
 
 def test_without_the_overwritten_actions_a_mark_would_save_another_episode(monkeypatch):
-    monkeypatch.setattr("frugalrl.envs.rows._Mark.keep", lambda *_: None)
+    monkeypatch.setattr("frugalrl.envs.action_record.ActionRecord.begin", lambda *_: None)
     env = rows("Counting")
     actions = some_actions(40)
     play(env, actions[:8])
@@ -263,6 +263,30 @@ def test_long_episodes_outgrow_the_action_buffer():
     assert other.load_state_dict(state).not_restored == ()
     for action in actions:
         np.testing.assert_array_equal(env.step(action).obs, other.step(action).obs)
+
+
+def test_an_episode_without_end_neither_fills_memory_nor_checkpoints(monkeypatch):
+    """Beyond `REPLAYED` steps its row starts a new episode after a resume, and is named; shorter ones come back."""
+    monkeypatch.setattr("frugalrl.envs.action_record.REPLAYED", 511)
+    spaced = {"protocol": replace(PLAIN, name="long", max_episode_steps=5000), "num_rows": 2, "seed": 0}
+    env = make_env("counting_envs:Spaced", **spaced, training=True)
+    actions = np.random.default_rng(1).integers(2, size=(600, 2))
+    play(env, actions[:511])
+    assert env.state_dict()["length"].tolist() == [511, 511]
+    env.mark()
+    for action in actions[511:]:
+        env.step(action)
+    state = env.state_dict()
+    assert env._record._actions.shape == (2, 512)
+    assert state["length"].tolist() == [0, 0]
+    assert not state["actions"].size
+    other = make_env("counting_envs:Spaced", **spaced, training=True)
+    restored = other.load_state_dict(state)
+    assert restored.not_restored == (0, 1)
+    first = other.step(np.zeros(2, np.int64))
+    assert not first.valid.any(), "the reset of new episodes"
+    env.roll_back()
+    np.testing.assert_array_equal(env.state_dict()["actions"].reshape(2, -1).T, actions[:511])
 
 
 FAULTS = {

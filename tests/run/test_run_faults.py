@@ -100,6 +100,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(tmp_path: Pa
     assert RunFolder(tmp_path / "run").lines()[-1]["completed"] is False
 
 
+def test_a_disk_that_refuses_the_batch_costs_neither_checkpoint_nor_bill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frugalrl.run.rescue.save_file", refuse)
+    Wild.after = "huge reward"
+    with pytest.raises(
+        RunFailed, match=r"^the loss of update .*; its batch could not be kept \(.*No space left"
+    ) as caught:
+        train(wild("agent.huber_delta=None"), tmp_path / "run", Silent())
+    assert "the weights before it are in the checkpoint" in str(caught.value)
+    assert Checkpoints(tmp_path / "run" / "checkpoints").load(None).step > 200
+    assert bill(tmp_path / "run")
+
+
 def test_weights_that_overflow_end_the_run(tmp_path: Path) -> None:
     config = cartpole("agent.learning_rate=1e38", "agent.max_grad_norm=None", steps=400)
     with pytest.raises(RunFailed) as caught:

@@ -85,7 +85,7 @@ def test_an_evaluation_that_costs_too_much_is_said(tmp_path: Path) -> None:
     reporter = Watcher()
     train(cartpole("evaluation.every_env_steps=4", "evaluation.episodes=10", steps=40), tmp_path / "run", reporter)
     notes = [note for note in reporter.notes if note.startswith("evaluation takes ")]
-    assert notes
+    assert len(notes) == 1, "once, not at each of ten evaluations"
     assert "raise evaluation.every_env_steps=4 or evaluate fewer episodes (now 10)" in notes[0]
 
 

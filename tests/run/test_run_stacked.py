@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_support import Killed, cartpole, die
+from run_support import Killed, Watcher, cartpole, die
 from stacked_support import apart, end_of, stack
 
 from frugalrl.algos.stacked import StackedLearner
@@ -289,6 +289,23 @@ def test_a_seed_that_fails_leaves_the_others_alone(
     assert sentence in lines[-1]["reason"]
     assert (tmp_path / str(PAIR[1]) / "bill.json").exists()
     assert apart(short_alone[PAIR[0]], end_of(tmp_path / str(PAIR[0]))) == []
+
+
+def test_the_replays_of_a_stack_need_memory_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def too_much(nbytes: int) -> tuple[str, ...]:
+        asked.append(nbytes)
+        return ("too much",)
+
+    monkeypatch.setattr("frugalrl.run.tell.memory_cautions", too_much)
+    config = override(cartpole(steps=70), SMALL)
+    reporter = Watcher()
+    train(config, tmp_path / "alone")
+    stack(config, tmp_path, PAIR, reporter=reporter)
+    assert asked == [asked[0], 2 * asked[0]]
+    assert asked[0] > 1_000
+    assert [note for note in reporter.notes if "too much" in note] == ["too much"]
 
 
 def test_wrong_calls(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_the_first_limit_counts() -> None:
     assert in_words(budget) == "100 steps or 1 h or 2 EUR or score 5"
     assert reason_to_stop(budget, used(99, 10, 1.0, 4)) is None
     assert reason_to_stop(budget, used(99, 10, 2.5, 4)) == "the budget of 2 EUR is used"
+    assert reason_to_stop(budget, used(100, 10, 1.0, 6)) == "the target score of 5 is reached", "what was wanted"
     assert share_done(budget, used(10, 1_800, 0.2)) == 0.5
     assert share_done(budget, used(1_000)) == 1.0
 

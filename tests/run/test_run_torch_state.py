@@ -14,7 +14,7 @@ import torch
 from kill_resume import differences, exact_state
 from run_support import cartpole
 
-from frugalrl.run.config import BudgetConfig
+from frugalrl.run.config import BudgetConfig, EnvConfig
 from frugalrl.run.score_run import evaluate_run
 from frugalrl.run.stacked import resume_stacked, train_stacked
 from frugalrl.run.torch_state import own_torch_state
@@ -46,6 +46,12 @@ def test_modes_and_defaults_of_the_caller_change_nothing(
     assert done.completed
     assert score.episodes == 2
     assert differences(exact_state(tmp_path / "alone"), exact_state(tmp_path / "inside")) == []
+
+
+def test_arguments_of_an_environment_that_no_file_can_hold_are_refused(tmp_path: Path) -> None:
+    """Before a folder is made that would then be taken."""
+    with pytest.raises(ValueError, match=r"env\.kwargs=.*: expected what JSON can hold \(Object of type"):
+        EnvConfig(id="CartPole-v1", protocol="plain", kwargs={"wrapper": len})
 
 
 def test_no_episodes_are_refused(tmp_path: Path) -> None:

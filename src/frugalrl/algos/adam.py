@@ -16,6 +16,8 @@ from frugalrl.types import StateDict
 
 _CLEARED_EVERY = 100
 """Steps between two clearings; a number takes some 140 from the smallest normal one to where rounding keeps it."""
+_UNCOUNTED = 16_000_000
+"""float32 counts to 2^24; both this number of steps and half of it have bias corrections of exactly 1."""
 
 
 class Adam:
@@ -142,6 +144,8 @@ def fused_step(
         found_inf=found_inf,
     )
     if steps[0].device.type == "cpu" and steps[0].item() % _CLEARED_EVERY == 0:
+        if steps[0].item() >= _UNCOUNTED:
+            torch._foreach_sub_(steps, _UNCOUNTED / 2)
         for moment in (*state["exp_avg"], *state["exp_avg_sq"]):
             clear_denormals(moment)
 

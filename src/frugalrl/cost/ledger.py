@@ -159,6 +159,8 @@ class Ledger:
                 self.charge(source.role, source.take())
             else:
                 self.charge_all(source.take())
+        if self._energy is not None:
+            self._energy.joules()  # a counter that goes round must be read before it has done so twice
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

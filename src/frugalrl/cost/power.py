@@ -105,7 +105,8 @@ class EnergyCounters:
     """Joules since this object was made, for :class:`frugalrl.cost.ledger.Ledger`.
 
     A RAPL counter wraps round after minutes to hours of load, so ``joules`` must be called more often than that;
-    each ``state_dict`` of the ledger does. ``gpus`` picks the devices of the run; ``None`` means all that exist.
+    each ``settle`` of the ledger does, at every status. ``gpus`` picks the devices of the run; ``None`` means all that
+    exist.
     """
 
     def __init__(self, *, gpus: tuple[int, ...] | None = None, root: Path = POWERCAP) -> None:

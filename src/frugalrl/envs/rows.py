@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.envs.action_record import ActionRecord
 from frugalrl.envs.finite import unfit_obs, unfit_reward
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.spaces import ObsCodec
@@ -88,12 +89,6 @@ class _Mark:
     raw_return: NDArray[np.float64]
     lives: Ints | None
     dead: Bools
-    overwritten: dict[int, NDArray[np.int32]]
-    """Actions of rows that began another episode since: a new episode writes over those of the one before."""
-
-    def keep(self, row: int, actions: NDArray[np.int32]) -> None:
-        if row not in self.overwritten:
-            self.overwritten[row] = actions[row, : self.length[row]].copy()
 
 
 def _constant(size: int, value: float | bool, dtype: type) -> NDArray[Any]:
@@ -132,7 +127,6 @@ class RowEnv(ABC):
         self._clip = training and protocol.clip_reward
         self._life_loss = training and protocol.life_loss_ends_return
         self._limit = protocol.step_limit(training=training) or sys.maxsize
-        self._row_numbers = np.arange(num_rows)
         self._yes = _constant(num_rows, True, np.bool_)
         self._no = _constant(num_rows, False, np.bool_)
         self._one = _constant(num_rows, 1.0, np.float32)
@@ -143,7 +137,7 @@ class RowEnv(ABC):
         self._lives: Ints | None = None
         self._dead = np.zeros(num_rows, np.bool_)
         self._any_dead = False
-        self._actions = np.zeros((num_rows, 256), np.int32)
+        self._record = ActionRecord(num_rows)
         self._longest = 0
         self._now: Step | None = None
         self._mark: _Mark | None = None
@@ -204,9 +198,7 @@ class RowEnv(ABC):
         action = np.asarray(action, np.int64)
         if action.shape != (self.num_rows,):
             raise ValueError(f"action has shape {action.shape}, not ({self.num_rows},)")
-        if self._longest == self._actions.shape[1]:
-            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
-        self._actions[self._row_numbers, self._length] = action
+        self._record.put(self._length, self._longest, action)
         if self._any_dead:
             self._now = self._step_and_reset(action)
         else:
@@ -229,8 +221,7 @@ class RowEnv(ABC):
 
     def _begin(self, rows: Bools) -> None:
         for row in np.flatnonzero(rows):
-            if self._mark is not None:
-                self._mark.keep(int(row), self._actions)
+            self._record.begin(int(row))
             self._episode[row] += 1
             self._episode_seed[row] = episode_seed(self.seed, self.first_row + int(row), int(self._episode[row]))
         self._length[rows] = 0
@@ -307,8 +298,8 @@ class RowEnv(ABC):
             self._return.copy(),
             self._lives,
             self._dead,
-            {},
         )
+        self._record.mark(self._mark.length)
 
     def roll_back(self) -> None:
         """Stand at the last ``mark`` again, for ``state_dict`` only: the environment itself cannot be stepped back."""
@@ -318,24 +309,24 @@ class RowEnv(ABC):
         self._now, self._lives, self._dead = mark.now, mark.lives, mark.dead
         self._episode, self._episode_seed = mark.episode, mark.episode_seed
         self._length, self._return = mark.length, mark.raw_return
-        for row, actions in mark.overwritten.items():
-            self._actions[row, : len(actions)] = actions
+        self._record.roll_back()
 
     def state_dict(self) -> StateDict:
         """What is needed to come back to this step: per row the episode's seed and the actions since, and the hash of
-        the observation it must lead to. Arrays are copies."""
+        the observation it must lead to. Of an episode too long to replay, no action. Arrays are copies."""
         now = self._require_now()
+        length, actions = self._record.saved(self._length)
         return {
             "env_id": self.spec.id,
             "protocol": self.protocol.name,
             "seed": self.seed,
             "episode": self._episode.copy(),
             "episode_seed": self._episode_seed.copy(),
-            "length": self._length.copy(),
+            "length": length,
             "raw_return": self._return.copy(),
             "lives": np.zeros(0, np.int64) if self._lives is None else self._lives.astype(np.int64),
             "dead": self._dead.copy(),
-            "actions": np.concatenate([self._actions[b, : self._length[b]] for b in range(self.num_rows)]),
+            "actions": actions,
             "obs_hash": [obs_hash(now.obs[b]) for b in range(self.num_rows)],
             "reward": np.array(now.reward),
             "discount": np.array(now.discount),
@@ -359,13 +350,7 @@ class RowEnv(ABC):
         self._dead = np.array(state["dead"], np.bool_)
         self._lives = np.asarray(state["lives"]) if len(state["lives"]) else None
         self._longest = int(self._length.max())
-        width = self._actions.shape[1]
-        while width <= self._longest:
-            width *= 2
-        self._actions = np.zeros((self.num_rows, width), np.int32)
-        parts = np.split(np.asarray(state["actions"], np.int32), np.cumsum(self._length)[:-1])
-        for row, part in enumerate(parts):
-            self._actions[row, : len(part)] = part
+        parts = self._record.load(self._length, np.asarray(state["actions"], np.int32))
         obs = self._replay(self._episode_seed, parts)
         lost = [b for b in range(self.num_rows) if obs_hash(obs[b]) != state["obs_hash"][b]]
         self._dead[lost] = True

@@ -174,7 +174,7 @@ class Checkpoints:
         needed: set[str] = set()
         for folder in folders[: self._keep]:
             try:
-                needed |= set(_read_document(folder)["rows"])
+                needed |= set(_read_document(folder, arrays=False)["rows"])
             except DamagedCheckpoint:
                 continue
         for folder in folders[self._keep :]:
@@ -199,7 +199,8 @@ def _number(folder: Path) -> int:
     return int(folder.name.removeprefix("damaged-").removeprefix(".part-").split("-")[0])
 
 
-def _read_document(folder: Path) -> dict[str, Any]:
+def _read_document(folder: Path, *, arrays: bool = True) -> dict[str, Any]:
+    """``arrays=False`` does not look whether the arrays are whole. Raises DamagedCheckpoint."""
     try:
         wrapper = json.loads((folder / "state.json").read_text())
         text = wrapper["document"]
@@ -208,7 +209,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         if document["schema"] != SCHEMA:
             raise DamagedCheckpoint(f"its schema is {document['schema']}, this version reads {SCHEMA}")
-        if _sha256(folder / "arrays.safetensors") != document["arrays_sha256"]:
+        if arrays and _sha256(folder / "arrays.safetensors") != document["arrays_sha256"]:
             raise DamagedCheckpoint("arrays.safetensors was cut short or changed")
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         said = f"state.json lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"

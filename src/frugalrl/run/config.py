@@ -39,9 +39,11 @@ class EnvConfig:
         if self.rows < 1 or self.threads < 1:
             raise ValueError(f"env.rows={self.rows}, env.threads={self.threads}: both must be at least 1")
         try:
-            json.dumps(dict(self.kwargs), allow_nan=False, default=str)
+            json.dumps(dict(self.kwargs), allow_nan=False)
         except ValueError:
             raise ValueError(f"env.kwargs={dict(self.kwargs)!r}: expected finite numbers") from None
+        except TypeError as error:
+            raise ValueError(f"env.kwargs={dict(self.kwargs)!r}: expected what JSON can hold ({error})") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from frugalrl.types import Replayed, ReplayedTokens, ReplayedUnrolls, RunFailed
+from frugalrl.types import Replayed, ReplayedTokens, ReplayedUnrolls
 
 CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
 """What helps against values that are not finite."""
@@ -35,8 +35,8 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
     return f"{sentence.rstrip('.')}; when that is mended, {way}" if sentence else way
 
 
-def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> Path:
-    """Write a batch as ``bad_batch.safetensors`` into the run folder. Raises RunFailed when the disk refuses."""
+def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> str:
+    """Write a batch as ``bad_batch.safetensors`` into the run folder; says where it is, or why it is not."""
     path = folder / "bad_batch.safetensors"
     arrays = {f.name: getattr(replayed.batch, f.name) for f in fields(replayed.batch)}
     arrays |= {f"state/{name}": x for name, x in arrays.pop("state_at_start", {}).items()}
@@ -44,5 +44,5 @@ def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedToke
     try:
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
     except (OSError, SafetensorError) as error:
-        raise RunFailed(f"{path} cannot be written: {error}") from error
-    return path
+        return f"its batch could not be kept ({error})"
+    return f"the batch is in {path}"

@@ -14,6 +14,7 @@ from typing import Any
 from frugalrl.cost.power import EnergyCounters
 from frugalrl.cost.share import SharedClocks
 from frugalrl.cost.tables import Tables
+from frugalrl.run import tell
 from frugalrl.run.config import RunConfig
 from frugalrl.run.record import RunFolder, code_version, refuse_used
 from frugalrl.run.stackable import check_same, why_not_stacked
@@ -137,6 +138,8 @@ class _Stack:
             for run, step in zip(self.runs, resumed_at, strict=True):
                 self._try(run, SeedRun.begin, step)
             self._live = self._still_live()
+            for caution in tell.memory_cautions(sum(run.parts.replay.nbytes for run in self._live)):
+                self._reporter.note(caution)
             if self._live:
                 self._loop = StackedLoop(self._live, self._timer)
             for run in self._live:  # a process before may have been interrupted while it evaluated

@@ -24,10 +24,10 @@ class Used:
 
 def reason_to_stop(budget: BudgetConfig, used: Used) -> str | None:
     """The first limit that is reached, in words."""
-    if budget.env_steps is not None and used.env_steps >= budget.env_steps:
-        return f"the budget of {budget.env_steps:,} steps is used"
     if budget.target_score is not None and used.score is not None and used.score >= budget.target_score:
         return f"the target score of {budget.target_score:g} is reached"
+    if budget.env_steps is not None and used.env_steps >= budget.env_steps:
+        return f"the budget of {budget.env_steps:,} steps is used"
     if budget.hours is not None and used.wall_s is not None and used.wall_s >= budget.hours * 3600:
         return f"the budget of {budget.hours:g} hours is used"
     if budget.eur is not None and used.eur is not None and used.eur >= budget.eur:

@@ -130,7 +130,7 @@ def not_restored(rows: Sequence[int], *, asynchronous: bool) -> str:
         )
     return (
         f"environment rows {', '.join(map(str, rows))} could not be brought back (replaying their actions gave another "
-        f"observation) and start a new episode: this run is no longer exact"
+        f"observation, or the episode was too long to replay) and start a new episode: this run is no longer exact"
     )
 
 

@@ -204,10 +204,10 @@ class Run:
     def _failure(self, error: RunFailed | FloatingPointError) -> RunFailed:
         """Keep what a run that cannot go on leaves behind; returns what to tell the user."""
         if isinstance(error, BadBatch):
-            path = save_batch(self._record.path, error.replayed)
-            self._save()
-            self._finish(str(error), completed=False)
-            kept = f"; the batch is in {path}, the weights before it are in the checkpoint"
+            kept = f"; {save_batch(self._record.path, error.replayed)}, the weights before it are in the checkpoint"
+            with suppress(RunFailed):
+                self._save()
+            self._failed(str(error))
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
         if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):
@@ -245,14 +245,11 @@ class Run:
 
     def _reason(self, interrupt: Interrupt) -> str | None:
         """Why to stop now; before the end of a budget the last policy gets its score."""
-        if interrupt:
-            return f"interrupted by {interrupt.name}"
-        reason = reason_to_stop(self._config.budget, self._used())
+        reason = None if interrupt else reason_to_stop(self._config.budget, self._used())
         if reason is not None and self._evaluator.last_step != self._counters.env_steps:
             self._evaluate(interrupt)
-            if interrupt:
-                return f"interrupted by {interrupt.name}"
-        return reason
+            reason = reason_to_stop(self._config.budget, self._used())  # that may have been the target
+        return f"interrupted by {interrupt.name}" if interrupt else reason
 
     def _read(self, event: Event) -> None:
         """Book one round."""
@@ -310,7 +307,7 @@ class Run:
     def _warn_of_costly_evaluation(self, cpu_s: float) -> None:
         spent = self._ledger.charged()["evaluation"].cpu_s or 0.0
         if spent > _EVALUATION_SHARE * cpu_s:
-            self._reporter.note(tell.costly_evaluation(spent / cpu_s, self._config, self._evaluator))
+            self._tell_once("evaluation", tell.costly_evaluation(spent / cpu_s, self._config, self._evaluator))
 
     def _used(self) -> Used:
         budget = self._config.budget
@@ -336,9 +333,7 @@ class Run:
         )  # fmt: skip
         self._reporter.status(status)
         for name, sentence in tell.alarms(status.metrics, self._config.agent):
-            if name not in self._told:
-                self._told.add(name)
-                self._reporter.note(sentence)
+            self._tell_once(name, sentence)
         if phase == "evaluating" or time.monotonic() - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = time.monotonic()
             self._record.log("progress", **tell.progress_line(status))
@@ -346,6 +341,11 @@ class Run:
             if meters := self._theory.close():
                 self._record.log("theory", env_steps=status.env_steps, **meters)
         self._timer.lap("reporting")
+
+    def _tell_once(self, name: str, sentence: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            self._reporter.note(sentence)
 
     def _finish(self, reason: str, *, completed: bool) -> Outcome:
         score, steps = self._evaluator.last, self._counters.env_steps
