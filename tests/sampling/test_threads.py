@@ -127,14 +127,23 @@ def test_wrong_settings_are_told_at_once_and_leave_nothing() -> None:
 
 
 class Stuck:
-    """A lock that the test holds while an environment is to hang."""
+    """A lock that the test holds while an environment is to hang: in a step, or already in its first reset."""
 
-    def __init__(self) -> None:
-        self.go, self.hanging = threading.Event(), threading.Event()
+    def __init__(self, *, at_birth: bool = False) -> None:
+        self.go, self.hanging, self.at_birth = threading.Event(), threading.Event(), at_birth
 
     def rows(self, group: int, first_row: int, num_rows: int, incarnation: int) -> RowEnv:
         env = make_rows()(group, first_row, num_rows, incarnation)
-        if group == 0 and incarnation == 0:
+        if group == 0 and incarnation == 0 and self.at_birth:
+            reset = env.reset
+
+            def hang_at_birth() -> Any:
+                self.hanging.set()
+                self.go.wait(30)
+                return reset()
+
+            env.reset = hang_at_birth  # type: ignore[method-assign]
+        elif group == 0 and incarnation == 0:
             step, calls = env.step, [0]
 
             def hang(action: Any) -> Any:
@@ -163,6 +172,21 @@ def test_an_environment_that_hangs_is_left_behind() -> None:
     assert {m.run_id for m in drive(transport, 20)} <= {m.run_id for m in found[-3:]} | {
         life.run_id for life in transport._lives
     }
+    transport.close()
+
+
+def test_a_first_reset_that_hangs_keeps_no_other_group_waiting() -> None:
+    stuck = Stuck(at_birth=True)
+    transport = ThreadTransport(stuck.rows, (1, 1), restarts=1, hang_s=1.0)
+    transport.start()
+    assert stuck.hanging.wait(10)
+    assert {m.group for m in drive(transport, 5)} == {1}  # long before anyone is found to hang
+    found: list[Message] = []
+    while {m.group for m in found} != {0, 1}:
+        found += drive(transport, 1)
+    (fault,) = transport.take_faults()
+    assert (fault.group, fault.kind) == (0, "hung")
+    stuck.go.set()
     transport.close()
 
 

@@ -82,7 +82,6 @@ class ThreadTransport:
         self._incarnation = [0] * len(group_rows)
         self._restarted = 0
         self._looked_at = 0.0
-        self._births = threading.Lock()  # threads that an environment makes are found by what is new in the process
         self._came: SimpleQueue[Message | _Failure] = SimpleQueue()
         self._faults: list[Fault] = []
         self._left_behind: list[_Life] = []
@@ -135,14 +134,15 @@ class ThreadTransport:
                     life.env.close()
 
     def _begin(self, life: _Life) -> Step:
-        with self._births:
-            if life.env is None:
-                life.env = self._born(life.group)
-            if life.at is not None:
-                return life.at
-            step = life.env.reset()
-            life.thread_ids = life.env.thread_ids
-            return step
+        # without a lock, which one that hangs would keep: groups that begin together may claim each other's native
+        # threads, found by what is new in the process, but the clock reads those of all groups, each once
+        if life.env is None:
+            life.env = self._born(life.group)
+        if life.at is not None:
+            return life.at
+        step = life.env.reset()
+        life.thread_ids = life.env.thread_ids
+        return step
 
     def _start(self, life: _Life) -> None:
         name = f"environments {life.group}.{self._incarnation[life.group]}"
