@@ -11,6 +11,9 @@ from frugalrl.study.matrix import Study, method_from_word, refuse_unused_setting
 from frugalrl.types import UserError
 
 CONSTANT = ("explore.epsilon.kind=constant",)
+CENTRAL = ("sampler.kind=central",)
+LOCKSTEP = ("sampler.lockstep=true",)
+OF_BACKGROUND = ("restarts=3", "deadline_ms=9", "live_share=0.5", "max_batch_rows=8", "queue_batches=2")
 
 
 @pytest.mark.parametrize(
@@ -35,10 +38,31 @@ CONSTANT = ("explore.epsilon.kind=constant",)
         ("tabular-q", (), "net.hidden_units=9", "table in place of a network"),
         ("seed-r2d2-small", (), "replay.capacity_transitions=9000", "learns from sequences"),
         ("ppo", (), "explore.epsilon.start=0.5", "does not read explore.epsilon .*counteractive, uniform"),
+        *(("classic-dqn", CENTRAL, f"sampler.{one}", "agent.kind=dqn samples in lockstep") for one in OF_BACKGROUND),
+        ("classic-dqn", CENTRAL, "sampler.lockstep=false", "agent.kind=dqn samples in lockstep"),
+        *(("seed-r2d2-small", LOCKSTEP, f"sampler.{one}", "sampler.lockstep=false") for one in OF_BACKGROUND),
+        ("seed-vtrace-small", (), "schedule.steps_per_round=9", "agent.batch_unrolls unrolls are complete"),
+        *(
+            ("grpo-tiny", (), f"schedule.{one}=3", "each round of agent.prompts")
+            for one in ("warmup_env_steps", "steps_per_round", "updates_per_round")
+        ),
+        ("grpo-tiny", (), "explore.prefill=counteractive", "agent.kind=grpo has no prefill"),
+        *(
+            ("grpo-tiny", ("agent.warm_start_steps=0",), f"agent.warm_start_{one}", "warm_start_steps=0")
+            for one in ("until=0.5", "batch=9", "learning_rate=0.1")
+        ),
+        *(
+            ("grpo-tiny", ("net.checkpoint=here",), f"net.{one}", "net.checkpoint=here sets the sizes")
+            for one in ("layers=3", "width=32", "heads=2", "mlp_width=50", "init_std=0.1")
+        ),
+        ("inline-vtrace", ("agent.correction=none",), "agent.pg_rho_bar=2", "takes all ratios for 1"),
+        ("inline-vtrace", ("agent.correction=none", "agent.rho_bar=None"), "agent.c_bar=None", "all ratios for 1"),
     ],
 )
 def test_what_nothing_reads_is_refused(recipe: str, given: tuple[str, ...], setting: str, why: str) -> None:
-    config = override(build_config("CartPole-v1", recipe), [*given, setting])
+    config = override(build_config("lm:sort-digits" if recipe == "grpo-tiny" else "CartPole-v1", recipe), given)
+    refuse_unused(config, given)
+    config = override(config, [setting])
     with pytest.raises(UserError, match=f"^--set {setting} has no effect: .*{why}.*; leave it out$"):
         refuse_unused(config, [*given, setting])
 
@@ -57,6 +81,15 @@ def test_what_nothing_reads_is_refused(recipe: str, given: tuple[str, ...], sett
         ("seed-r2d2-small", (), "sequences.alpha=0.5"),
         ("seed-vtrace-counteractive", (), "explore.epsilon.start=0.5"),
         ("grpo-tiny", (), "net.width=32"),
+        ("grpo-tiny", (), "agent.warm_start_until=0.5"),
+        *(("seed-r2d2-small", (), f"sampler.{one}") for one in (*OF_BACKGROUND, "lockstep=true")),
+        ("classic-dqn", CENTRAL, "sampler.hang_s=9"),
+        ("seed-r2d2-small", (), "schedule.steps_per_round=9"),
+        ("seed-vtrace-small", LOCKSTEP, "schedule.steps_per_round=9"),
+        ("inline-vtrace", (), "schedule.steps_per_round=9"),
+        ("inline-vtrace", (), "agent.pg_rho_bar=2"),
+        ("inline-vtrace", ("agent.correction=none",), "agent.pg_rho_bar=0.5"),
+        ("inline-vtrace", ("agent.correction=none",), "agent.rho_bar=2"),
     ],
 )
 def test_what_something_reads_is_not(recipe: str, given: tuple[str, ...], setting: str) -> None:

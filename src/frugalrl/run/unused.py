@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frugalrl.algos.agents import SequenceConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.agents import PolicyConfig, SequenceConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.envs import named_protocol
+from frugalrl.nets.config import TokenNetConfig
 from frugalrl.run.config import RunConfig
+from frugalrl.run.samplers import is_asynchronous
 from frugalrl.types import UserError
 
 _OF_SCHEDULES = {
@@ -29,6 +32,10 @@ _OF_ENGINES = (
     "hang_s",
     "restarts",
 )
+_OF_BACKGROUND = ("deadline_ms", "live_share", "max_batch_rows", "queue_batches", "restarts")
+"""Of these, what only an engine reads that samples without a pause."""
+_OF_RANDOM_WEIGHTS = ("layers", "width", "heads", "mlp_width", "init_std")
+_OF_WARM_STARTS = ("warm_start_until", "warm_start_batch", "warm_start_learning_rate")
 
 
 def refuse_unused(config: RunConfig, settings: Sequence[str]) -> None:
@@ -42,9 +49,8 @@ def refuse_unused(config: RunConfig, settings: Sequence[str]) -> None:
 def why_unused(config: RunConfig, setting: str) -> str | None:
     """Why nothing reads a setting ``a.b=c`` in this configuration, and what would; None where something does."""
     part, *names = setting.partition("=")[0].strip().split(".")
-    find = {"explore": _explore, "replay": _replay, "sequences": _sequences, "net": _net, "sampler": _sampler}.get(part)
-    if find is not None and names:
-        return find(config, names)
+    if part in _FINDERS and names:
+        return _FINDERS[part](config, names)
     if (part, *names) == ("env", "threads") and named_protocol(config.env.protocol).suite != "ale":
         return f"under protocol {config.env.protocol} environments have no threads of their own (what has: Atari games)"
     if (part, *names) == ("evaluation", "probe_steps") and not config.evaluation.probe_rows:
@@ -54,6 +60,8 @@ def why_unused(config: RunConfig, setting: str) -> str | None:
 
 def _explore(config: RunConfig, names: Sequence[str]) -> str | None:
     name, *below = names
+    if name == "prefill" and isinstance(config.agent, TokenConfig):
+        return f"agent.kind={config.agent.kind} has no prefill, as all its completions are sampled from the model"
     explorer = explorer_of(config.agent, config.explore.name)
     known = explorers_of(config.agent)
     readers = [e.name for e in known.values() if name in e.knobs]
@@ -83,12 +91,54 @@ def _sequences(config: RunConfig, names: Sequence[str]) -> str | None:
 
 
 def _net(config: RunConfig, names: Sequence[str]) -> str | None:
-    return "agent.kind=tabular has a table in place of a network" if isinstance(config.agent, TabularConfig) else None
+    if isinstance(config.agent, TabularConfig):
+        return "agent.kind=tabular has a table in place of a network"
+    if isinstance(config.net, TokenNetConfig) and config.net.checkpoint is not None and names[0] in _OF_RANDOM_WEIGHTS:
+        return f"net.checkpoint={config.net.checkpoint} sets the sizes and the weights (what reads it: no checkpoint)"
+    return None
 
 
 def _sampler(config: RunConfig, names: Sequence[str]) -> str | None:
-    if names[0] in _OF_ENGINES and config.sampler.kind == "inline":
+    name, sampler, kind = names[0], config.sampler, config.agent.kind
+    if name in _OF_ENGINES and sampler.kind == "inline":
         return "sampler.kind=inline has no engine (what has: --sampler central)"
-    if names[0] == "vllm_python" and config.sampler.engine != "vllm":
-        return f"sampler.engine={config.sampler.engine} (what reads it: --sampler-engine vllm)"
+    if name == "vllm_python" and sampler.engine != "vllm":
+        return f"sampler.engine={sampler.engine} (what reads it: --sampler-engine vllm)"
+    if not isinstance(config.agent, SequenceConfig) and name in ("lockstep", *_OF_BACKGROUND):
+        return f"agent.kind={kind} samples in lockstep always (what does not: agents that learn from sequences)"
+    if sampler.lockstep and name in _OF_BACKGROUND:
+        return "with sampler.lockstep=true all rows step together (what reads it: sampler.lockstep=false)"
     return None
+
+
+def _schedule(config: RunConfig, names: Sequence[str]) -> str | None:
+    agent = config.agent
+    if isinstance(agent, TokenConfig) and names[0] != "lag_blocks":
+        return f"agent.kind={agent.kind} learns after each round of agent.prompts x agent.samples completions"
+    if names[0] == "steps_per_round" and is_asynchronous(config) and isinstance(agent, PolicyConfig):
+        return f"agent.kind={agent.kind} learns here whenever agent.batch_unrolls unrolls are complete"
+    return None
+
+
+def _agent(config: RunConfig, names: Sequence[str]) -> str | None:
+    name, agent = names[0], config.agent
+    if isinstance(agent, TokenConfig) and not agent.warm_start_steps and name in _OF_WARM_STARTS:
+        return "agent.warm_start_steps=0, so there is no warm start"
+    # rho_bar is left: the metric rho_clipped_share counts by it
+    if isinstance(agent, ImpalaConfig) and agent.correction == "none" and name in ("c_bar", "pg_rho_bar"):
+        bar = getattr(agent, name)
+        if bar is None or bar >= 1:
+            return "agent.correction=none takes all ratios for 1, which this does not truncate (what does: vtrace)"
+    return None
+
+
+_FINDERS = {
+    "agent": _agent,
+    "explore": _explore,
+    "net": _net,
+    "replay": _replay,
+    "sampler": _sampler,
+    "schedule": _schedule,
+    "sequences": _sequences,
+}
+"""By the group of a setting."""

@@ -22,20 +22,23 @@ class SamplerConfig:
     """``central``: groups into which the rows are split (per worker, if there are workers); while the engine works for
     one group, the environments of the others go on."""
     deadline_ms: float = 15.0
-    """``central``: the oldest request waits no longer than this for others to join its batch."""
+    """Without a pause (``central`` without ``lockstep``, for agents that learn from sequences): the oldest request waits
+    no longer than this for others to join its batch. All other engines act in lockstep."""
     live_share: float = 1 / 3
-    """``central``: a batch is run as soon as this share of the live rows waits."""
+    """Without a pause: a batch is run as soon as this share of the live rows waits."""
     max_batch_rows: int | None = None
-    """``central``: rows of one forward pass; None: as many as wait."""
+    """Without a pause: rows of one forward pass; None: as many as wait."""
     lockstep: bool = False
     """``central``: all rows step together, so that a run is the same bit for bit whatever the timing; with
-    ``schedule.lag_blocks=1`` while the learner works, and acted by the snapshot of one round ago."""
+    ``schedule.lag_blocks=1`` while the learner works, and acted by the snapshot of one round ago. Agents that learn
+    from transitions always do so."""
     queue_batches: int = 1
-    """``central``: batches of complete unrolls that wait for the learner; the engine stops when they are there."""
+    """Without a pause: batches of complete unrolls that wait for the learner; the engine stops when they are there."""
     hang_s: float = 60.0
-    """``central``: a worker that gave no sign of life for so long is killed and started again."""
+    """``central``: a worker that gave no sign of life for so long is killed and started again, a thread left behind; in
+    lockstep the run ends."""
     restarts: int = 10
-    """``central``: how often groups may be started again in a run; then it fails."""
+    """Without a pause: how often groups may be started again in a run; then it fails. A lockstep fails at once."""
 
     transform: str = "none"
     """What is done to the learner's weights before they act, such as ``int8`` or ``int3+stale:8``; see ``frugal list
