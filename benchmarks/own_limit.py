@@ -57,7 +57,7 @@ def main() -> None:
     loop, alone = assemble(config, timer), assemble(config, timer)
     events = serial(
         loop.sampler, loop.learner, loop.replay, config.schedule, Counters(), num_rows=1, batch_size=32, row_bytes=0,
-        batch_bytes=0, timer=timer,
+        batch_bytes=lambda: 0, timer=timer,
     )  # fmt: skip
     for _ in islice(events, 300):  # past the warm-up
         pass

@@ -74,7 +74,7 @@ def play(tape: Any, blocks: int, counters: Counters | None = None, batch_size: i
     config = ScheduleConfig(**({"warmup_env_steps": 1, "steps_per_round": 4, "updates_per_round": 1} | schedule))
     events = serial(
         tape, tape, tape, config, counters or Counters(),
-        num_rows=tape.rows, batch_size=batch_size, row_bytes=3, batch_bytes=50, timer=timer,
+        num_rows=tape.rows, batch_size=batch_size, row_bytes=3, batch_bytes=lambda: 50, timer=timer,
     )  # fmt: skip
     return list(islice(events, blocks))
 

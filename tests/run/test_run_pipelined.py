@@ -56,8 +56,8 @@ def started() -> LapTimer:
 def play(tape: Any, rounds: int, counters: Counters | None = None, hand: Any = None, **schedule: int) -> list[Event]:
     config = ScheduleConfig(**({"warmup_env_steps": 1, "steps_per_round": 4, "lag_blocks": 1} | schedule))
     loop = pipelined(
-        tape, tape, tape, config, counters or Counters(), num_rows=tape.rows, batch_size=4, row_bytes=3, batch_bytes=50,
-        timer=started(), sampler_timer=started(), hand=hand or SamplerFirst(),
+        tape, tape, tape, config, counters or Counters(), num_rows=tape.rows, batch_size=4, row_bytes=3,
+        batch_bytes=lambda: 50, timer=started(), sampler_timer=started(), hand=hand or SamplerFirst(),
     )  # fmt: skip
     return list(islice(loop, rounds))
 

@@ -25,6 +25,7 @@ from frugalrl.replay.config import ReplayConfig
 from frugalrl.replay.prioritized import Priorities
 from frugalrl.replay.ring import SCALARS
 from frugalrl.replay.sequence_ring import SequenceRing
+from frugalrl.replay.unroll_arrays import unroll_bytes
 from frugalrl.replay.unrolls import Ints, UnrollStore
 from frugalrl.types import EnvSpec, ReplayedUnrolls, Rows, StateDict, Unroll, UserError
 
@@ -94,6 +95,8 @@ class SequenceReplay:
         self._priorities = Priorities(knobs, config.capacity_sequences, 1)
 
     once = False
+    batch_bytes = 0
+    """Of the last batch that was drawn: each is written once, so this is a lower bound of what was moved."""
 
     @property
     def size(self) -> int:
@@ -166,7 +169,9 @@ class SequenceReplay:
         else:
             keys, env = self._rng.integers(low, self._ring.rows_written, batch_size), np.zeros(batch_size, np.int64)
         weight = self._priorities.weight(keys, env, self.size, env_step)
-        return ReplayedUnrolls(batch=self._ring.read(keys), keys=keys, weight=weight)
+        batch = self._ring.read(keys)
+        self.batch_bytes = unroll_bytes(batch)
+        return ReplayedUnrolls(batch=batch, keys=keys, weight=weight)
 
     def set_priorities(self, keys: Ints, priorities: NDArray[np.floating[Any]]) -> None:
         """Sets the priorities [B] of drawn sequences; the last one counts where a key is repeated.

@@ -31,6 +31,8 @@ class UnrollQueue:
     rows_written = 0
     """Rows that are saved apart from the state: none, as there is little to save."""
     oldest_row = 0
+    batch_bytes = 0
+    """Of the last batch that was handed out: each is written once, so this is a lower bound of what was moved."""
 
     def __init__(self, spec: EnvSpec, num_rows: int, *, length: int) -> None:
         self._spec, self._num_rows, self._length = spec, num_rows, length
@@ -76,6 +78,7 @@ class UnrollQueue:
         batch = join([self._complete.popleft() for _ in range(batch_size)])
         keys = np.arange(self._handed_out, self._handed_out + batch_size)
         self._handed_out += batch_size
+        self.batch_bytes = unroll_bytes(batch)
         return ReplayedUnrolls(batch=batch, keys=keys, weight=np.ones(batch_size, np.float32))
 
     def set_priorities(self, keys: Ints, priorities: NDArray[np.floating[Any]]) -> None:

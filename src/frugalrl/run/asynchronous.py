@@ -72,6 +72,7 @@ def asynchronous(
             sampler.load(learner.snapshot())
             timer.lap("transport")
         gathered = Gathered(taken.episodes, taken.env_steps, taken.invalid_rows, taken.costs)
+        moved += replay.batch_bytes * len(updated)
         traffic: Costs = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
         costs = (taken.costs, traffic, *(u.costs for u in updated))
         faults = tuple(fault.sentence for fault in taken.faults)

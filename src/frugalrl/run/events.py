@@ -42,11 +42,16 @@ def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer)
             batch_size=size,
             timer=timer,
         )
+    replay, of_transitions = parts.replay, bytes_min_replay_sample(spec, size, n_step=config.replay.n_step)
+
+    def batch_bytes() -> int:
+        return replay.batch_bytes if isinstance(replay, UnrollQueue | SequenceReplay) else of_transitions
+
     settings: dict[str, Any] = {
         "num_rows": config.env.rows,
         "batch_size": size,
         "row_bytes": bytes_min_replay_row(spec),
-        "batch_bytes": bytes_min_replay_sample(spec, size, n_step=config.replay.n_step),
+        "batch_bytes": batch_bytes,
         "timer": timer,
     }
     if config.schedule.lag_blocks == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,10 +68,10 @@ def serial(
     num_rows: int,
     batch_size: int,
     row_bytes: int,
-    batch_bytes: int,
+    batch_bytes: Callable[[], int],
     timer: LapTimer,
 ) -> Iterator[Event]:
-    """``row_bytes``, ``batch_bytes``: lower bound of what the replay moves per stored row and per sampled batch.
+    """``row_bytes``, ``batch_bytes``: lower bound of what the replay moves per stored row, and per batch once sampled.
 
     Runs for ever; the reader stops it. Between two events nothing is in flight, so state can be saved."""
     sampler.load(learner.snapshot())
@@ -84,7 +84,7 @@ def serial(
         if updated:
             sampler.load(learner.snapshot())
             timer.lap("transport")
-        yield Event(collected, tuple(updated), costs_of(collected, updated, row_bytes, batch_bytes), failure)
+        yield Event(collected, tuple(updated), costs_of(collected, updated, row_bytes, batch_bytes()), failure)
 
 
 def make_updates(

@@ -35,7 +35,7 @@ def pipelined(
     num_rows: int,
     batch_size: int,
     row_bytes: int,
-    batch_bytes: int,
+    batch_bytes: Callable[[], int],
     timer: LapTimer,
     sampler_timer: LapTimer,
     hand: Hand,
@@ -68,7 +68,7 @@ def pipelined(
         except (EnvFailed, FloatingPointError) as error:
             timer.lap("waiting")
             counters.learner_ahead = True
-            yield Event(None, tuple(updated), costs_of(None, updated, row_bytes, batch_bytes), failure or error)
+            yield Event(None, tuple(updated), costs_of(None, updated, row_bytes, batch_bytes()), failure or error)
             return
         timer.lap("waiting")
         counters.learner_ahead = False
@@ -80,4 +80,4 @@ def pipelined(
             sampler.load(newest)
             published = newest.version
             timer.lap("transport")
-        yield Event(collected, tuple(updated), costs_of(collected, updated, row_bytes, batch_bytes), failure)
+        yield Event(collected, tuple(updated), costs_of(collected, updated, row_bytes, batch_bytes()), failure)

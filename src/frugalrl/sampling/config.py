@@ -22,8 +22,8 @@ class SamplerConfig:
     """``central``: groups into which the rows are split (per worker, if there are workers); while the engine works for
     one group, the environments of the others go on."""
     deadline_ms: float = 15.0
-    """Without a pause (``central`` without ``lockstep``, for agents that learn from sequences): the oldest request waits
-    no longer than this for others to join its batch. All other engines act in lockstep."""
+    """Without a pause (``central`` without ``lockstep``, agents that learn from sequences): the oldest request waits no
+    longer than this for others to join its batch. All other engines act in lockstep."""
     live_share: float = 1 / 3
     """Without a pause: a batch is run as soon as this share of the live rows waits."""
     max_batch_rows: int | None = None
