@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
 from scipy import stats
-from stable_baselines3 import A2C, DQN
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
@@ -137,7 +137,16 @@ class Kept(CorrectedPPO):  # type: ignore[misc]
         with torch.no_grad():
             log_pi = self.policy.evaluate_actions(obs, actions.flatten())[1]
         self.log_pi = log_pi.numpy().reshape(self.log_mu.shape)
+        rows = buffer.get
+        self.normalized_again = False
+
+        def get(*args: Any) -> Any:
+            self.normalized_again |= self.normalize_advantage
+            return rows(*args)
+
+        buffer.get = get
         super().train()
+        del buffer.get
         # swapped and flattened by PPO's minibatches: [n_envs * n_steps, 1]
         self.given = buffer.advantages.reshape(buffer.n_envs, -1).T
         self.below_the_line = buffer.log_probs.reshape(buffer.n_envs, -1).T
@@ -167,6 +176,29 @@ def test_weights_are_truncated_ratios_of_what_really_acted(normalize: bool) -> N
     logged = model.logger.name_to_value
     assert logged["mismatch/ratio_max"] == pytest.approx(ratio.max(), rel=1e-4)
     assert logged["mismatch/k3"] == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", [PPO, CorrectedPPO])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_loaded_model_normalises_as_it_was_told_and_before_the_weight(
+    kind: Any, normalize: bool, tmp_path: Path
+) -> None:
+    """A weight of 0.1 or less leads elsewhere than one of 1, unless PPO normalises what was weighted once more."""
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
+    # every setting in its place, as in PPO: normalize_advantage is the 11th
+    positional = (3e-4, 64, 64, 1, 0.99, 0.95, 0.2, None, not normalize)
+    kind("MlpPolicy", env, *positional, seed=0).save(tmp_path / "model")
+    model = Kept.load(
+        tmp_path / "model", env=env, sampler_transform="none", correction="token-tis:0.1", normalize_advantage=normalize
+    )
+    model.learn(128)
+    a = model.advantages
+    if normalize:
+        a = (a - a.mean()) / (a.std() + 1e-8)
+    np.testing.assert_allclose(model.given, a * 0.1, rtol=1e-4, atol=1e-6)
+    assert not model.normalized_again
+    model.save(tmp_path / "again")
+    assert PPO.load(tmp_path / "again").normalize_advantage is normalize
 
 
 def test_controls() -> None:

@@ -99,6 +99,7 @@ class SamplesFromCopy:
     logger: Any
     batch_size: int
     device: Any
+    normalize_advantage: bool
 
     def __init__(
         self,
@@ -112,10 +113,8 @@ class SamplesFromCopy:
         parse(sampler_transform, "sampler_transform")
         self.sampler_transform = sampler_transform
         self.correction = of_steps(as_correction(correction))
-        # PPO's own normalisation would come after the weight and take out what it did to the mean
-        self.normalize_before_weight = kwargs.get("normalize_advantage", True)
         self.rollouts = 0
-        super().__init__(*args, **{**kwargs, "normalize_advantage": False})
+        super().__init__(*args, **kwargs)
         if not hasattr(self, "clip_range") or hasattr(self, "_last_lstm_states"):
             raise UserError(
                 f"SamplesFromCopy goes before PPO or sb3-contrib's MaskablePPO, but {type(self).__name__} is no PPO on "
@@ -149,13 +148,20 @@ class SamplesFromCopy:
         metrics = measure(c).metrics()
         for key in ("k3", "ess", "ratio_max"):
             self.logger.record(f"mismatch/{key}", metrics[f"mismatch_{key}"])
-        if self.normalize_before_weight:
+        normalize = self.normalize_advantage
+        if normalize:
             centred = buffer.advantages - buffer.advantages.mean()
             buffer.advantages = centred / (buffer.advantages.std() + 1e-8)
         buffer.advantages = (buffer.advantages * c.weight).astype(np.float32)
         if self.correction.denominator == "old":
             buffer.log_probs = log_pi
-        super().train()  # type: ignore[misc]
+        # PPO's own normalisation comes after the weight and would take out what it did to the mean; the user's setting
+        # stays where PPO keeps it, as load() sets it there and a PPO reads it from what was saved
+        self.normalize_advantage = False
+        try:
+            super().train()  # type: ignore[misc]
+        finally:
+            self.normalize_advantage = normalize
 
     def _sampler(self, learner: Any) -> Any:
         learner = getattr(learner, "_orig_mod", learner)  # of torch.compile
