@@ -16,6 +16,7 @@ pytest.importorskip("trl", reason="the environment of scripts/trainer_env trl")
 import torch
 import trl_tiny as tiny
 from trl import GRPOTrainer
+from trl_tiny import batch_of, made
 
 from frugalrl.importance import apply
 from frugalrl.integrations.trl import CorrectedGRPOTrainer, MismatchCallback, SamplerCopy
@@ -38,17 +39,6 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def made(kind: Any, folder: Path, *, settings: dict[str, Any] | None = None, **given: Any) -> Any:
-    model: Any = tiny.model()
-    if (settings or {}).get("beta"):  # TRL loads the reference model from where the model was loaded
-        model.save_pretrained(folder / "model")
-        model = str(folder / "model")
-    return kind(
-        model=model, reward_funcs=tiny.reward, args=tiny.config(folder, **(settings or {})),
-        train_dataset=tiny.prompts(), processing_class=tiny.tokenizer(), **given,
-    )  # fmt: skip
-
-
 def weights_of(trainer: Any) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in trainer.model.state_dict().items()}
 
@@ -67,12 +57,6 @@ def noisy(scale: float) -> Any:
         return model
 
     return SamplerCopy(change)
-
-
-def batch_of(trainer: Any, n: int = 16) -> dict[str, Any]:
-    trainer.model.train()
-    rows = [trainer.train_dataset[i // 4] for i in range(n)]
-    return trainer._generate_and_score_completions(rows)
 
 
 @pytest.mark.parametrize("rollout", [None, "bf16"])

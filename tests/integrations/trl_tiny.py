@@ -53,3 +53,22 @@ def config(folder: Path, **changed: Any) -> GRPOConfig:
         "lr_scheduler_type": "constant", "temperature": 1.0,
     }  # fmt: skip
     return GRPOConfig(**{**settings, **changed})
+
+
+def made(kind: Any, folder: Path, *, settings: dict[str, Any] | None = None, **given: Any) -> Any:
+    """A trainer of this model on this task; ``settings`` are those of GRPOConfig."""
+    given = {"model": model(), **given}
+    if (settings or {}).get("beta"):  # TRL loads the reference model from where the model was loaded
+        given["model"].save_pretrained(folder / "model")
+        given["model"] = str(folder / "model")
+    return kind(
+        reward_funcs=reward, args=config(folder, **(settings or {})), train_dataset=prompts(),
+        processing_class=tokenizer(), **given,
+    )  # fmt: skip
+
+
+def batch_of(trainer: Any, n: int = 16) -> dict[str, Any]:
+    """What the trainer generates and scores next."""
+    trainer.model.train()
+    rows = [trainer.train_dataset[i // 4] for i in range(n)]
+    return trainer._generate_and_score_completions(rows)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frugalrl.math.importance import Correction
 from frugalrl.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def needed(package: str, user: str, extra: str) -> Any:
@@ -39,3 +42,12 @@ def as_uniform_share(share: float) -> float:
     if not 0.0 <= share <= 1.0:
         raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {share!r}")
     return share
+
+
+def copy_buffers(learner: nn.Module, sampler: nn.Module) -> None:
+    """Every buffer of the learner into the sampler's of the same name: snapshots of a policy have parameters only."""
+    buffers = dict(sampler.named_buffers())
+    for name, of_learner in learner.named_buffers():
+        # a table that grows with the longest input is each model's own
+        if name in buffers and buffers[name].shape == of_learner.shape:
+            buffers[name].copy_(of_learner)

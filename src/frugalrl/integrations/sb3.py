@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from frugalrl.importance import Correction, apply, measure
-from frugalrl.integrations.hooks import as_correction, as_uniform_share, needed
+from frugalrl.integrations.hooks import as_correction, as_uniform_share, copy_buffers, needed
 from frugalrl.math.explore import mixture
 from frugalrl.policies.transforms import Transformer, parse
 from frugalrl.types import PolicySnapshot, UserError
@@ -170,10 +170,7 @@ class SamplesFromCopy:
             transformer = self._transformer = Transformer(acting_twin(learner), self.sampler_transform)
             answer_in_float32(transformer.module)
         transformer.load(PolicySnapshot(version=self.rollouts, parameters=dict(learner.named_parameters())))
-        buffers = dict(transformer.module.named_buffers())
-        for name, of_learner in learner.named_buffers():
-            if name in buffers:
-                buffers[name].copy_(of_learner)
+        copy_buffers(learner, transformer.module)
         return transformer.module
 
     def _log_probs_of_learner(self) -> Any:

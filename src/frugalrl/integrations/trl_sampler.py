@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from frugalrl.integrations.hooks import copy_buffers
 from frugalrl.policies.transforms import Transformer, parse
 from frugalrl.types import PolicySnapshot, UserError
 
@@ -54,9 +55,11 @@ class SamplerCopy:
                 self._transformer = Transformer(self._twin, self._change, seed=self._seed)
             parameters = dict(learner.named_parameters())
             self._transformer.load(PolicySnapshot(version=trainer.state.global_step, parameters=parameters))
+            copy_buffers(learner, self._transformer.module)
             sampler: Any = self._transformer.module
         else:
             self._twin.load_state_dict(learner.state_dict())
+            copy_buffers(learner, self._twin)  # those that a state_dict leaves out
             sampler = self._change(copy.deepcopy(self._twin)).eval()
         # else generate mixes the trainer's settings with the defaults of the model
         sampler.generation_config = trainer.generation_config
