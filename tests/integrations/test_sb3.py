@@ -336,6 +336,20 @@ def test_a_compiled_policy_and_an_embedding_in_bf16_have_copies() -> None:
     assert 1.0 < model.logger.name_to_value["mismatch/ratio_max"] < 1.1
 
 
+@pytest.mark.parametrize("gsde", [False, True])
+def test_continuous_actions_in_bf16_have_a_rounded_spread(gsde: bool) -> None:
+    env = Random(BOX, spaces.Box(-1, 1, (2,)))
+    model = CorrectedPPO("MlpPolicy", env, sampler_transform="bf16", use_sde=gsde, learning_rate=1e-2, **SMALL)
+    model.learn(32 * 4)
+    assert 1.0 < model.logger.name_to_value["mismatch/ratio_max"] < 1.2
+    with torch.no_grad():
+        model.policy.log_std.fill_(-0.123456)
+    acting = model._sampler(model.policy).log_std
+    assert acting.dtype == torch.float32
+    assert torch.equal(acting, torch.full_like(acting, -0.123456).bfloat16().float())
+    assert model.policy.log_std.unique().tolist() == pytest.approx([-0.123456])
+
+
 class Saves(BaseCallback):
     """Saves the model in the middle of a rollout."""
 

@@ -170,6 +170,7 @@ class SamplesFromCopy:
             transformer = self._transformer = Transformer(acting_twin(learner), self.sampler_transform)
             answer_in_float32(transformer.module)
         transformer.load(PolicySnapshot(version=self.rollouts, parameters=dict(learner.named_parameters())))
+        loose_in_float32(transformer.module)
         copy_buffers(learner, transformer.module)
         return transformer.module
 
@@ -243,6 +244,17 @@ def answer_in_float32(policy: torch.nn.Module) -> None:
         if any(p.dtype == torch.bfloat16 for p in layer.parameters(recurse=False)) and not len(list(layer.children())):
             layer.register_forward_pre_hook(in_bfloat16)
             layer.register_forward_hook(lambda _, args, out: out.float())
+
+
+def loose_in_float32(policy: torch.nn.Module) -> None:
+    """In a policy of bfloat16, what no layer holds (``log_std``) has bfloat16's values in float32: distributions use it
+    beside what layers answer. New weights come unrounded, so this is done after each load."""
+    if all(p.dtype != torch.bfloat16 for p in policy.parameters()):
+        return
+    for module in policy.modules():
+        if len(list(module.children())):
+            for p in module.parameters(recurse=False):
+                p.data = p.data.bfloat16().float()
 
 
 def in_bfloat16(_: Any, args: Any) -> Any:
