@@ -73,6 +73,37 @@ def test_a_diverged_network_is_said(shape: tuple[int, ...], said: str) -> None:
         step(q, one_hot=False, eps_init=1.0)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
+def test_masks_of_zeros_and_ones(dtype: Any, share: float) -> None:
+    q = torch.tensor([[2.0, 1.0, -1.0]]).repeat(200, 1)
+    mask = torch.tensor([[1, 1, 0]]).repeat(200, 1).to(dtype)
+    taken = step(q, one_hot=False, eps_init=1.0, uniform_share=share, mask=mask)
+    assert taken.unique().tolist() == ([0, 1] if share else [1])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_action_that_the_actor_masks_is_not_its_minimiser(share: float) -> None:
+    actor = QValueActor(torch.nn.Linear(4, 3), in_keys=["observation"], spec=Categorical(3), action_mask_key="mask")
+    mask = torch.tensor([[True, True, False]]).repeat(200, 1)
+    data = actor(TensorDict({"observation": torch.randn(200, 4), "mask": mask}, [200]))
+    q = data["action_value"].detach()
+    taken = step(q, one_hot=False, eps_init=1.0, uniform_share=share)
+    assert set(taken.tolist()) == {0, 1}
+    if share == 0:
+        assert (taken == q[:, :2].argmin(-1)).all()
+    assert step(q.masked_fill(~mask, -torch.inf), one_hot=False, eps_init=1.0).max() == 1
+
+
+def test_a_row_in_which_nothing_is_allowed_is_said() -> None:
+    q, mask = torch.randn(5, 3), torch.ones(5, 3, dtype=torch.bool)
+    mask[2] = False
+    with pytest.raises(UserError, match="may take no action in 1 of 5 rows"):
+        step(q, one_hot=True, eps_init=1.0, mask=mask)
+    with pytest.raises(UserError, match="may take no action in 1 of 5 rows"):
+        step(q.where(mask, torch.finfo(q.dtype).min), one_hot=False, eps_init=1.0)
+
+
 def test_in_an_environment() -> None:
     torch.manual_seed(0)
     env = GymEnv("CartPole-v1")

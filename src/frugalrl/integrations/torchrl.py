@@ -28,8 +28,9 @@ class Counteracts:
     Takes every argument of ``EGreedyModule`` and anneals epsilon as it does: call ``step()``. In addition
     ``action_value_key``, where the Q-values [*batch, A] are (QValueActor writes ``action_value``), and
     ``uniform_share``, the share of exploratory actions that are uniform: 0 is counteractive, 1 epsilon-greedy. Tied
-    minimisers are equally likely. Actions may be one-hot or indices. An action mask is heeded. Randomness is torch's,
-    as in TorchRL.
+    minimisers are equally likely. Actions may be one-hot or indices. A mask of actions [*batch, A] (true or 1: allowed)
+    is heeded, and so is a Q-value of -inf or of the least number of its type, which QValueActor's mask writes.
+    Randomness is torch's, as in TorchRL.
     """
 
     eps: Any
@@ -50,7 +51,7 @@ class Counteracts:
         """Replaces actions in place where TorchRL's exploration type is random.
 
         Raises:
-            UserError: no Q-values where ``action_value_key`` says.
+            UserError: no Q-values where ``action_value_key`` says, or a row in which no action is allowed.
             FloatingPointError: a Q-value is NaN, which has no minimiser. On a CUDA device, asking waits for it.
         """
         from torchrl.envs.utils import ExplorationType, exploration_type
@@ -67,9 +68,10 @@ class Counteracts:
                 f"CounteractiveModule got Q-values that are NaN, in {int(diverged.sum())} of {diverged.numel()} rows: "
                 f"the network has diverged; lower the learning rate or clip the gradient"
             )
-        allowed = torch.ones_like(q, dtype=torch.bool)
+        mask = None
         if self.action_mask_key is not None:
-            allowed = found(tensordict, self.action_mask_key, "mask of actions", "action_mask_key").expand_as(q)
+            mask = found(tensordict, self.action_mask_key, "mask of actions", "action_mask_key")
+        allowed = allowed_actions(q, mask)
         worst = q == q.masked_fill(~allowed, torch.inf).amin(dim=-1, keepdim=True)
         anywhere = torch.rand(q.shape[:-1], device=q.device) < self.uniform_share
         chosen = one_of(torch.where(anywhere[..., None], allowed, worst & allowed))
@@ -88,6 +90,24 @@ def found(tensordict: Any, key: Any, what: str, argument: str) -> Any:
             f"with {argument}"
         )
     return entry
+
+
+def allowed_actions(q: Any, mask: Any) -> Any:
+    """[*batch, A] bool, by a mask of booleans or of 0 and 1 (None: all are) and by the Q-values [*batch, A].
+
+    Raises UserError for a row in which nothing is allowed.
+    """
+    # QValueActor writes the least number where its own mask forbids an action, which would be every minimiser
+    least = torch.finfo(q.dtype).min
+    allowed = (q > least) if mask is None else (q > least) & mask.bool().expand_as(q)
+    stuck = ~allowed.any(dim=-1)
+    if stuck.any():
+        raise UserError(
+            f"CounteractiveModule may take no action in {int(stuck.sum())} of {stuck.numel()} rows: each is forbidden, "
+            f"by the mask or by a Q-value of {least:.3g} (QValueActor's mask) or -inf; a mask must leave at "
+            f"least one action"
+        )
+    return allowed
 
 
 def one_of(members: Any) -> Any:
