@@ -13,7 +13,7 @@ import torch
 import trl_tiny as tiny
 from trl_tiny import batch_of, made
 
-from frugalrl.integrations.trl import CorrectedGRPOTrainer, SamplerCopy
+from frugalrl.integrations.trl import CorrectedGRPOTrainer, MismatchCallback, SamplerCopy
 from frugalrl.integrations.trl_batch import OLD
 
 pytestmark = [
@@ -56,3 +56,26 @@ def test_the_copy_has_the_learners_buffers(tmp_path: Path, change: Any) -> None:
     for name in ("saved", "unsaved", "saved"):  # they change from one generation to the next
         getattr(model.model.norm, name).add_(torch.linspace(-2, 2, 32))
         assert largest_gap(trainer) < 1e-3, name
+
+
+def test_each_training_begins_with_the_weights_of_its_own_learner(tmp_path: Path) -> None:
+    sampler = SamplerCopy("fp32")
+
+    def largest_k3(trainer: Any) -> float:
+        trainer.train()
+        return max(e["mismatch/k3"] for e in trainer.state.log_history if "mismatch/k3" in e)
+
+    def another(**given: Any) -> Any:
+        settings = {"max_steps": 1, "learning_rate": 0.1}
+        callbacks = [MismatchCallback()]
+        return made(
+            CorrectedGRPOTrainer, tmp_path, settings=settings, rollout_func=sampler, callbacks=callbacks, **given
+        )
+
+    trainer = another()
+    assert largest_k3(trainer) < 1e-6
+    assert largest_k3(trainer) < 1e-6, "steps count anew in a second training"
+    assert largest_k3(another(model=tiny.model(1))) < 1e-6, "in that of a second trainer"
+    wide = tiny.model().config
+    wide.intermediate_size = 64
+    assert largest_k3(another(model=tiny.LlamaForCausalLM(wide))) < 1e-6, "of another model"

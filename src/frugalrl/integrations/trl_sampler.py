@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ class SamplerCopy:
     """A ``rollout_func`` for GRPOTrainer: a changed copy of the learner generates, with transformers.
 
     TRL asks for one completion per prompt it hands over, and repeats a prompt ``num_generations`` times. Text only, no
-    adapters (PEFT). Memory: two or three copies of the model, and the scores of all new tokens, batch x new tokens x
-    vocabulary in float32.
+    adapters (PEFT). An age counts optimizer steps within one call of ``train``. Memory: two or three copies of the
+    model, and the scores of all new tokens, batch x new tokens x vocabulary in float32.
     """
 
     def __init__(self, change: str | Callable[[nn.Module], nn.Module], *, seed: int = 0) -> None:
@@ -33,6 +34,8 @@ class SamplerCopy:
         self._change, self._seed = change, seed
         self._twin: nn.Module | None = None
         self._transformer: Transformer | None = None
+        self._training: list[Any] = []
+        """Weak references to what the copy is of."""
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
         """TRL's protocol: token ids of prompts and completions, and the log-probabilities of the latter."""
@@ -48,7 +51,11 @@ class SamplerCopy:
 
     def _sampler(self, trainer: Any) -> Any:
         learner = trainer.accelerator.unwrap_model(trainer.model)
-        if self._twin is None:
+        # steps count anew in another training, which has a state of its own, and a step that is known is not copied
+        training = [trainer, learner, trainer.state]
+        if self._twin is None or any(of() is not now for of, now in zip(self._training, training, strict=True)):
+            self._training = [weakref.ref(x) for x in training]
+            self._twin = self._transformer = None  # free before another model is made
             self._twin = twin_of(learner).to(trainer.accelerator.device)
         if isinstance(self._change, str):
             if self._transformer is None:
