@@ -23,6 +23,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import set_random_seed
 
 import frugalrl.envs.toys  # noqa: F401  (registers Catch)
 from frugalrl.integrations.sb3 import CorrectedPPO, CounteractiveDQN, Counteracts, SamplesFromCopy
@@ -114,7 +115,7 @@ def test_it_solves_catch() -> None:
         assert score >= 0.95, share
 
 
-def test_a_saved_model_goes_on_drawing_where_it_was(tmp_path: Path) -> None:
+def test_a_saved_model_goes_on(tmp_path: Path) -> None:
     model = CounteractiveDQN("MlpPolicy", "CartPole-v1", seed=0, learning_starts=50, uniform_share=0.25)
     model.learn(200)
     model.save(tmp_path / "model")
@@ -122,8 +123,36 @@ def test_a_saved_model_goes_on_drawing_where_it_was(tmp_path: Path) -> None:
     assert again.uniform_share == 0.25
     obs = observations(256)
     again.exploration_rate = model.exploration_rate = 0.5
-    assert model.predict(obs)[0].tolist() == again.predict(obs)[0].tolist()
+    drawn = []
+    for each in (model, again):
+        each.set_random_seed(1)
+        drawn.append(each.predict(obs)[0].tolist())
+    assert drawn[0] == drawn[1]
     again.learn(100, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("kind", [DQN, CounteractiveDQN])
+def test_seeds_are_those_of_stable_baselines(kind: Any) -> None:
+    """Its own DQN must pass this as well."""
+
+    def drawn(model: Any) -> list[int]:
+        model.exploration_rate = 0.5
+        return [int(model.predict(observations(1)[0])[0]) for _ in range(64)]
+
+    def of_global_seed(before: int, **given: Any) -> list[int]:
+        set_random_seed(before)
+        model = kind("MlpPolicy", "CartPole-v1", **given)
+        model.action_space.seed(0)
+        return drawn(model)
+
+    model = kind("MlpPolicy", "CartPole-v1", seed=5)
+    runs = []
+    for seed in (3, 3, 4):
+        model.set_random_seed(seed)
+        runs.append(drawn(model))
+    assert runs[0] == runs[1] != runs[2]
+    assert of_global_seed(0) == of_global_seed(0) != of_global_seed(1)
+    assert of_global_seed(0, seed=2) == of_global_seed(1, seed=2)
 
 
 class Kept(CorrectedPPO):  # type: ignore[misc]

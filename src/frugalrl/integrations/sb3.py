@@ -40,7 +40,7 @@ class Counteracts:
     decides for all of a step), and the network is evaluated in exploring steps too. ``exploration_fraction``,
     ``exploration_final_eps`` and ``learning_starts`` mean what they mean there; actions before ``learning_starts`` stay
     uniform. The last keyword argument is ``uniform_share``, the share of exploratory actions that are uniform: 0 is
-    counteractive, 1 epsilon-greedy.
+    counteractive, 1 epsilon-greedy. Randomness is numpy's global stream, as there.
     """
 
     policy: Any
@@ -48,9 +48,7 @@ class Counteracts:
 
     def __init__(self, *args: Any, uniform_share: float = 0.0, **kwargs: Any) -> None:
         """Raises UserError for a share outside of [0, 1]."""
-        # before the model is set up, which draws nothing from it; loading replaces both by what was saved
         self.uniform_share = as_uniform_share(uniform_share)
-        self.explore_rng = np.random.default_rng(kwargs.get("seed"))
         super().__init__(*args, **kwargs)
 
     def predict(
@@ -66,7 +64,9 @@ class Counteracts:
             return greedy
         q, vectorized = self._q_values(observation)
         eps = np.full(len(q), self.exploration_rate)
-        action = mixture(q, eps, self.explore_rng.random((len(q), 3)), self.uniform_share).action
+        # numpy's global stream, as Stable-Baselines3's own exploration, so that its set_random_seed holds here too
+        uniform = np.random.random((len(q), 3))  # noqa: NPY002
+        action = mixture(q, eps, uniform, self.uniform_share).action
         return (action if vectorized else action[0]), state
 
     def _q_values(self, observation: Any) -> tuple[Any, bool]:
