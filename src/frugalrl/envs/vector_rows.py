@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from frugalrl.envs.answers import answers_of
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
@@ -94,7 +95,8 @@ class VectorRows(RowEnv):
             obs, lives = self._reset_all(self._episode_seed)
             return Raw(obs, np.zeros(self.num_rows), self._no, self._no, lives)
         try:
-            raw, reward, terminated, truncated, info = self._env.step(action + self._first_action)
+            raw, gain, term, trunc, info = self._env.step(action + self._first_action)
+            reward, terminated, truncated = answers_of(gain, term, trunc, self.num_rows)
         except Exception as error:
             raise self._raised("stepping", error) from error
         lives = self._lives_in(info)

@@ -1,0 +1,69 @@
+"""Rewards, ends and errors that an environment must not answer with, and those it may."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from frugalrl.envs import PROTOCOLS, make_env
+from frugalrl.types import EnvFailed
+
+ACTIONS = np.random.default_rng(0).integers(3, size=(40, 3))
+
+
+def rows(name, fault="", *, num_rows=3, **kwargs):
+    return make_env(
+        f"faulty_envs:{name}",
+        protocol=PROTOCOLS["plain"],
+        num_rows=num_rows,
+        seed=5,
+        training=True,
+        env_kwargs={"fault": fault, **kwargs},
+    )
+
+
+def play(env):
+    return [env.reset(), *(env.step(action[: env.num_rows]) for action in ACTIONS)]
+
+
+def failure(env):
+    with pytest.raises(EnvFailed) as caught:
+        play(env)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert f"Environment {env.spec.id}, row" in said
+    return said
+
+
+def assert_same(path, other):
+    for step, as_usual in zip(path, other, strict=True):
+        for field in ("obs", "reward", "discount", "last", "valid"):
+            array = getattr(step, field)
+            np.testing.assert_array_equal(array, getattr(as_usual, field))
+            assert array.dtype == getattr(as_usual, field).dtype
+        assert step.episodes == as_usual.episodes
+
+
+@pytest.mark.parametrize("name", ["FaultyVector", "FaultySameStep"])
+@pytest.mark.parametrize("fault", ["int-end", "uint8-end", "list-end", "list-reward", "int-reward", "float32-reward"])
+def test_vector_environments_may_answer_with_whole_numbers_and_lists(name, fault):
+    assert_same(play(rows(name, fault)), play(rows("Faulty")))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("column-reward", r"the reward has shape \(3, 1\), but must be one value per row, \(3,\)"),
+        ("one-reward", r"the reward has shape \(\)"),
+        ("none-reward", r"the reward must be a number in each row, not \[None, "),
+        ("str-reward", r"the reward must be a number in each row, not array\(\['1\.0'"),
+        ("float-end", r"terminated must be True or False in each row, not array\(\[0\., "),
+        ("none-end", r"truncated must be True or False in each row, not \[None, "),
+        ("str-end", r"truncated must be True or False in each row, not array\(\['False'"),
+        ("two-end", r"truncated must be True or False in each row, not \[2, "),
+        ("one-end", r"truncated has shape \(\)"),
+    ],
+)
+def test_what_else_a_vector_environment_answers_is_refused(fault, said):
+    with pytest.raises(EnvFailed, match=f"Environment faulty_envs:FaultyVector, .*{said}"):
+        play(rows("FaultyVector", fault))
