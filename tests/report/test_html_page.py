@@ -164,12 +164,12 @@ def test_a_ratio_is_marked_only_where_its_interval_excludes_one() -> None:
     assert '<span class="r">1.10× ' in cell(1.0, ratio=figure(1.1, "ratio"))
     assert '<span class="r">0.50×</span>' in cell(1.0, ratio=figure(0.5, "ratio", n=1))
     unbounded = Figure(value=math.inf, unit="ratio", interval=(0.4, math.inf), how="measured", source="x")
-    assert '<span class="r">∞× <u>[0.40, ∞)</u></span>' in cell(1.0, ratio=unbounded)
+    assert '<span class="r">not reached <u>&gt; 0.40×</u></span>' in cell(1.0, ratio=unbounded)
 
 
 @pytest.mark.parametrize(
     ("ratio", "shown"),
-    [(0.62, "0.62"), (0.0388, "0.0388"), (0.0995, "0.10"), (9.996, "10.0"), (82_447.0, "82,447"), (math.inf, "∞")],
+    [(0.62, "0.62"), (0.0388, "0.0388"), (0.0995, "0.10"), (9.996, "10.0"), (82_447.0, "82,447")],
 )
 def test_a_ratio_has_the_same_digits_in_the_terminal_and_in_the_report(ratio: float, shown: str) -> None:
     found = Figure(value=ratio, unit="ratio", how="counted", source="")

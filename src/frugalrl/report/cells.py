@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isinf, isnan
+from math import inf, isfinite, isinf, isnan
 
 from frugalrl.cost.show import NOT_MEASURED, figure
 from frugalrl.report.numbers import two
@@ -44,10 +44,28 @@ def bounds(found: Figure) -> str:
     return f"[{low}, {high}]"
 
 
-def times(ratio: Figure) -> str:
-    """A ratio to the baseline: ``x 0.62 [0.50, 0.78]``."""
+def one_sided(ratio: Figure, cost: Figure | None) -> tuple[str, str] | None:
+    """Where only one of the two reached the target: who did not, and the bound of the ratio, if any.
+
+    The ratio is 0 or infinite then, which is no amount. None for a ratio of two costs, also where one of them is 0.
+    """
+    if ratio.value is None or ratio.value not in (0.0, inf):
+        return None
+    low, high = ratio.interval or (0.0, inf)
+    mine = None if cost is None else cost.value
+    if ratio.value == 0.0:
+        return None if mine == 0.0 else ("baseline not reached", "" if isinf(high) else f"< {two(high)}")
+    if mine is not None and isfinite(mine) and ratio.interval is None:
+        return None
+    return NOT_REACHED, f"> {two(low)}" if low > 0 else ""
+
+
+def times(ratio: Figure, cost: Figure | None = None) -> str:
+    """A ratio to the baseline: ``x 0.62 [0.50, 0.78]``; ``cost``: that of the method itself."""
     if ratio.value is None or isnan(ratio.value):
         return ""
+    if (sided := one_sided(ratio, cost)) is not None:
+        return ", x ".join(part for part in sided if part)
     if ratio.interval is None:
         return f"x {two(ratio.value)}"
     return f"x {two(ratio.value)} [{two(ratio.interval[0])}, {two(ratio.interval[1])}]"

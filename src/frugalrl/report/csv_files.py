@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from frugalrl.report.cells import one_sided
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import Comparison, EnvResult, Figure
 
@@ -82,6 +84,10 @@ def _ratios(env: EnvResult) -> Iterator[Sequence[Any]]:
     for m in env.methods:
         for t in m.targets:
             for quantity, figure in t.ratio.items():
+                sided = one_sided(figure, t.expected[quantity])
+                if sided is not None:  # 0 and infinity are no amounts: only the bounds are known
+                    source = f"{sided[0]}; {figure.source}"
+                    figure = replace(figure, value=None, source=source)
                 yield (m.method, t.target, quantity, *_figure(figure))
 
 

@@ -160,7 +160,7 @@ def _expected(found: ToTarget | None, quantity: Quantity) -> str:
     if found is None or quantity not in found.expected:
         return ""
     text = cell(found.expected[quantity])
-    ratio = times(found.ratio[quantity]) if quantity in found.ratio else ""
+    ratio = times(found.ratio[quantity], found.expected[quantity]) if quantity in found.ratio else ""
     return f"{text}\n{ratio}" if ratio else text
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from frugalrl.cost.show import NOT_MEASURED
+from frugalrl.report.cells import one_sided
 from frugalrl.report.numbers import Scale, between, digits, two
 from frugalrl.report.page.html import tag, text_of
 from frugalrl.report.results import Figure
@@ -89,19 +90,23 @@ def figure_cell(
         if figure.interval is not None and figure.interval != (figure.value, figure.value):
             parts.append(f"<small>{between(figure.interval, scale.factor)}</small>")
     if ratio is not None:
-        parts.append(_ratio(ratio))
+        parts.append(_ratio(ratio, figure))
     return Cell("".join(parts), figure.value, origins.add(figure, column), figure.n)
 
 
-def _ratio(ratio: Figure) -> str:
+def _ratio(ratio: Figure, cost: Figure) -> str:
     if ratio.value is None or math.isnan(ratio.value):
         return '<span class="r">no ratio</span>'
     low, high = ratio.interval or (-math.inf, math.inf)
     clear, arrow = ("less", "▼") if high < 1 else ("more", "▲") if low > 1 else ("", "")
-    shown = f"{arrow}{two(ratio.value)}×"
-    if ratio.interval is not None:
+    if (sided := one_sided(ratio, cost)) is not None:
+        who, bound = sided
+        shown = f"{arrow}{who}" + (f" <u>{text_of(bound)}×</u>" if bound else "")
+    elif ratio.interval is None:
+        shown = f"{arrow}{two(ratio.value)}×"
+    else:
         high_words = "∞)" if math.isinf(high) else f"{two(high)}]"
-        shown += f" <u>[{two(low)}, {high_words}</u>"
+        shown = f"{arrow}{two(ratio.value)}× <u>[{two(low)}, {high_words}</u>"
     return f'<span class="r {clear}">{shown}</span>' if clear else f'<span class="r">{shown}</span>'
 
 
