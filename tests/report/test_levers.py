@@ -142,9 +142,9 @@ def test_words_of_a_line() -> None:
         return step_words(LeverLine(lever="sampler", step_ms=steps, value=far, low=low, high=high))
 
     assert words((0.5, 0.5, 0.5, 1.1), (0.9, 0.9, 1.1, 1.5)) == (
-        "sampler saves up to 1 CPU-ms per step, costs more from 100 CPU-ms per step on"
+        "sampler saves while a step costs at most 1 CPU-ms, costs more while a step costs at least 100 CPU-ms"
     )
-    assert words((0.5, 1.1, 1.1, 0.5), far) == "sampler costs more from 1 to 10 CPU-ms per step"
+    assert words((0.5, 1.1, 1.1, 0.5), far) == "sampler costs more while a step costs 1 to 10 CPU-ms"
     assert words((0.5,) * 4, far) == "sampler: no difference shown at any cost of a step"
     assert words((None,) * 4, (None,) * 4) == "sampler: not known"
 

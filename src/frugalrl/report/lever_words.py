@@ -68,9 +68,10 @@ def _where(low: float, high: float, least: float, most: float) -> str:
     if low == least and high == most:
         return "whatever a step costs"
     if low == least:
-        return f"up to {short(high)} CPU-ms per step"
-    between_them = f"to {short(high)} CPU-ms per step" if high < most else "CPU-ms per step on"
-    return f"from {short(low)} {between_them}"
+        costs = f"at most {short(high)}"
+    else:
+        costs = f"{short(low)} to {short(high)}" if high < most else f"at least {short(low)}"
+    return f"while a step costs {costs} CPU-ms"
 
 
 def main_effects(effects: Sequence[LeverEffect], lever: str) -> list[LeverEffect]:
