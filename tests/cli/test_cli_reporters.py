@@ -76,27 +76,62 @@ def test_a_note_is_not_lost_when_the_run_does_not_start() -> None:
     assert "damaged" in stream.getvalue()
 
 
-@pytest.mark.parametrize("width", [60, 80, 81, 120, 200])
-def test_screen_fits_and_says_everything(width: int) -> None:
-    found, _ = screen(width)
+EVERYTHING = (
+    *("21.5  [20, 23]", "step 10,000", "▁", "behaviour return -20.5", "not the score", "environment", "learner"),
+    *("waiting", "70 %", "12,000", "48,000", "2,600", "92.4", "0.0123", "1.25", "0.0036 EUR", "129.0", "4.5 T"),
+    *("1.23 GB", "training", "40 %", "10,000 steps", "ETA 3 min"),
+)
+
+
+def lines_of(width: int, height: int, **changes: object) -> list[str]:
+    found, _ = screen(width, height)
     found.start(replace(HEADER, resumed_at=2_000))
     for step in range(5):
         found.status(status(wall_s=130.0 + step))
         found.score(step, replace(SCORE, mean_return=float(step)))
-    lines = rendered(found, found.render(status()))
+    lines = rendered(found, found.render(status(**changes)))
     found.close()
-    assert len(lines) <= 18  # with two wrapped lines above it, 24 rows are enough
+    assert len(lines) <= height
     assert all(len(line) <= min(width, 120) for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 32), (75, 32), (76, 24), (80, 24), (81, 24), (120, 24), (200, 24)])
+def test_screen_fits_and_says_everything(width: int, height: int) -> None:
+    lines = lines_of(width, height)
+    if width >= 76:
+        assert len(lines) == 18  # with two wrapped lines above it, 24 rows are enough
     text = "\n".join(lines)
-    if width < 80:
-        return
     assert "…" not in text
-    for part in (
-        *("21.5  [20, 23]", "step 10,000", "▁", "behaviour return -20.5", "not the score", "environment", "learner"),
-        *("waiting", "70 %", "12,000", "48,000", "2,600", "92.4", "0.0123", "1.25", "0.0036 EUR", "129.0", "4.5 T"),
-        *("1.23 GB", "training", "40 %", "10,000 steps", "ETA 3 min"),
-    ):
+    for part in EVERYTHING:
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "titles"),
+    [
+        *((80, 18, ["score", "where the time goes", "learning", "the bill so far"]), (80, 5, [])),
+        *((80, 17, ["score", "where the time goes"]), (80, 15, ["score", "where the time goes"])),
+        *((60, 24, ["score", "the bill so far", "learning"]), (60, 15, ["score"]), (60, 8, [])),
+    ],
+)
+def test_a_low_terminal_loses_its_lowest_panels_and_never_the_progress(
+    width: int, height: int, titles: list[str]
+) -> None:
+    lines = lines_of(width, height)
+    known = ("score", "where the time goes", "learning", "the bill so far")
+    assert [t for t in known if f"╭─ {t} ─" in "\n".join(lines)] == sorted(titles, key=known.index)
+    assert " 40 % " in lines[-2]
+    assert "budget 10,000 steps  |  ETA 3 min" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 75, 76, 80])
+def test_no_value_is_cut_however_narrow_the_screen(width: int) -> None:
+    large = {"loss": -1_234_567.0, "entropy": 0.5, "value_mean": -0.00030812}
+    counts = {"env_steps": 12_345_678, "frames": 49_382_712, "updates": 1_312_345, "episodes": 999_999}
+    text = "\n".join(lines_of(width, 40, metrics=large, **counts))
+    for part in ("12.35 M", "49.38 M", "1.312 M", "999,999", "-1,234,567", "-0.000308", "0.0036 EUR"):
+        assert f"{part} " in text, part
 
 
 METRICS = dict.fromkeys(("loss", "entropy", "value_mean", "grad_norm", "rho_clipped_share", "live_rows"), 0.1234)
@@ -112,16 +147,14 @@ CENTRAL = Stages(
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_screen_of_a_central_run_shows_its_stages(width: int) -> None:
-    found, _ = screen(width)
+    found, _ = screen(width, 24 if width > 60 else 32)
     found.start(HEADER)
     shown = status(stages=CENTRAL, metrics={**METRICS, "loss": -0.00689, "lag_mean": 3.857}, env_steps=12_345_678)
     found.status(shown)
     lines = rendered(found, found.render(shown))
     found.close()
-    assert len(lines) <= 18
+    assert len(lines) <= (18 if width > 60 else 32)
     assert all(len(line) <= min(width, 120) for line in lines)
-    if width < 80:
-        return
     text = "\n".join(lines)
     assert "…" not in text
     for part in (

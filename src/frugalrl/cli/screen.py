@@ -1,4 +1,8 @@
-"""The live screen: score, speed, where the time goes, what was learned, the bill so far. Fits 80x24."""
+"""The live screen: score, speed, where the time goes, what was learned, the bill so far.
+
+Whole on 80x24. A low terminal shows fewer panels, the lowest left out first, and always the progress; a narrow one
+shows them below each other.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from frugalrl.cli.errors import forget_stdout
 from frugalrl.cli.plain import say_unread
 from frugalrl.cli.stage_panel import STAGES_TITLE, central, stage_lines
 from frugalrl.cli.widgets import DIM, bar, columns, facts
-from frugalrl.cli.words import duration, episodes, euros, first_line, interval, second_line, short
+from frugalrl.cli.words import count, duration, episodes, euros, first_line, interval, second_line, short
 from frugalrl.cost.show import figure
 from frugalrl.types import ROLES
 
@@ -25,7 +29,11 @@ if TYPE_CHECKING:
     from frugalrl.run.status import Header, Status
 
 MAX_WIDTH = 120
+TWO_COLUMNS = 76
+"""Cells from which panels stand beside each other: with fewer, their figures would not fit."""
 BARS = 7
+PROGRESS = 2
+"""Lines of the progress."""
 ALWAYS = ("environment", "inference", "learner", "replay", "waiting")
 """Roles with a bar of their own, however short: what a user can change is in them."""
 _COLOURS = {
@@ -128,24 +136,52 @@ class Screen:
     # -- drawing ------------------------------------------------------------------------------------------------------
 
     def render(self, status: Status) -> RenderableType:
-        """The whole panel, 18 lines."""
+        """The panels that the height leaves room for, the lowest left out first, and always the progress below them."""
         width = min(self._console.width, MAX_WIDTH)
+        blocks = self._beside(status, width) if width >= TWO_COLUMNS else self._stacked(status, width)
+        left = self._console.height - PROGRESS
+        shown: list[RenderableType] = []
+        for height, block in blocks:
+            left -= height
+            if left < 0:
+                break
+            shown.append(block)
+        return Group(*shown, self._progress(status, width))
+
+    def _beside(self, status: Status, width: int) -> list[tuple[int, RenderableType]]:
+        """(height, block): two rows of two panels, 18 lines with the progress."""
         half = width // 2
-        grid = Table.grid(padding=0)
-        grid.add_column(width=half)
-        grid.add_column(width=width - half)
-        grid.add_row(_panel("score", self._score_lines(status, half - 4), 9), self._where(status, width - half - 4))
+        upper, lower = Table.grid(padding=0), Table.grid(padding=0)
+        for grid in (upper, lower):
+            grid.add_column(width=half)
+            grid.add_column(width=width - half)
+        upper.add_row(
+            _panel("score", self._score_lines(status, half - 4, room=7), 9), self._where(status, width - half - 4)
+        )
+        lower.add_row(self._learned(status), _panel("the bill so far", _bill(status), 7))
+        return [(9, upper), (7, lower)]
+
+    def _stacked(self, status: Status, width: int) -> list[tuple[int, RenderableType]]:
+        """(height, block): all panels below each other; the first three and the progress fit 24 lines."""
+        return [
+            (7, _panel("score", self._score_lines(status, width - 4, room=5), 7)),
+            (7, _panel("the bill so far", _bill(status), 7)),
+            (7, self._learned(status)),
+            (9, self._where(status, width - 4)),
+        ]
+
+    def _learned(self, status: Status) -> Panel:
         learning = _learning(status, self._speed) if status.stages is None else central(status, self._speed)
-        grid.add_row(_panel("learning", learning, 7), _panel("the bill so far", _bill(status), 7))
-        return Group(grid, self._progress(status, width))
+        return _panel("learning", learning, 7)
 
     def _where(self, status: Status, width: int) -> Panel:
         if status.stages is None:
             return _panel("where the time goes", _bars(self._seconds, width), 9)
         return _panel(STAGES_TITLE, stage_lines(status.stages, width), 9)
 
-    def _score_lines(self, status: Status, width: int) -> RenderableType:
-        lines: list[RenderableType] = []
+    def _score_lines(self, status: Status, width: int, room: int) -> RenderableType:
+        """At most ``room`` lines: the score, from what it is (which may take two), its course, and what it is not."""
+        lines: list[Text] = []
         score = status.score
         if score is None:
             lines += [Text("not evaluated yet", style=DIM), Text(), Text()]
@@ -153,10 +189,14 @@ class Screen:
             value = Text(short(score.mean_return), style="bold green")
             value.append(f"  {interval(score)}" if score.interval is not None else "", style="green")
             at = "" if status.score_step is None else f"step {status.score_step:,}, "
-            about = f"{at}{episodes(score)}, {score.protocol}"
-            lines += [value, Text(about, overflow="ellipsis", no_wrap=True), _spark(self._scores, width)]
-        lines.append(Text())
+            about = f"{at}{episodes(score)}, {score.protocol}".split(", ")
+            wraps = sum(map(len, about)) + 2 * len(about) - 2 > width and room > 5
+            told = [", ".join(about[:-1]) + ",", about[-1]] if wraps else [", ".join(about)]
+            lines += [value, *(Text(part, overflow="ellipsis", no_wrap=True) for part in told)]
+            lines.append(_spark(self._scores, width))
         behaviour = "none yet" if status.behaviour_return is None else short(status.behaviour_return)
+        if len(lines) + 2 < room:
+            lines.append(Text())
         lines.append(Text.assemble("behaviour return ", (behaviour, "bold")))
         lines.append(Text("it explores: not the score", style=DIM))
         return Group(*lines)
@@ -217,10 +257,10 @@ def _learning(status: Status, speed: float | None) -> RenderableType:
     names = {"value mean": "value_mean", "entropy": "entropy", "q mean": "q_mean", "|td|": "td_abs"}
     return columns(
         [
-            ("steps", f"{status.env_steps:,}"),
-            ("frames", f"{status.frames:,}"),
-            ("updates", f"{status.updates:,}"),
-            ("episodes", f"{status.episodes:,}"),
+            ("steps", count(status.env_steps)),
+            ("frames", count(status.frames)),
+            ("updates", count(status.updates)),
+            ("episodes", count(status.episodes)),
             ("steps/s", "none yet" if speed is None else short(speed)),
         ],
         [

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from frugalrl.cli.widgets import DIM, bar, columns
-from frugalrl.cli.words import short
+from frugalrl.cli.words import count, short
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,8 +55,8 @@ def central(status: Status, speed: float | None) -> Table:
     q = "q_mean" in metrics
     return columns(
         [
-            ("steps", _count(status.env_steps)),
-            ("updates", _count(status.updates)),
+            ("steps", count(status.env_steps)),
+            ("updates", count(status.updates)),
             ("steps/s", "none yet" if speed is None else short(speed)),
             ("/CPU-s", short(status.env_steps / status.cpu_s) if status.cpu_s > 0 else "none yet"),
             ("fill", "none yet" if stages.batch_fill is None else _percent(stages.batch_fill)),
@@ -69,10 +69,6 @@ def central(status: Status, speed: float | None) -> Table:
             ("wait p95", "none" if stages.queue_ms is None else _milliseconds(stages.queue_ms[1])),
         ],
     )
-
-
-def _count(n: int) -> str:
-    return f"{n:,}" if n < 1_000_000 else f"{n / 1e6:.4g} M"
 
 
 def _milliseconds(ms: float) -> str:

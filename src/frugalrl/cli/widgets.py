@@ -15,12 +15,12 @@ def bar(share: float, width: int, colour: str) -> Text:
 
 
 def facts(rows: list[tuple[str, str]]) -> Table:
-    """Names on the left, values on the right."""
+    """Names on the left, values on the right. Where both do not fit, the name is cut: a cut value is another one."""
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(style=DIM, no_wrap=True)
+    table.add_column(style=DIM)  # a column that may wrap gives way to one that may not
     table.add_column(justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    for name, value in rows:
+        table.add_row(Text(name, no_wrap=True, overflow="ellipsis"), value)
     return table
 
 

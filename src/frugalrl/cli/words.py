@@ -46,6 +46,11 @@ def short(value: float) -> str:
     return f"{value:.4g}" if size < 100 else f"{value:.1f}"
 
 
+def count(number: int) -> str:
+    """``12,345``, ``12.35 M``: for places that are narrow."""
+    return f"{number:,}" if number < 1_000_000 else f"{number / 1e6:.4g} M"
+
+
 def interval(score: Score) -> str:
     """The interval of a score in square brackets; nothing for a single episode."""
     return "" if score.interval is None else f"[{short(score.interval[0])}, {short(score.interval[1])}]"
