@@ -23,7 +23,7 @@ COMMON = (
     "evaluation.every_env_steps=1_000_000", "evaluation.episodes=2", "evaluation.rows=2", "device=cpu",
     "net.hidden_units=8",
 )  # fmt: skip
-VTRACE = (*COMMON, "agent.unroll_steps=5", "agent.batch_unrolls=4", "schedule.steps_per_round=5")
+VTRACE = (*COMMON, "agent.unroll_steps=5", "agent.batch_unrolls=4")
 R2D2 = (
     *COMMON, "agent.unroll_steps=4", "agent.burn_in_steps=2", "agent.batch_size=4", "agent.target_period_updates=5",
     "sequences.capacity_sequences=200", "schedule.warmup_env_steps=60", "schedule.steps_per_round=4",
@@ -33,7 +33,13 @@ R2D2 = (
 
 def vtrace(env_id: str, *settings: str, steps: int | None = 600) -> RunConfig:
     """seed-vtrace-small, shrunk."""
-    known = (*VTRACE, "env.rows=4", "checkpoint.every_s=3600", f"budget.env_steps={steps}")
+    known = (
+        *VTRACE,
+        "schedule.steps_per_round=5",
+        "env.rows=4",
+        "checkpoint.every_s=3600",
+        f"budget.env_steps={steps}",
+    )
     return override(build_config(env_id, "seed-vtrace-small"), [*known, *settings])
 
 

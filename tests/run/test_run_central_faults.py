@@ -20,9 +20,10 @@ from frugalrl.algos.impala import ImpalaLearner
 from frugalrl.cli import main
 from frugalrl.cost.record import bill_from_json
 from frugalrl.replay.unrolls import UnrollStore
+from frugalrl.run.config_io import override
 from frugalrl.run.record import RunFolder
 from frugalrl.run.train import train
-from frugalrl.types import ReplayedUnrolls, Unroll
+from frugalrl.types import ReplayedUnrolls, RunFailed, Unroll
 
 PID, BIRTH, EPISODE, TIME = range(4)
 
@@ -158,6 +159,28 @@ def test_a_run_survives_environments_that_fail_in_every_way(workers: int, tmp_pa
     for fault, (_, says) in zip(faults, lives, strict=True):
         assert says in fault["sentence"]
     assert ("no sign of life for 1.5 s" if workers else "a step took longer than 1.5 s") in faults[-1]["sentence"]
+    raised = sum("the wheel came off" in fault["sentence"] for fault in faults)
+    assert told_lines(tmp_path / "run") == raised > 0
+
+
+def told_lines(folder: Path) -> int:
+    """How often error.txt shows the line of the environment that raised."""
+    text = (folder / "error.txt").read_text()
+    raises = text.count('raise ZeroDivisionError("the wheel came off")')
+    assert text.count("ZeroDivisionError: the wheel came off") == raises
+    assert text.count("central_envs.py") >= raises
+    return raises
+
+
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_error_txt_names_the_line_of_an_environment_in_a_thread(lockstep: bool, tmp_path: Path) -> None:
+    config = vtrace(
+        "central_envs:Faulty", 'env.kwargs={"always":"step:raise"}', "sampler.groups=1", "env.rows=1", steps=200,
+    )  # fmt: skip
+    how = ["sampler.lockstep=true"] if lockstep else ["sampler.restarts=0"]
+    with pytest.raises(RunFailed, match="the wheel came off"):
+        train(override(config, how), tmp_path / "run")
+    assert told_lines(tmp_path / "run") == 1
 
 
 def frugal(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -195,6 +218,7 @@ def test_when_the_restarts_are_spent_the_run_ends_with_the_cause_and_its_checkpo
     assert state["sampler"]["taken_steps"] == state["sampler"]["env_steps"] == saved, "steps are missing on the bill"
     bill = bill_from_json(json.loads((folder / "bill.json").read_text()))
     assert bill.find("agent_steps").value == saved
+    assert told_lines(folder) == 2, "that of the fault which was survived, and the last one once"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from run_support import cartpole
 
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, read_json, read_progress, write_json
-from frugalrl.run.rescue import keep_traceback
+from frugalrl.run.rescue import keep_tracebacks
 from frugalrl.types import RunFailed, UserError
 
 CONFIG = cartpole()
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_the_traceback_of_a_message_that_no_encoding_knows_is_kept(tmp_path: Path) -> None:
-    keep_traceback(tmp_path, ValueError("no file caf\udce9"))
+    keep_tracebacks(tmp_path, ValueError("no file caf\udce9"))
     assert "no file caf\\udce9" in (tmp_path / "error.txt").read_text()
 
 

@@ -6,7 +6,7 @@ Both wait for the other at the bounded queue between them, and nowhere else: who
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from frugalrl.cost.meters import LapTimer
 from frugalrl.replay.sequences import SequenceReplay
@@ -15,6 +15,7 @@ from frugalrl.replay.unroll_queue import UnrollQueue
 from frugalrl.run.config import ScheduleConfig
 from frugalrl.run.loop import Counters, Event, Learner, make_updates
 from frugalrl.sampling.background import BackgroundSampler
+from frugalrl.sampling.transport import Fault
 from frugalrl.types import Cost, Costs, EnvFailed, Gathered
 
 _LOOK_EVERY_S = 0.1
@@ -75,8 +76,10 @@ def asynchronous(
         moved += replay.batch_bytes * len(updated)
         traffic: Costs = {"replay": Cost(calls=len(updated), bytes_min=float(moved))}
         costs = (taken.costs, traffic, *(u.costs for u in updated))
-        faults = tuple(fault.sentence for fault in taken.faults)
-        yield Event(gathered, tuple(updated), costs, failure, engine=taken.statistics, faults=faults)
+        sentences, causes = _told(taken.faults)
+        yield Event(
+            gathered, tuple(updated), costs, failure, engine=taken.statistics, faults=sentences, causes=causes
+        )  # fmt: skip
 
 
 def _last(sampler: BackgroundSampler, counters: Counters, error: EnvFailed | FloatingPointError) -> Event:
@@ -87,8 +90,18 @@ def _last(sampler: BackgroundSampler, counters: Counters, error: EnvFailed | Flo
         return Event(Gathered((), 0, 0, {}), (), (), error)
     counters.env_steps += taken.env_steps
     gathered = Gathered(taken.episodes, taken.env_steps, taken.invalid_rows, taken.costs)
-    faults = tuple(fault.sentence for fault in taken.faults)
-    return Event(gathered, (), (taken.costs,), error, engine=taken.statistics, faults=faults)
+    sentences, causes = _told(taken.faults, error.__cause__)
+    return Event(
+        gathered, (), (taken.costs,), error, engine=taken.statistics, faults=sentences, causes=causes
+    )  # fmt: skip
+
+
+def _told(
+    faults: Sequence[Fault], known: BaseException | None = None
+) -> tuple[tuple[str, ...], tuple[BaseException, ...]]:
+    """Sentences, and what was raised, but for ``known``, which goes with the failure of the run."""
+    causes = tuple(f.cause for f in faults if f.cause is not None and f.cause is not known)
+    return tuple(f.sentence for f in faults), causes
 
 
 class Ratio:

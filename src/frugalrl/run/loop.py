@@ -54,6 +54,8 @@ class Event:
     """What the inference engine tells about itself, where there is one."""
     faults: tuple[str, ...] = ()
     """Sentences about environments that failed and were started again."""
+    causes: tuple[BaseException, ...] = ()
+    """What they raised, but for that of ``failure``."""
     notes: tuple[str, ...] = ()
     """Other sentences worth reading."""
 

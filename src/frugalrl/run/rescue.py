@@ -18,13 +18,14 @@ CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
 """What helps against values that are not finite."""
 
 
-def keep_traceback(folder: Path, cause: BaseException | None) -> None:
-    """Append the traceback of what made a run fail (an environment of the user's own) to ``error.txt``."""
-    if cause is not None:
-        # the message of an environment may hold signs that the locale's encoding does not know
-        path = folder / "error.txt"
-        with suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            traceback.print_exception(cause, file=file)
+def keep_tracebacks(folder: Path, *causes: BaseException | None) -> None:
+    """Append the tracebacks of what environments of the user's own raised to ``error.txt``."""
+    for cause in causes:
+        if cause is not None:
+            # the message of an environment may hold signs that the locale's encoding does not know
+            path = folder / "error.txt"
+            with suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                traceback.print_exception(cause, file=file)
 
 
 def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:

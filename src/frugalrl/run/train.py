@@ -28,7 +28,7 @@ from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import begun_in_vain, has_worked, lost_work
-from frugalrl.run.rescue import CALMER, how_to_go_on, keep_traceback, save_batch
+from frugalrl.run.rescue import CALMER, how_to_go_on, keep_tracebacks, save_batch
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stages import follow_clocks, log_stages
 from frugalrl.run.state import RunState
@@ -211,7 +211,7 @@ class Run:
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
         if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):
-            keep_traceback(self._record.path, error.__cause__)
+            keep_tracebacks(self._record.path, error.__cause__)
             with suppress(RunFailed):  # a disk that fails as well must not hide what the environment did
                 self._save()  # what was broken never entered the state: what was learned before it is kept
         elif isinstance(error, FloatingPointError):
@@ -225,8 +225,7 @@ class Run:
         return RunFailed(how_to_go_on(sentence, self._record.shown, self._checkpoints.newest_step))
 
     def _loop(self, interrupt: Interrupt) -> str:
-        config = self._config
-        rounds = events(config, self._parts, self._counters, self._timer)
+        rounds = events(self._config, self._parts, self._counters, self._timer)
         saved_at = time.monotonic()
         if self._evaluator.due(self._counters.env_steps):  # the process before was interrupted while it evaluated
             self._evaluate(interrupt)
@@ -239,7 +238,7 @@ class Run:
                 self._evaluate(interrupt)
             if self._window.age_s >= self._reporter.interval_s:
                 self._report(tell.phase_of(self._config, self._counters.updates))
-            if time.monotonic() - saved_at >= config.checkpoint.every_s:
+            if time.monotonic() - saved_at >= self._config.checkpoint.every_s:
                 self._save()
                 saved_at = time.monotonic()
 
@@ -270,6 +269,7 @@ class Run:
             for sentence in sentences:
                 self._reporter.note(sentence)
                 self._record.log(kind, env_steps=self._counters.env_steps, sentence=sentence)
+        keep_tracebacks(self._record.path, *event.causes)
         self._theory.read(event)
         self._write_progress()
         self._timer.lap("reporting")

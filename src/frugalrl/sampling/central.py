@@ -194,7 +194,9 @@ class CentralSampler:
                 self._transport.reply(message, answer)
         elif verdict == "new" and self._begun:
             faults = self._transport.take_faults()
-            raise EnvFailed(faults[-1].sentence if faults else f"Group {message.group} was started again.")
+            if faults:
+                raise EnvFailed(faults[-1].sentence) from faults[-1].cause
+            raise EnvFailed(f"Group {message.group} was started again.")
         elif verdict != "old":
             self._came[message.group] = message
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from frugalrl.sampling.config import SamplerConfig
 from frugalrl.sampling.life import how_it_ended
 from frugalrl.sampling.slots import MAX_GROUPS, TEXT
-from frugalrl.sampling.transport import Fault, Message
+from frugalrl.sampling.transport import Fault, FromWorker, Message
 from frugalrl.sampling.worker_job import EnvPlan, enough_for_each_group
 from frugalrl.sampling.worker_process import WorkerProcess
 from frugalrl.types import Costs, EnvFailed, EnvSpec, RunFailed, UserError, merge_costs
@@ -287,7 +287,7 @@ class ProcessTransport:
         if told["failed"] == "user" and not self._born:
             raise UserError(told["sentence"])
         kind = "birth" if told["failed"] == "user" else told["failed"]
-        self._fail(worker, kind, group, told["sentence"])
+        self._fail(worker, kind, group, told["sentence"], FromWorker(f"\n{told['traceback']}"))
 
     def _opened(self, worker: WorkerProcess, spec: dict[str, Any]) -> None:
         worker.opened(spec)
@@ -308,20 +308,21 @@ class ProcessTransport:
     def _name(self, worker: WorkerProcess) -> str:
         return f"Worker process {worker.first_group // self._config.groups} of {self._plan.env_id}"
 
-    def _fail(self, worker: WorkerProcess, kind: str, group: int, cause: str) -> None:
+    def _fail(
+        self, worker: WorkerProcess, kind: str, group: int, cause: str, raised: BaseException | None = None
+    ) -> None:
         """Kill it and start another, or raise EnvFailed."""
         number = worker.first_group // self._config.groups
         self._retire(worker)
         most = self._config.restarts
         if self._restarts >= most:
-            self._faults.append(Fault(group, kind, cause))
+            self._faults.append(Fault(group, kind, cause, raised))
             self._failure = f"{cause} {_spent(most)}"
-            raise EnvFailed(self._failure)
+            raise EnvFailed(self._failure) from raised
         self._restarts += 1
         self._incarnations[number] += 1
-        self._faults.append(
-            Fault(group, kind, f"{cause} Started again with new episodes (restart {self._restarts} of {most}).")
-        )
+        again = f"Started again with new episodes (restart {self._restarts} of {most})."
+        self._faults.append(Fault(group, kind, f"{cause} {again}", raised))
         self._workers[number] = self._spawn(number)
 
     def _retire(self, worker: WorkerProcess) -> int:

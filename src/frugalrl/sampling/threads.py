@@ -57,6 +57,7 @@ class _Failure:
     life: _Life
     kind: str
     sentence: str
+    cause: BaseException | None
 
 
 class ThreadTransport:
@@ -125,9 +126,9 @@ class ThreadTransport:
         except EnvFailed as error:
             # what an environment gave and must not give has no cause; what it raised has
             kind = "bad_data" if doing == "raised" and error.__cause__ is None else doing
-            self._came.put(_Failure(life, kind, str(error)))
+            self._came.put(_Failure(life, kind, str(error), error.__cause__))
         except BaseException as error:  # a wrong argument to the environments: whatever it is, the group is gone
-            self._came.put(_Failure(life, doing, f"Group {life.group} failed with {say_error(error)}."))
+            self._came.put(_Failure(life, doing, f"Group {life.group} failed with {say_error(error)}.", error))
         finally:
             if life.env is not None:
                 with suppress(Exception, SystemExit):  # it failed before, or the run is over
@@ -178,7 +179,7 @@ class ThreadTransport:
                 self._calls += came.seq > 0  # the first says where a group stands
                 self._env_steps += int(np.count_nonzero(came.step.valid))
         elif self._lives[came.life.group] is came.life:
-            self._again(came.life, came.kind, came.sentence)
+            self._again(came.life, came.kind, came.sentence, came.cause)
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()
@@ -200,19 +201,19 @@ class ThreadTransport:
                     f"{self._hang_s:g} s.",
                 )
 
-    def _again(self, life: _Life, kind: str, sentence: str) -> None:
+    def _again(self, life: _Life, kind: str, sentence: str, cause: BaseException | None = None) -> None:
         """Start a group again, or raise when that was done often enough."""
-        self._faults.append(Fault(life.group, kind, sentence))
+        self._faults.append(Fault(life.group, kind, sentence, cause))
         if kind == "hung":
             self._left_behind.append(life)
             life.actions.put(None)
         if self._restarted >= self._restarts:
             if not self._restarts:
-                raise EnvFailed(sentence)
+                raise EnvFailed(sentence) from cause
             raise EnvFailed(
                 f"{sentence} Environments were started again {self._restarted} times before, which is the limit "
                 f"(sampler.restarts={self._restarts})."
-            )
+            ) from cause
         self._restarted += 1
         self._incarnation[life.group] += 1
         self._lives[life.group] = new = _Life(life.group, secrets.randbits(63), None)

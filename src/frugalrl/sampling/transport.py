@@ -46,6 +46,12 @@ class Fault:
     """``died``, ``raised``, ``hung``, ``bad_data`` or ``birth``."""
     sentence: str
     """What happened, for the user."""
+    cause: BaseException | None = None
+    """What was raised, if anything was: its traceback names the user's own line."""
+
+
+class FromWorker(Exception):
+    """What was raised in a worker process, as the text of its traceback: the exception itself stays there."""
 
 
 class Transport(Protocol):

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
@@ -42,6 +43,8 @@ from frugalrl.types import EnvFailed, EnvSpec, Step, UserError
 
 BEAT_EVERY_S = 0.2
 """Seconds between two signs of life of a worker that waits."""
+_TRACE_CHARS = 8_000
+"""The end of a traceback, which is where it went wrong."""
 _READERS = ("frugalrl.envs.spaces", "frugalrl.envs.python_rows", "frugalrl.envs.vector_rows")
 
 
@@ -182,7 +185,7 @@ class Worker:
 
 
 def failure(error: BaseException, doing: int, spec: EnvSpec | None) -> dict[str, str | int]:
-    """Kind, sentence and group (of this worker) of what ended a worker."""
+    """Kind, sentence, group (of this worker) and traceback of what ended a worker."""
     group, what = max(doing, 0) // 2, "stepping" if doing % 2 else "resetting"
     if isinstance(error, UserError):
         kind, sentence = "user", str(error)
@@ -193,7 +196,9 @@ def failure(error: BaseException, doing: int, spec: EnvSpec | None) -> dict[str,
     else:
         name = "an environment" if spec is None else f"environment {spec.id}"
         kind, sentence = "raised", f"{what.capitalize()} {name} failed with {say_error_of(error)}."
-    return {"failed": kind, "sentence": sentence, "group": group}
+    raised = error.__cause__ or error  # an EnvFailed says where, its cause says what
+    trace = "".join(traceback.format_exception(raised))[-_TRACE_CHARS:]
+    return {"failed": kind, "sentence": sentence, "group": group, "traceback": trace}
 
 
 def say_error_of(error: BaseException) -> str:
