@@ -100,6 +100,32 @@ def test_no_unroll_holds_two_incarnations() -> None:
     check(done[0][0], 0, late)
 
 
+@pytest.mark.parametrize(
+    ("overlap", "seen", "lost"), [(3, 5, 0), (2, 6, 1), (1, 4, 3), (1, 6, 1), (0, 5, 0), (0, 7, 2)]
+)
+def test_what_an_unroll_held_already_is_not_lost(overlap: int, seen: int, lost: int) -> None:
+    """Unrolls of four transitions; ``seen`` steps make one transition less."""
+    rng = np.random.default_rng(0)
+    store = UnrollStore(SPEC, 2, length=4, overlap=overlap, state={"h": np.zeros((2, 1))})
+    for n in range(seen):
+        feed(store, [0, 1], [one(n, rng) | {"valid": True}, one(n, rng) | {"valid": True}])
+    other = UnrollStore(SPEC, 2, length=4, overlap=overlap, state={"h": np.zeros((2, 1))})
+    other.load_state_dict(store.state_dict())
+    for of in (store, other):
+        assert of.drop(np.array([0])) == lost
+        assert of.drop(np.array([0])) == 0
+        for n in range(3):
+            feed(of, [0], [one(n, rng) | {"valid": True}])
+        assert of.drop(np.array([0, 1])) == 2 + lost, "what a row had handed out before it was dropped is still known"
+
+
+def test_a_store_comes_back_from_a_checkpoint_that_does_not_say_what_was_handed_out() -> None:
+    store = UnrollStore(SPEC, 1, length=4, overlap=3)
+    store.load_state_dict({k: v for k, v in store.state_dict().items() if k != "handed_out"})
+    with pytest.raises(KeyError):
+        store.load_state_dict({k: v for k, v in store.state_dict().items() if k != "filled"})
+
+
 def test_an_overlap_as_long_as_the_unroll_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot share 4"):
         UnrollStore(SPEC, 1, length=4, overlap=4)

@@ -48,6 +48,8 @@ class UnrollStore:
         self._fields = {name: np.zeros(size, dtype) for name, dtype in SCALARS.items()}
         self._state = {k: np.zeros((length + 1, *v.shape), v.dtype) for k, v in (state or {}).items()}
         self._filled = np.zeros(num_rows, np.int64)
+        self._handed_out = np.zeros(num_rows, np.int64)
+        """Places from the first on that an unroll before held, too: the overlap."""
 
     def append(
         self, rows: Ints, obs: NDArray[Any], fields: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]
@@ -76,21 +78,24 @@ class UnrollStore:
         kept = self.overlap + 1
         for array in (self._obs, *self._fields.values(), *self._state.values()):
             array[:kept, rows] = array[-kept:, rows]
-        self._filled[rows] = kept
+        self._filled[rows] = self._handed_out[rows] = kept
         return unroll
 
     def drop(self, rows: Ints) -> int:
-        """Forget the open unrolls of rows that were started again; returns the transitions lost with them."""
+        """Forget the open unrolls of rows that were started again; returns the transitions lost with them, but for
+        those that an unroll before held, too."""
         lost = 0
         for row in rows:
-            lost += int(np.count_nonzero(self._fields["valid"][1 : self._filled[row], row]))
-        self._filled[rows] = 0
+            first = max(1, self._handed_out[row])  # place 0 leads into the unroll
+            lost += int(np.count_nonzero(self._fields["valid"][first : self._filled[row], row]))
+        self._filled[rows] = self._handed_out[rows] = 0
         return lost
 
     def state_dict(self) -> StateDict:
         return {
             "obs": self._obs,
             "filled": self._filled,
+            "handed_out": self._handed_out,
             **{f"field/{name}": array for name, array in self._fields.items()},
             **{f"state/{name}": array for name, array in self._state.items()},
         }
@@ -98,4 +103,5 @@ class UnrollStore:
     def load_state_dict(self, state: StateDict) -> None:
         """Raises KeyError or ValueError when it was saved by a store of another form."""
         for name, mine in self.state_dict().items():
-            mine[...] = state[name]
+            # checkpoints of earlier versions do not say what was handed out
+            mine[...] = state.get(name, 0) if name == "handed_out" else state[name]
