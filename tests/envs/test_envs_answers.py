@@ -67,3 +67,33 @@ def test_vector_environments_may_answer_with_whole_numbers_and_lists(name, fault
 def test_what_else_a_vector_environment_answers_is_refused(fault, said):
     with pytest.raises(EnvFailed, match=f"Environment faulty_envs:FaultyVector, .*{said}"):
         play(rows("FaultyVector", fault))
+
+
+# -- what is raised --------------------------------------------------------------------------------------------------
+
+SAID = {
+    "exit": "failed with SystemExit: 0",
+    "generator-exit": "failed with GeneratorExit: over",
+    "mine": "failed with Mine: not an Exception",
+}
+
+
+@pytest.mark.parametrize("name", ["FaultyVector", "FaultySameStep"])
+@pytest.mark.parametrize("fault", SAID)
+def test_whatever_a_vector_environment_raises_is_its_failure(name, fault):
+    assert f"stepping {SAID[fault]}" in failure(rows(name, fault))
+
+
+def test_an_exit_in_the_reset_of_a_vector_environment_is_its_failure():
+    assert f"resetting {SAID['exit']}" in failure(rows("FaultyVector", "reset-exit"))
+
+
+def test_a_vector_environment_that_exits_when_closed_is_a_warning():
+    with pytest.warns(RuntimeWarning, match="closing environment .*:FaultyVector failed in 1 of 1 .* SystemExit: 0"):
+        rows("FaultyVector", "close-exit").close()
+
+
+def test_ctrl_c_goes_through():
+    for name in ("FaultyVector", "Faulty"):
+        with pytest.raises(KeyboardInterrupt):
+            play(rows(name, "interrupt"))

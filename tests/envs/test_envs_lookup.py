@@ -47,12 +47,21 @@ def test_unknown_or_unusable(env_id, said):
 def test_a_module_that_fails_to_import(tmp_path, monkeypatch):
     (tmp_path / "broken_envs_module.py").write_text("raise ValueError('half written')")
     (tmp_path / "needy_envs_module.py").write_text("import surely_not_installed")
+    (tmp_path / "script_envs_module.py").write_text("import sys\nsys.exit(0)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != ""])
     with pytest.raises(UserError, match="ValueError: half written"):
         make("broken_envs_module:X")
     with pytest.raises(UserError, match="surely_not_installed"):
         make("needy_envs_module:X")
+    with pytest.raises(UserError, match=r"Importing 'script_envs_module' for .* failed with SystemExit: 0\.$"):
+        make("script_envs_module:X")
+    gym.register("HalfWritten-v0", vector_entry_point="broken_envs_module:X", entry_point="broken_envs_module:Y")
+    try:
+        with pytest.raises(UserError, match="Cannot make HalfWritten-v0: ValueError: half written"):
+            make("HalfWritten-v0")
+    finally:
+        del gym.registry["HalfWritten-v0"]
 
 
 def test_a_module_of_the_current_folder_registers_its_ids(tmp_path, monkeypatch):

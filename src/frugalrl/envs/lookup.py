@@ -22,6 +22,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from frugalrl.envs.lm import TASKS
+from frugalrl.envs.rows import say_error
 from frugalrl.types import UserError
 
 Family = Literal["ale", "minatar", "other"]
@@ -139,8 +140,10 @@ def _import_module(name: str, env_id: str) -> ModuleType:
                 f"Cannot find the module {name!r} of {env_id!r}; install it or run from the folder that holds it."
             ) from error
         raise UserError(f"Importing {name!r} for {env_id!r} failed: {error}.") from error
-    except Exception as error:
-        raise UserError(f"Importing {name!r} for {env_id!r} failed with {type(error).__name__}: {error}.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() of somebody's script must not end ours without a word
+        raise UserError(f"Importing {name!r} for {env_id!r} failed with {say_error(error)}.") from error
 
 
 def _import_here_too(name: str) -> ModuleType:

@@ -225,7 +225,7 @@ def _vector_creator(found: Found, kwargs: dict[str, Any]) -> Callable[[int], Vec
         return None
     entry = spec.vector_entry_point
     with quiet():
-        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+        creator = _construct(lambda: load_env_creator(entry), found, {}) if isinstance(entry, str) else entry
     if _seeds_rows(creator):
         return lambda num_rows: gym.make_vec(spec, num_envs=num_rows, vectorization_mode="vector_entry_point", **kwargs)
     if spec.entry_point is None:
@@ -248,8 +248,8 @@ def _no_row_seeding(env_id: str) -> str:
 def _construct(create: Callable[[], Any], found: Found, kwargs: Mapping[str, Any]) -> Any:
     try:
         return create()
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         given = f" with env_kwargs {dict(kwargs)}" if kwargs else ""
         raise UserError(f"Cannot make {found.id}{given}: {say_error(error)}.") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.envs.closing import close_all
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
@@ -141,19 +140,7 @@ class PythonRows(RowEnv):
         return self._envs[0]
 
     def close(self) -> None:
-        failed: list[str] = []
-        for env in self._envs:
-            try:
-                env.close()
-            except (Exception, SystemExit) as error:  # what was played stands
-                failed.append(say_error(error))
-        if failed:
-            rows = f"{len(failed)} of {self.num_rows} rows"
-            text = f"closing environment {self.spec.id} failed in {rows} with {failed[0]}"
-            try:
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
-            except RuntimeWarning:  # warnings are errors to this user; what was played is worth more than the rule
-                print(text, file=sys.stderr)
+        close_all(self._envs, self.spec.id, "rows")
 
 
 def _single(name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from frugalrl.envs.answers import answers_of
+from frugalrl.envs.closing import close_all
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
 from frugalrl.envs.spaces import ObsCodec
@@ -87,7 +88,9 @@ class VectorRows(RowEnv):
         options = None if mask.all() else {"reset_mask": mask}
         try:
             return self._env.reset(seed=each, options=options)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in PythonRows
             raise self._raised("resetting", error) from error
 
     def _advance(self, action: Ints, dead: Bools | None) -> Raw:
@@ -97,7 +100,9 @@ class VectorRows(RowEnv):
         try:
             raw, gain, term, trunc, info = self._env.step(action + self._first_action)
             reward, terminated, truncated = answers_of(gain, term, trunc, self.num_rows)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in PythonRows
             raise self._raised("stepping", error) from error
         lives = self._lives_in(info)
         obs = self._obs(raw)
@@ -122,7 +127,9 @@ class VectorRows(RowEnv):
         for row in np.flatnonzero(ended):
             try:
                 obs[row] = self._codec.one(info["final_obs"][row])
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # as in PythonRows
                 raise self._raised("reading the final observation", error) from error
         return obs
 
@@ -148,14 +155,19 @@ class VectorRows(RowEnv):
     def _obs(self, raw: Any) -> NDArray[Any]:
         try:
             return self._codec.batch(raw, self.num_rows, copy=self._copy)
-        except ValueError as error:
+        except Exception as error:
             raise self._raised("reading its observations", error) from error
 
     def _lives_in(self, info: dict[str, Any]) -> Ints | None:
-        lives = info.get("lives") if self._life_loss else None
-        return None if lives is None else np.array(lives, np.int64)
+        if not self._life_loss:
+            return None
+        try:
+            lives = info.get("lives")
+            return None if lives is None else np.array(lives, np.int64)
+        except Exception as error:
+            raise self._raised("reading its lives", error) from error
 
-    def _raised(self, doing: str, error: Exception) -> EnvFailed:
+    def _raised(self, doing: str, error: BaseException) -> EnvFailed:
         return self._failed(None, f"{doing} failed with {say_error(error)}")
 
     @property
@@ -164,7 +176,7 @@ class VectorRows(RowEnv):
         return self._env
 
     def close(self) -> None:
-        self._env.close()
+        close_all([self._env], self.spec.id, "vector environments")
 
 
 def _takes_reset_mask(env: VectorEnv[Any, Any, Any]) -> bool:
