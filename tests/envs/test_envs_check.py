@@ -79,6 +79,36 @@ def test_what_is_broken_is_named(env, kwargs, name):
     assert f"FAIL  {name}: " in str(report)
 
 
+class OnlyOnce(Counting):
+    """The first ``most`` instances can be made; the next one does what ``then`` says."""
+
+    most, then = 2, None
+
+    def __init__(self):
+        OnlyOnce.most -= 1
+        if OnlyOnce.most < 0:
+            OnlyOnce.then()
+        super().__init__()
+
+
+def broken():
+    raise RuntimeError("the licence is for two")
+
+
+@pytest.mark.parametrize(("then", "said"), [(broken, "RuntimeError: the licence is for two"), (sys.exit, "SystemExit")])
+@pytest.mark.parametrize("env", [OnlyOnce, "test_envs_check:OnlyOnce"])
+def test_a_check_that_cannot_be_finished_is_an_item_and_keeps_what_was_found(monkeypatch, then, said, env):
+    monkeypatch.setattr(OnlyOnce, "most", 2)
+    monkeypatch.setattr(OnlyOnce, "then", staticmethod(then))
+    monkeypatch.setitem(sys.modules, "test_envs_check", sys.modules[__name__])
+    report = check_env(env, steps=20)
+    assert not report.ok
+    assert len(report.items) == 8
+    assert all(item.passed is not False for item in report.items[:7])
+    assert report.items[-1].name == "rows seeded alone"
+    assert said in report.items[-1].sentence
+
+
 def test_an_adapter_that_mistranslates_ends_is_caught():
 
     env = make_env("frugalrl/Catch-v0", protocol=named_protocol("plain"), num_rows=2, seed=0, training=True)

@@ -50,6 +50,12 @@ Open = Callable[[int], RowEnv]
 """Number of rows -> new rows."""
 Actions = NDArray[np.int64]
 
+_NAMES = (
+    "spaces", "reset and step", "dtype and shape", "finite", "observations kept", "ends", "same seed",
+    "rows seeded alone", "replay",
+)  # fmt: skip
+"""Of the items, in their order: the one that is missing is the one that could not be finished."""
+
 
 def check_env(
     env: str | gym.Env[Any, Any] | Callable[..., gym.Env[Any, Any]],
@@ -79,7 +85,9 @@ def check_env(
         opened = open_rows(rows)
     except UserError as error:
         return Report(name, chosen.name, (Item("spaces", False, str(error)),))
-    except (Exception, SystemExit) as error:  # of a class or function of the caller's
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a class or function of the caller's
         return Report(name, chosen.name, (Item("spaces", False, f"Cannot make {name}: {say_error(error)}."),))
     spec = opened.spec
     said = f"observations are {spec.obs_kind} {spec.obs_shape} {spec.obs_dtype}, {spec.num_actions} actions"
@@ -87,9 +95,14 @@ def check_env(
     rng = np.random.default_rng(seed)
     actions = rng.integers(spec.num_actions, size=(steps, rows))
     try:
-        items.extend(_checks(opened, open_rows, actions))
-    except RunFailed as error:
-        items.append(Item("reset and step", False, str(error)))
+        for item in _checks(opened, open_rows, actions):
+            items.append(item)
+    except (RunFailed, UserError) as error:
+        items.append(Item(_NAMES[len(items)], False, str(error)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what was found before it stands
+        items.append(Item(_NAMES[len(items)], False, f"failed with {say_error(error)}"))
     finally:
         opened.close()
     return Report(name, chosen.name, tuple(items))
