@@ -6,7 +6,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
-from counting_envs import Counting, Forgetful, Spaced
+from counting_envs import Counting, CountingVector, Forgetful, Spaced
 from gymnasium import spaces
 
 from frugalrl.envs import check_env, make_env, named_protocol
@@ -77,6 +77,47 @@ def test_what_is_broken_is_named(env, kwargs, name):
     assert not report.ok
     assert verdicts(report)[name] is False
     assert f"FAIL  {name}: " in str(report)
+
+
+class Beside(Spaced):
+    """Gives what its space does not say."""
+
+    def __init__(self, say, give):
+        super().__init__(obs_space=say)
+        self.give = give
+
+    def reset(self, **kwargs):
+        super().reset(**kwargs)
+        return self.give, {}
+
+
+class BesideVector(CountingVector):
+    def __init__(self, num_envs=1):
+        super().__init__(num_envs)
+        self.single_observation_space = spaces.Box(-1e9, 2, (3,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("say", "give", "said"),
+    [
+        (spaces.Box(0, 1, (2,), np.float32), np.zeros(2), "is float64 but the space says float32"),
+        (spaces.Box(0, 1, (2,), np.float32), np.float32([0, 3]), "holds 3.0 at (1,), outside the space's [0.0, 1.0]"),
+        (spaces.Box(0, 1, (8, 8), np.uint8), np.full((8, 8), 2, np.uint8), "holds 2 at (0, 0), outside the space's"),
+        (spaces.Box(0, 255, (8, 8), np.uint8), np.full((8, 8), 2, np.int64), "is int64 but the space says uint8"),
+        (spaces.Discrete(3), np.float64(1), "is float64 but the space says int64"),
+    ],
+)
+def test_raw_observations_are_compared_with_the_space(say, give, said):
+    report = check_env(Beside, env_kwargs={"say": say, "give": give}, steps=20)
+    (item,) = [item for item in report.items if item.name == "dtype and shape"]
+    assert item.passed is False
+    assert said in item.sentence
+    assert verdicts(check_env(Beside, env_kwargs={"say": say, "give": say.sample()}, steps=20))["dtype and shape"]
+
+
+def test_raw_observations_of_vector_environments_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_envs_check", sys.modules[__name__])
+    assert verdicts(check_env("test_envs_check:BesideVector"))["dtype and shape"] is False
 
 
 class OnlyOnce(Counting):

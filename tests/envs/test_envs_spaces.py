@@ -102,6 +102,28 @@ def test_observations_that_do_not_fit():
         codec.batch(np.zeros((1, 4, 84, 84)), 1, copy=False)
 
 
+def test_whole_numbers_that_are_no_bytes_are_refused_not_wrapped():
+    codec = obs_codec(box((4, 84, 84)), "Some-v0")
+    pixels = np.random.default_rng(0).integers(256, size=(4, 84, 84))
+    np.testing.assert_array_equal(np.asarray(codec.one(pixels), np.uint8), pixels)
+    np.testing.assert_array_equal(codec.batch(pixels[None], 1, copy=False)[0], pixels)
+    for wrong in (300, -1):
+        pixels[1, 2, 3] = wrong
+        with pytest.raises(ValueError, match=f"the observation holds {wrong} but its space only 0 to 255"):
+            codec.one(pixels)
+        with pytest.raises(ValueError, match=f"the observation holds {wrong} but its space only 0 to 255"):
+            codec.batch(pixels[None].astype(np.int16), 1, copy=True)
+
+
+@pytest.mark.parametrize("wrong", [np.full(3, "1.5"), np.full(3, 1j), np.array([None, 1, 2])])
+def test_what_is_no_number_is_refused(wrong):
+    codec = obs_codec(box((3,), np.float32), "Some-v0")
+    with pytest.raises(ValueError, match="its space holds numbers"):
+        codec.one(wrong)
+    with pytest.raises(ValueError, match="its space holds numbers"):
+        codec.batch(wrong[None], 1, copy=False)
+
+
 @pytest.mark.parametrize(
     "space",
     [

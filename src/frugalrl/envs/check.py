@@ -8,6 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from frugalrl.envs.lookup import Found
@@ -108,14 +110,52 @@ def check_env(
     return Report(name, chosen.name, tuple(items))
 
 
+class _Looking:
+    """Stands in for the codec of rows, and looks at each raw observation before it is translated."""
+
+    def __init__(self, env: RowEnv) -> None:
+        inner = env.inner
+        self.space = inner.single_observation_space if isinstance(inner, VectorEnv) else inner.observation_space
+        self.codec = env._codec
+        self.fault = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.codec, name)
+
+    def one(self, raw: Any) -> Any:
+        self.fault = self.fault or self._fault(raw)
+        return self.codec.one(raw)
+
+    def batch(self, raw: Any, num_rows: int, *, copy: bool) -> Any:
+        for each in raw:
+            self.fault = self.fault or self._fault(each)
+        return self.codec.batch(raw, num_rows, copy=copy)
+
+    def _fault(self, raw: Any) -> str:
+        space, array = self.space, np.asarray(raw)
+        given = getattr(raw, "dtype", None)  # a list has none of its own
+        if given is not None and not np.can_cast(given, np.dtype(space.dtype)):
+            return f"an observation is {given} but the space says {space.dtype}"
+        if isinstance(space, spaces.Box) and array.shape == space.shape:
+            outside = (array < space.low) | (array > space.high)
+            if outside.any():
+                place = tuple(int(i) for i in np.argwhere(outside)[0])
+                bounds = f"[{space.low[place]}, {space.high[place]}]"
+                return f"an observation holds {array[place]} at {place}, outside the space's {bounds}"
+        return ""
+
+
 def _checks(env: RowEnv, open_rows: Open, actions: Actions) -> Iterator[Item]:
+    looking: Any = _Looking(env)
+    env._codec = looking
     path = [env.reset()]
     hashes = [_hashes(path[0])]
     for action in actions:
         path.append(env.step(action))
         hashes.append(_hashes(path[-1]))
     yield Item("reset and step", True, f"{len(actions)} random steps of {env.num_rows} rows raised nothing")
-    yield _arrays(env, path)
+    env._codec = looking.codec
+    yield Item("dtype and shape", False, looking.fault) if looking.fault else _arrays(env, path)
     yield Item("finite", True, "no NaN or infinite number in observations and rewards")
     yield _kept(path, hashes)
     yield _ends(path)

@@ -48,8 +48,8 @@ class ObsCodec:
         array = np.asarray(raw)
         if array.shape != self.raw_shape:
             raise ValueError(f"the observation has shape {array.shape} but its space says {self.raw_shape}")
-        if array.dtype.kind == "f" and self.dtype == np.uint8:
-            raise ValueError(f"the observation has dtype {array.dtype} but its space holds integers")
+        if array.dtype != self.dtype:
+            array = self._castable(array)
         return self._arrange(array, lead=0)
 
     def batch(self, raw: Any, num_rows: int, *, copy: bool) -> NDArray[Any]:
@@ -64,11 +64,23 @@ class ObsCodec:
             if self.num_indices is None or indices.min() < 0 or indices.max() >= self.num_indices:
                 raise ValueError(f"an observation is outside its Discrete space of {self.num_indices} values: {array}")
             return indices
-        if array.dtype.kind == "f" and self.dtype == np.uint8:
-            raise ValueError(f"the observations have dtype {array.dtype} but their space holds integers")
+        if array.dtype != self.dtype:
+            array = self._castable(array)
         arranged = self._arrange(array, lead=1)
         out: NDArray[Any] = np.array(arranged, dtype=self.dtype, order="C", copy=True if copy else None)
         return out
+
+    def _castable(self, array: NDArray[Any]) -> NDArray[Any]:
+        """For arrays of another dtype: refuses what would become other numbers, as numpy makes 44 of 300 unasked."""
+        kind = array.dtype.kind
+        if kind not in "biuf" or (kind == "f" and self.dtype == np.uint8):
+            holds = "integers" if self.dtype == np.uint8 else "numbers"
+            raise ValueError(f"the observation has dtype {array.dtype} but its space holds {holds}")
+        if self.dtype == np.uint8 and kind in "iu":
+            least, most = int(array.min()), int(array.max())
+            if least < 0 or most > 255:
+                raise ValueError(f"the observation holds {least if least < 0 else most} but its space only 0 to 255")
+        return array
 
     def _arrange(self, array: NDArray[Any], *, lead: int) -> NDArray[Any]:
         if self.kind == "image" and len(self.raw_shape) == 2:
