@@ -1,5 +1,6 @@
 """The real thing: ALE and MinAtar games under their protocols."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -46,6 +47,50 @@ def test_a_random_number_of_frames_per_step_is_refused():
     with pytest.raises(UserError, match=r"frameskip=\(2, 5\)"):
         make_env("ALE/Breakout-v5", env_kwargs={"frameskip": (2, 5)}, **plain)
     assert make_env("ALE/Breakout-v5", env_kwargs={"frameskip": 3}, **plain).spec.frames_per_step == 3
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "frames"),
+    [
+        ("PongNoFrameskip-v4", {}, 1),
+        ("Pong-v4", {"frameskip": 3}, 3),
+        ("Mine/Pong-v0", {}, 4),  # the constructor's own default
+        ("ale_py.env:AtariEnv", {"game": "pong", "frameskip": 2}, 2),
+        ("test_envs_atari:preprocessed", {}, 4),
+        ("test_envs_atari:skipping", {}, 6),
+        ("CartPole-v1", {}, 1),
+    ],
+)
+def test_frames_are_those_of_the_emulator_whatever_the_id(monkeypatch, env_id, kwargs, frames):
+    monkeypatch.setitem(sys.modules, "test_envs_atari", sys.modules[__name__])
+    gym.register("Mine/Pong-v0", "ale_py.env:AtariEnv", kwargs={"game": "pong"})
+    plain = {"protocol": PROTOCOLS["plain"], "num_rows": 1, "seed": 0, "training": True}
+    try:
+        assert make_env(env_id, env_kwargs=kwargs, **plain).spec.frames_per_step == frames
+    finally:
+        del gym.registry["Mine/Pong-v0"]
+
+
+class AtariPreprocessing(gym.Wrapper):
+    """In the place of Gymnasium's, which needs OpenCV; it keeps the number under the same name."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.frame_skip = 4
+
+
+def preprocessed():
+    return AtariPreprocessing(gym.make("PongNoFrameskip-v4"))
+
+
+def skipping():
+    return gym.wrappers.MaxAndSkipObservation(gym.make("PongNoFrameskip-v4", frameskip=2), skip=3)
+
+
+def test_legacy_ids_skip_a_random_number_of_frames_and_are_refused():
+    for env_id in ("Pong-v4", "Breakout-v0"):
+        with pytest.raises(UserError, match=rf"{env_id} with frameskip=\(2, 5\): .* one number for all steps"):
+            make_env(env_id, protocol=PROTOCOLS["plain"], num_rows=1, seed=0, training=True)
 
 
 @pytest.mark.parametrize("mode", list(gym.vector.AutoresetMode)[:2])

@@ -7,12 +7,18 @@ and ``episodic_life`` (it restarts the whole game). A life loss is read from ``i
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
+import gymnasium as gym
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from frugalrl.envs.lookup import Found
 from frugalrl.envs.protocols import Protocol
+from frugalrl.types import UserError
+
+_SKIPS = {"AtariPreprocessing": "frame_skip", "MaxAndSkipObservation": "_skip"}
+"""Gymnasium's wrappers that step the emulator several times, and where each keeps how often."""
 
 
 def make_atari(
@@ -61,6 +67,28 @@ def make_atari(
         use_fire_reset=protocol.fire_reset,
     )
     return env
+
+
+def frames_of(env: gym.Env[Any, Any], env_id: str) -> int:
+    """Emulator frames per agent step of a single environment, whatever its id is; 1 where there is no emulator.
+
+    Raises:
+        UserError: the emulator skips a random number of frames, as the legacy ids such as ``Pong-v4`` do.
+    """
+    module = sys.modules.get("ale_py.env")  # whoever made one of its environments has imported it
+    if module is None or not isinstance(env.unwrapped, module.AtariEnv):
+        return 1
+    skip: Any = env.unwrapped._frameskip
+    if not isinstance(skip, int):
+        raise UserError(
+            f"{env_id} with frameskip={skip}: frames are counted, so give one number for all steps, as in "
+            f"--env-kwargs frameskip=4, or use the game's ALE/ id."
+        )
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        skip *= getattr(layer, _SKIPS.get(type(layer).__name__, ""), 1)
+        layer = layer.env
+    return int(skip)
 
 
 def native_screen(found: Found) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 
-from frugalrl.envs.atari import make_atari
+from frugalrl.envs.atari import frames_of, make_atari
 from frugalrl.envs.lookup import Found, find_env, quiet
 from frugalrl.envs.minatar import ForgetLastAction, minatar_kwargs
 from frugalrl.envs.protocols import Protocol
@@ -133,10 +133,7 @@ def _python_rows(
         envs = [_construct(create, found, kwargs) for _ in range(num_rows)]
     if not isinstance(envs[0], gym.Env):
         raise UserError(f"{found.id} gives a {type(envs[0]).__name__}, which is not a gymnasium.Env.")
-    skip = envs[0].spec.kwargs.get("frameskip", 1) if found.family == "ale" and envs[0].spec is not None else 1
-    if not isinstance(skip, int):
-        raise UserError(f"{found.id} with frameskip={skip}: frames are counted, so give one number for all steps.")
-    return rows_of(envs, found, protocol, seed=seed, training=training, before=before, frames=skip)
+    return rows_of(envs, found, protocol, seed=seed, training=training, before=before)
 
 
 def rows_of(
@@ -147,14 +144,13 @@ def rows_of(
     seed: int,
     training: bool,
     before: frozenset[int],
-    frames: int = 1,
 ) -> PythonRows:
     """Rows of environments that exist already."""
     codec = obs_codec(envs[0].observation_space, found.id, channels_last=True if found.family == "minatar" else None)
     num_actions, first_action = action_range(envs[0].action_space, found.id)
     return PythonRows(
         envs,
-        spec=_spec(found, protocol, codec, num_actions, frames=frames, stack=1),
+        spec=_spec(found, protocol, codec, num_actions, frames=frames_of(envs[0], found.id), stack=1),
         codec=codec,
         first_action=first_action,
         protocol=protocol,
