@@ -184,11 +184,18 @@ def test_unknown_protocol_has_a_hint():
 
 
 @pytest.mark.parametrize(
-    ("name", "env_id"), [("atari100k", "CartPole-v1"), ("minatar", "ALE/Pong-v5"), ("ale-sticky", "MinAtar/Asterix-v1")]
+    ("name", "env_id", "suite", "own"),
+    [
+        ("atari100k", "CartPole-v1", "ALE/ games", "plain"),
+        ("minatar", "ALE/Pong-v5", "MinAtar/ games", "atari100k"),
+        ("ale-sticky", "MinAtar/Asterix-v1", "ALE/ games", "minatar"),
+        ("lm-exact-match", "CartPole-v1", "lm: tasks", "plain"),
+    ],
 )
-def test_a_protocol_of_another_suite_is_refused(name, env_id):
-    with pytest.raises(UserError, match=f"Protocol '{name}' is for .* games, not for {env_id}"):
+def test_a_protocol_of_another_suite_is_refused(name, env_id, suite, own):
+    with pytest.raises(UserError) as caught:
         make(env_id, PROTOCOLS[name])
+    assert str(caught.value) == f"Protocol '{name}' is for {suite}, not for {env_id}; use --protocol {own}."
 
 
 @pytest.mark.parametrize(

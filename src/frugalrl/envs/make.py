@@ -12,12 +12,14 @@ from gymnasium.vector import VectorEnv
 from frugalrl.envs.atari import frames_of, make_atari
 from frugalrl.envs.lookup import Found, find_env, quiet
 from frugalrl.envs.minatar import ForgetLastAction, minatar_kwargs
-from frugalrl.envs.protocols import Protocol
+from frugalrl.envs.protocols import Protocol, default_protocol
 from frugalrl.envs.python_rows import PythonRows
 from frugalrl.envs.rows import RowEnv, native_threads, say_error
 from frugalrl.envs.spaces import ObsCodec, action_range, obs_codec
 from frugalrl.envs.vector_rows import VectorRows
 from frugalrl.types import EnvSpec, UserError
+
+_SUITES = {"ale": "ALE/ games", "minatar": "MinAtar/ games", "lm": "lm: tasks"}
 
 
 def make_env(
@@ -78,8 +80,8 @@ def _make_rows(
     found = find_env(env_id)
     if protocol.suite not in ("any", found.family):
         raise UserError(
-            f"Protocol {protocol.name!r} is for {'ALE/' if protocol.suite == 'ale' else 'MinAtar/'} games, "
-            f"not for {env_id}; use --protocol plain."
+            f"Protocol {protocol.name!r} is for {_SUITES[protocol.suite]}, not for {env_id}; "
+            f"use --protocol {default_protocol(env_id)}."
         )
     if protocol.suite == "ale":
         if kwargs:
