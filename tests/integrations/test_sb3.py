@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
 from scipy import stats
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
@@ -407,3 +407,14 @@ def test_an_algorithm_that_is_no_ppo_on_single_steps_is_refused(base: Any) -> No
     policy = "MlpLstmPolicy" if base is RecurrentPPO else "MlpPolicy"
     with pytest.raises(UserError, match="Mine is no PPO on single steps"):
         type("Mine", (SamplesFromCopy, base), {})(policy, "CartPole-v1")
+
+
+@pytest.mark.parametrize("base", [PPO, SAC])
+def test_an_algorithm_without_a_q_value_of_each_action_is_refused(base: Any) -> None:
+    mine = type("Mine", (Counteracts, base), {})
+    env = "Pendulum-v1" if base is SAC else "CartPole-v1"
+    with pytest.raises(UserError, match=r"the policy of Mine \(\w+\) has no Q-value of each action"):
+        mine("MlpPolicy", env)
+    unset = mine("MlpPolicy", env, _init_setup_model=False)
+    with pytest.raises(UserError, match="has no Q-value of each action"):
+        unset._setup_model()

@@ -47,9 +47,18 @@ class Counteracts:
     exploration_rate: float
 
     def __init__(self, *args: Any, uniform_share: float = 0.0, **kwargs: Any) -> None:
-        """Raises UserError for a share outside of [0, 1]."""
+        """Raises UserError for a share outside of [0, 1], and for an algorithm without a Q-value of each action."""
         self.uniform_share = as_uniform_share(uniform_share)
         super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        """Raises UserError where the policy has no Q-values."""
+        super()._setup_model()  # type: ignore[misc]
+        if not hasattr(self.policy, "q_net") and not hasattr(self.policy, "quantile_net"):
+            raise UserError(
+                f"Counteracts goes before DQN or sb3-contrib's QRDQN, but the policy of {type(self).__name__} "
+                f"({type(self.policy).__name__}) has no Q-value of each action"
+            )
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
