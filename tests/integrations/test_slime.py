@@ -68,6 +68,20 @@ def test_it_equals_slimes_own_function_where_that_has_the_mode() -> None:
     assert torch.equal(metrics["tis_clipfrac"][counts], (ratio > 2).float()[counts])
 
 
+@pytest.mark.parametrize(
+    ("correction", "share"),
+    [
+        ("none", 0), ("vanilla", 0), ("vanilla+normalize", 0), ("token-tis:1000+normalize", 0),
+        ("none+k3-mean:1000", 0), ("none+k1-token:1,1", 1), ("sequence-tis:0.001", 1), ("token-clamp:1000,", 1),
+        ("token-mask:1000,2000", 1),
+    ],
+)  # fmt: skip
+def test_only_what_was_clipped_or_rejected_counts_as_that(correction: str, share: float) -> None:
+    given = batch()
+    *_, metrics = tis_function(correction)(**given)
+    assert torch.equal(metrics["tis_clipfrac"], share * torch.cat(given["loss_masks"]).float())
+
+
 def test_what_is_masked_may_be_anything() -> None:
     given = batch()
     clean, *_ = tis_function("sequence-mask:0.01,100")(**given)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from frugalrl.importance import Correction, apply
+from frugalrl.importance import Corrected, Correction, apply
 from frugalrl.types import RunFailed, UserError
 
 TISFunction = Callable[..., tuple[Tensor, list[Tensor], dict[str, Tensor]]]
@@ -50,13 +50,14 @@ def tis_function(correction: str | Correction) -> TISFunction:
             c = apply(chosen, *padded)
         except ValueError as error:
             raise RunFailed(f"the correction {chosen.name()} cannot be applied to this batch: {error}") from None
-        weight, d, ratio = (
-            torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)]) for x in (c.weight, c.log_ratio, c.ratio)
+        weight, d, ratio, clipped = (
+            torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)])
+            for x in (c.weight, c.log_ratio, c.ratio, _clipped(c))
         )
         metrics = {
             "tis": ratio,
             "tis_weight": weight,
-            "tis_clipfrac": (weight != ratio).float(),
+            "tis_clipfrac": clipped.float(),
             "mismatch_abs_log_diff": d.abs(),
             "mismatch_k1": -d,
             "mismatch_k3": torch.expm1(d.clamp(-20, 20)) - d,
@@ -64,6 +65,16 @@ def tis_function(correction: str | Correction) -> TISFunction:
         return pg_loss * weight.to(pg_loss.dtype), list(loss_masks), metrics
 
     return tis
+
+
+def _clipped(c: Corrected) -> Tensor:
+    """[N, R] bool: what was clipped or rejected. Weights differ from ratios elsewhere too (``normalize``)."""
+    out = ~c.keep
+    if c.correction.low is not None:
+        out = out | (c.ratio < c.correction.low)
+    if c.correction.high is not None:
+        out = out | (c.ratio > c.correction.high)
+    return out & c.mask  # type: ignore[no-any-return]
 
 
 def _chosen(correction: str | Correction) -> Correction:
