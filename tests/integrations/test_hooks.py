@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 
 from frugalrl.importance import Correction
-from frugalrl.integrations import sb3, torchrl
+from frugalrl.integrations import hooks, sb3, slime, torchrl
+from frugalrl.integrations.trl_sampler import SamplerCopy
 from frugalrl.types import UserError
 
 
@@ -35,7 +36,7 @@ def test_a_missing_package_is_named(
 
 
 @pytest.mark.parametrize("mixin", [sb3.Counteracts, torchrl.Counteracts])
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), None, "a"])
 def test_a_share_is_in_0_to_1(mixin: type, share: float) -> None:
     with pytest.raises(UserError, match=r"uniform_share is a share .* in \[0, 1\], but is"):
         mixin(uniform_share=share)
@@ -47,6 +48,17 @@ def test_ppo_is_corrected_by_steps(name: str) -> None:
         sb3.SamplesFromCopy(correction=name)
     with pytest.raises(UserError, match="one of steps"):
         sb3.of_steps(Correction.parse("token-tis:2+k1-sum:0.01") if name[0] == "s" else Correction.parse(name))
+
+
+@pytest.mark.parametrize("wrong", [None, 2.0])
+def test_what_is_no_name_is_said(wrong: object) -> None:
+    for takes in (hooks.as_correction, slime.tis_function, lambda c: sb3.SamplesFromCopy(correction=c)):
+        with pytest.raises(UserError, match=rf"correction={wrong!r} is no correction: give a short name"):
+            takes(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"sampler_transform={wrong!r} is no name of a transform"):
+        sb3.SamplesFromCopy(sampler_transform=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"SamplerCopy={wrong!r} is no name of a transform"):
+        SamplerCopy(wrong)  # type: ignore[arg-type]
 
 
 def test_names_are_checked() -> None:

@@ -418,3 +418,18 @@ def test_an_algorithm_without_a_q_value_of_each_action_is_refused(base: Any) -> 
     unset = mine("MlpPolicy", env, _init_setup_model=False)
     with pytest.raises(UserError, match="has no Q-value of each action"):
         unset._setup_model()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (CounteractiveDQN, {"uniform_share": 2}, "uniform_share"),
+        (CorrectedPPO, {"correction": "sequence-tis:2"}, "one of steps"),
+        (CorrectedPPO, {"correction": None}, "correction=None"),
+        (CorrectedPPO, {"sampler_transform": "bf61"}, "sampler_transform='bf61'"),
+    ],
+)
+def test_load_checks_what_it_is_given(kind: Any, given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    kind("MlpPolicy", "CartPole-v1").save(tmp_path / "model")
+    with pytest.raises(UserError, match=said):
+        kind.load(tmp_path / "model", **given)

@@ -170,3 +170,9 @@ def test_what_is_not_in_the_tensordict_is_named(given: str, missing: str) -> Non
     module = CounteractiveModule(spec=Categorical(2), action_mask_key="action_mask")
     with pytest.raises(UserError, match=f"finds no {missing}.*which holds action, {given}"):
         module(TensorDict({"action": torch.tensor(0), given: torch.ones(2, dtype=torch.bool)}, []))
+
+
+def test_a_missing_action_is_named() -> None:
+    module = CounteractiveModule(spec=Categorical(2))
+    with pytest.raises(UserError, match=r"finds no actions under 'action'.*which holds action_value"):
+        module(TensorDict({"action_value": torch.zeros(3, 2)}, [3]))

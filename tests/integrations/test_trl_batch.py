@@ -139,6 +139,8 @@ def test_every_token_needs_a_log_probability() -> None:
         checked([[-1.0], [-3.0]], None)
     with pytest.raises(RunFailed, match=r"logprobs=None.*or use correction='none'"):
         checked(None, None)
+    with pytest.raises(RunFailed, match="returned NoneType: it must return a dictionary"):
+        checked_rollout(lambda prompts, trainer: None)([], None)  # type: ignore[arg-type,return-value]
 
 
 def test_names_are_checked() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from frugalrl.math.importance import Correction
+from frugalrl.policies.transforms import parse
 from frugalrl.types import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ def as_correction(text: str | Correction) -> Correction:
     """A correction, or its short name. Raises UserError."""
     if isinstance(text, Correction):
         return text
+    if not isinstance(text, str):
+        raise UserError(
+            f"correction={text!r} is no correction: give a short name such as 'token-tis:2' ('none' corrects nothing), "
+            f"or a frugalrl.importance.Correction"
+        )
     try:
         return Correction.parse(text)
     except ValueError as error:
@@ -38,10 +45,20 @@ def as_correction(text: str | Correction) -> Correction:
 
 
 def as_uniform_share(share: float) -> float:
-    """The share of exploratory actions that are uniform. Raises UserError outside of [0, 1]."""
-    if not 0.0 <= share <= 1.0:
+    """The share of exploratory actions that are uniform. Raises UserError for what is no number in [0, 1]."""
+    if not isinstance(share, Real) or not 0.0 <= share <= 1.0:
         raise UserError(f"uniform_share is a share of the exploratory actions, in [0, 1], but is {share!r}")
     return share
+
+
+def as_transform(name: str, where: str) -> str:
+    """A transform's name. Raises UserError, which calls the setting ``where``, for one that is not known."""
+    if not isinstance(name, str):
+        raise UserError(
+            f"{where}={name!r} is no name of a transform, such as 'int8' or 'none'; see frugal list transforms"
+        )
+    parse(name, where)
+    return name
 
 
 def copy_buffers(learner: nn.Module, sampler: nn.Module) -> None:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from frugalrl.importance import Correction, apply, measure
-from frugalrl.integrations.hooks import as_correction, as_uniform_share, copy_buffers, needed
+from frugalrl.integrations.hooks import as_correction, as_transform, as_uniform_share, copy_buffers, needed
 from frugalrl.math.explore import mixture
-from frugalrl.policies.transforms import Transformer, parse
+from frugalrl.policies.transforms import Transformer
 from frugalrl.types import PolicySnapshot, UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Counteracts:
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        """Raises UserError where the policy has no Q-values."""
+        """Raises UserError where the policy has no Q-values, and for a share that load() was given."""
+        self.uniform_share = as_uniform_share(self.uniform_share)
         super()._setup_model()  # type: ignore[misc]
         if not hasattr(self.policy, "q_net") and not hasattr(self.policy, "quantile_net"):
             raise UserError(
@@ -119,8 +120,7 @@ class SamplesFromCopy:
     ) -> None:
         """Raises UserError for an unknown transform or correction, for one that is not of single steps, and for an
         algorithm that learns from whole sequences or without PPO's ratio."""
-        parse(sampler_transform, "sampler_transform")
-        self.sampler_transform = sampler_transform
+        self.sampler_transform = as_transform(sampler_transform, "sampler_transform")
         self.correction = of_steps(as_correction(correction))
         self.rollouts = 0
         super().__init__(*args, **kwargs)
@@ -129,6 +129,12 @@ class SamplesFromCopy:
                 f"SamplesFromCopy goes before PPO or sb3-contrib's MaskablePPO, but {type(self).__name__} is no PPO on "
                 f"single steps"
             )
+
+    def _setup_model(self) -> None:
+        """Raises UserError for what load() was given, which replaces what the constructor checked."""
+        self.sampler_transform = as_transform(self.sampler_transform, "sampler_transform")
+        self.correction = of_steps(as_correction(self.correction))
+        super()._setup_model()  # type: ignore[misc]
 
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:
         """As in PPO, but the copy acts; while a callback is at work, ``policy`` is the learner again."""
@@ -151,7 +157,7 @@ class SamplesFromCopy:
         """As in PPO, on weighted advantages."""
         buffer = self.rollout_buffer
         log_pi, log_mu = self._log_probs_of_learner(), buffer.log_probs
-        self.correction = of_steps(as_correction(self.correction))  # load() sets what it is given as it is
+        self.correction = of_steps(as_correction(self.correction))  # may have been set since
         # a density may be above 1, so its logarithm is not checked
         c = apply(self.correction, log_pi, log_mu, check=False)
         metrics = measure(c).metrics()

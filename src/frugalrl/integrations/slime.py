@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from frugalrl.importance import Corrected, Correction, apply
+from frugalrl.integrations.hooks import as_correction
 from frugalrl.types import RunFailed, UserError
 
 TISFunction = Callable[..., tuple[Tensor, list[Tensor], dict[str, Tensor]]]
@@ -78,10 +79,7 @@ def _clipped(c: Corrected) -> Tensor:
 
 
 def _chosen(correction: str | Correction) -> Correction:
-    try:
-        chosen = Correction.parse(correction) if isinstance(correction, str) else correction
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    chosen = as_correction(correction)
     if chosen.denominator == "mu":
         raise UserError("ppo-denominator is no weight: in slime it is --use-rollout-logprobs, without --use-tis")
     return chosen

@@ -51,17 +51,15 @@ class Counteracts:
         """Replaces actions in place where TorchRL's exploration type is random.
 
         Raises:
-            UserError: no Q-values where ``action_value_key`` says, or a row in which no action is allowed.
+            UserError: no Q-values, actions or mask where their keys say, or a row in which no action is allowed.
             FloatingPointError: a Q-value is NaN, which has no minimiser. On a CUDA device, asking waits for it.
         """
         from torchrl.envs.utils import ExplorationType, exploration_type
 
         if exploration_type() not in (ExplorationType.RANDOM, None):
             return tensordict
-        q, action = (
-            found(tensordict, self.action_value_key, "Q-values", "action_value_key"),
-            tensordict.get(self.action_key),
-        )
+        q = found(tensordict, self.action_value_key, "Q-values", "action_value_key")
+        action = found(tensordict, self.action_key, "actions", "action_key")
         diverged = torch.isnan(q).any(dim=-1)
         if diverged.any():
             raise FloatingPointError(

@@ -105,6 +105,11 @@ def checked_rollout(rollout: Callable[[Any, Any], Mapping[str, Any]]) -> Callabl
 
     def checked(prompts: Any, trainer: Any) -> Mapping[str, Any]:
         out = rollout(prompts, trainer)
+        if not isinstance(out, Mapping):
+            raise RunFailed(
+                f"rollout_func returned {type(out).__name__}: it must return a dictionary of prompt_ids, "
+                f"completion_ids and logprobs, one list for each prompt"
+            )
         log_mu, tokens = out.get("logprobs"), out.get("completion_ids")
         if log_mu is None:
             raise RunFailed(

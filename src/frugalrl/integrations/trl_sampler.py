@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from frugalrl.integrations.hooks import copy_buffers
-from frugalrl.policies.transforms import Transformer, parse
+from frugalrl.integrations.hooks import as_transform, copy_buffers
+from frugalrl.policies.transforms import Transformer
 from frugalrl.types import PolicySnapshot, UserError
 
 
@@ -27,10 +27,10 @@ class SamplerCopy:
         """``change`` is a transform's name (``frugal list transforms``: bf16, int8, int4, stale:8, ...), or a function
         from a model, which it may change in place, to a module, called at each generation. ``seed``: of ``noise``.
 
-        Raises UserError for a name that is not known.
+        Raises UserError for a name that is not known, and for what is neither.
         """
-        if isinstance(change, str):
-            parse(change, "SamplerCopy")
+        if not callable(change):
+            as_transform(change, "SamplerCopy")
         self._change, self._seed = change, seed
         self._twin: nn.Module | None = None
         self._transformer: Transformer | None = None
