@@ -272,3 +272,20 @@ def test_an_empty_run_can_be_shown(tables: Tables, machine: Make) -> None:
 )
 def test_figures(value: float, unit: str, text: str) -> None:
     assert figure(value, unit) == text
+
+
+def test_a_narrow_terminal_loses_sources_first_and_says_so(bill: Bill, tables: Tables, machine: Make) -> None:
+    gpu = make_bill(ledger_of_a_run(gpu=True), machine("workstation-1gpu", ("RTX",)), tables)
+
+    def head(text: str, first: str) -> list[str]:
+        return next(line for line in text.splitlines() if line.startswith(first)).split()
+
+    for width, lost in ((64, "from (use, energy, money)"), (50, "bytes ≥; from (use, energy, money)"), (80, "")):
+        text = shown(bill, width)
+        told = " ".join(text.split())
+        assert ("bytes" in head(text, "role ")) == ("bytes" not in lost)
+        assert ("from" in head(text, "use, ")) == (not lost)
+        assert ("too narrow" in told) == bool(lost)
+        assert f"{lost}. A wider one" in told or not lost
+    assert "too narrow" not in shown(gpu)
+    assert "at" not in [line.strip() for line in shown(bill, 60).splitlines()], "a source of one word a line"

@@ -63,8 +63,9 @@ _ROLE_COLUMNS = (
     ("flop", "FLOPs"),
     ("bytes_min", "bytes ≥"),
 )
-_ROLE_WIDTH = max(len(role) for role in ROLES) + 1
 _FIGURE_WIDTH = 8
+_SOURCE_WIDTH = 20
+"""Cells below which sources are left out: they would be all ellipsis, or one word a line."""
 
 
 def render(bill: Bill, console: Console) -> None:
@@ -83,11 +84,15 @@ def render(bill: Bill, console: Console) -> None:
         _sections_table(bill, ("stages",), width),
         _sections_table(bill, ("use", "energy", "money"), width),
     )
-    for table in tables:
+    for table, _ in tables:
         if table.row_count:
             console.print()
             console.print(table)
     console.print()
+    left_out = tuple(dict.fromkeys(title for _, titles in tables for title in titles))
+    if left_out:
+        what = "; ".join(left_out)
+        _line(console, f"Left out, the terminal is too narrow: {what}. A wider one or --json shows all.", "yellow")
     for name in ("flop", "bytes_min"):
         missing = bill.total(name).not_measured
         if missing:
@@ -109,7 +114,10 @@ def _table(right: int = 2) -> Table:
     return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, right, 0, 0), pad_edge=False)
 
 
-def _sections_table(bill: Bill, sections: tuple[str, ...], width: int, *, fold: bool = False) -> Table:
+def _sections_table(
+    bill: Bill, sections: tuple[str, ...], width: int, *, fold: bool = False
+) -> tuple[Table, tuple[str, ...]]:
+    """A table, and which of its columns a narrow terminal has no room for."""
     from rich.text import Text
 
     table = _table()
@@ -117,18 +125,20 @@ def _sections_table(bill: Bill, sections: tuple[str, ...], width: int, *, fold: 
     lines = [[(_TITLES.get(r.name, r.name), _cell(r), r.how, r.source) for r in part] for part in rows if part]
     # the sources get what the other columns leave; rich alone would shrink the figures
     taken = sum(max((len(line[i]) for part in lines for line in part), default=0) for i in range(3))
-    left = max(12, width - taken - 3 * 3)
+    left = width - taken - 3 * 3
+    sourced = left >= _SOURCE_WIDTH
     table.add_column(_HEADS[sections[0]], no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("how", no_wrap=True)
-    table.add_column("from", style="dim", overflow="fold", max_width=left)
+    if sourced:
+        table.add_column("from", style="dim", overflow="fold", max_width=left)
     for number, part in enumerate(lines):
         if number:
             table.add_row()
         for *cells, source in part:
             short = source if fold or len(source) <= left else source[: left - 1] + "…"
-            table.add_row(*(Text(cell) for cell in (*cells, short)))
-    return table
+            table.add_row(*(Text(cell) for cell in (*cells, *([short] if sourced else []))))
+    return table, () if sourced or not lines else (f"from ({_HEADS[sections[0]]})",)
 
 
 def _cell(row: BillRow) -> str:
@@ -141,19 +151,27 @@ def _cell(row: BillRow) -> str:
     return f"{figure(row.value, unit)} [{low:.4g}, {high:.4g}]"
 
 
-def _role_table(bill: Bill, width: int) -> Table:
+def _role_table(bill: Bill, width: int) -> tuple[Table, tuple[str, ...]]:
+    """The roles, and the columns that a narrow terminal has no room for: the last ones give way."""
     table = _table(right=1)
     known = {(row.role, row.name): row for row in bill.rows if row.section == "role"}
+    roles = [role for role in ROLES if any(key[0] == role for key in known)]
     used = [(name, title) for name, title in _ROLE_COLUMNS if any(key[1] == name for key in known)]
+    cells = {name: [_role_cell(known.get((role, name))) for role in roles] for name, _ in used}
     # a figure that is cut at the edge of a narrow terminal would be read as another one
-    used = used[: max(1, (width - _ROLE_WIDTH) // (_FIGURE_WIDTH + 1))]
+    needed = {name: min(_FIGURE_WIDTH, max(map(len, (title, *cells[name])))) for name, title in used}
+    easy = {name: max(needed[name], 5 if name == "cpu_share" else 7) for name, _ in used}
+    first = max(map(len, roles), default=0)
+    wide = easy if first + sum(easy.values()) + 2 * len(used) <= width else needed
+    kept = list(used)
+    while len(kept) > 1 and first + sum(wide[name] for name, _ in kept) + 2 * len(kept) > width:
+        kept.pop()
     table.add_column("role", no_wrap=True)
-    for name, title in used:
-        table.add_column(title, justify="right", min_width=5 if name == "cpu_share" else 7, max_width=_FIGURE_WIDTH)
-    for role in ROLES:
-        if any(key[0] == role for key in known):
-            table.add_row(role, *(_role_cell(known.get((role, name))) for name, _ in used))
-    return table
+    for name, title in kept:
+        table.add_column(title, justify="right", min_width=wide[name], max_width=_FIGURE_WIDTH)
+    for at, role in enumerate(roles):
+        table.add_row(role, *(cells[name][at] for name, _ in kept))
+    return table, tuple(title for _, title in used[len(kept) :])
 
 
 def _role_cell(row: BillRow | None) -> str:
