@@ -219,7 +219,17 @@ def test_an_environment_that_cannot_render_is_drawn(broken: str, part: str) -> N
     assert isinstance(stage, Observed)
     assert part in str(note)
     assert str(note).endswith("; the observation is drawn instead")
+    assert stage.steps_per_s == 20.0, "as fast as the environment says, whatever is shown"
     assert len(filmed(env, stage, 3, 1)) == 5
+
+
+@pytest.mark.usefixtures("_painted")
+def test_an_environment_that_says_no_speed_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Painted, "metadata", {"render_modes": ["rgb_array"]})
+    for broken, kind in (("", Rendered), ("raises", Observed)):
+        env, stage, _ = open_stage(last("Painted-v0", named_protocol("plain"), broken=broken), 3)
+        assert (type(stage), stage.steps_per_s) == (kind, 10.0)
+        env.close()
 
 
 @pytest.mark.usefixtures("_painted")

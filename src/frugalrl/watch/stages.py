@@ -25,6 +25,8 @@ from frugalrl.types import RunFailed, Step, UserError
 from frugalrl.watch.drawings import draw_observation
 
 Picture = NDArray[np.uint8]
+SPEED = 10.0
+"""Steps per second of an environment that says nothing of its own."""
 
 
 class Stage(Protocol):
@@ -115,15 +117,16 @@ class Observed:
 
     shows = "the observation"
 
-    def __init__(self, board: tuple[int, int] | None, steps_per_s: float = 10.0) -> None:
+    def __init__(self, board: tuple[int, int] | None, steps_per_s: float = SPEED) -> None:
         self._board = board
         self.steps_per_s = steps_per_s
         self._num_indices: int | None = None
 
     @classmethod
     def of(cls, env: RowEnv) -> Observed:
-        """For an environment; a toy's own board is known."""
-        stage = cls(getattr(getattr(env.inner, "rules", None), "board", None))
+        """For an environment; a toy's own board is known, and the speed that an environment says of itself."""
+        fps = (getattr(env.inner, "metadata", None) or {}).get("render_fps")
+        stage = cls(getattr(getattr(env.inner, "rules", None), "board", None), float(fps or SPEED))
         stage._num_indices = env.spec.num_indices
         return stage
 
@@ -146,7 +149,7 @@ def open_stage(last: LastPolicy, seed: int) -> tuple[RowEnv, Stage, str | None]:
     if last.protocol.suite == "minatar" or "rgb_array" not in metadata.get("render_modes", ()):
         return env, Observed.of(env), None
     env.close()
-    return _rendered(last, seed, float(metadata.get("render_fps") or 30.0))
+    return _rendered(last, seed, float(metadata.get("render_fps") or SPEED))
 
 
 def _rendered(last: LastPolicy, seed: int, steps_per_s: float) -> tuple[RowEnv, Stage, str | None]:
