@@ -17,6 +17,7 @@ from frugalrl.report.groups import Group, Reached, Setting, groups_of, reach
 from frugalrl.report.lever_design import sampler_words
 from frugalrl.report.levers import levers_of
 from frugalrl.report.method import method_result
+from frugalrl.report.numbers import plain
 from frugalrl.report.overall import overall_of
 from frugalrl.report.records import RunRecord
 from frugalrl.report.references import reference_of
@@ -25,7 +26,6 @@ from frugalrl.report.results import Anchor, Comparison, EnvResult, RunLine
 from frugalrl.report.sentences import sentences_of
 from frugalrl.report.use import Rates, rates_of, rates_on
 from frugalrl.report.views import VIEWS, views_of
-from frugalrl.report.words import short
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import hint
 from frugalrl.run.samplers import is_asynchronous
@@ -182,7 +182,7 @@ def _notes(envs: Sequence[EnvResult], baseline: str, anchors: Sequence[Anchor]) 
         for method in env.methods:
             missed = [t for t in method.targets if t.reached < t.runs]
             if missed:
-                words = ", ".join(f"{t.runs - t.reached} of {t.runs} missed {short(t.target)}" for t in missed)
+                words = ", ".join(f"{t.runs - t.reached} of {t.runs} missed {plain(t.target)}" for t in missed)
                 yield f"Runs of {method.method} on {env.env}: {words}; they count with all they used (censored)."
         missing = [axis for axis in VIEWS if axis not in {view.axis for view in env.views}]
         if missing and any(method.seeds for method in env.methods):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from frugalrl.report.cells import cell, number, times
+from frugalrl.report.cells import cell, times
 from frugalrl.report.lever_words import shown_effect
 from frugalrl.report.levers import COSTS, TITLES
+from frugalrl.report.numbers import plain
 from frugalrl.report.results import QUANTITIES, EnvResult, LeverEffect, Levers, MethodResult, Quantity, ToTarget
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def render_levers(env: EnvResult, targets: Sequence[float], console: Console) ->
         for shown in (_WORK, _LOAD, _PRICE):
             _print_cells(env, target, shown, console)
         for size, title in ((1, "effect"), (2, "interaction")):
-            console.print(_effects(levers, (*found.effects, *levers.score), size, f"{title}, to {number(target)}"))
+            console.print(_effects(levers, (*found.effects, *levers.score), size, f"{title}, to {plain(target)}"))
             console.print()
         if any(shown_effect(e)[1] for e in found.effects):
             text = "r: of the cost until the target or the end of the budget, as a cell has no success."
@@ -59,7 +60,7 @@ def _print_cells(env: EnvResult, target: float, shown: Sequence[Quantity], conso
         title, unit = QUANTITIES[quantity]
         head = f"{title}\n{unit}" if unit in ("CPU-s", "GPU-s", "s") else title
         columns.append((head, lambda m, t, q=quantity: "" if t is None else _two(cell(t.expected[q]))))  # type: ignore[misc]
-    table = _new(f"to a score of {number(target)}", [head for head, _ in columns])
+    table = _new(f"to a score of {plain(target)}", [head for head, _ in columns])
     for method, to in rows:
         _row(table, method.method, [of(method, to) for _, of in columns])
     console.print(table)

@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from frugalrl.report.levers import TITLES
+from frugalrl.report.numbers import plain
 from frugalrl.report.results import EnvResult, Figure, Lever, LeverEffect, LeverLine, Levers, LeverTarget
 from frugalrl.report.titles import headline_target
 from frugalrl.report.words import between, listed, short
@@ -87,7 +88,7 @@ def _costs(lever: Lever, found: LeverTarget | None) -> str:
         figure, short_of_it = shown_effect(effect)
         if figure.value is not None:
             known.append((TITLES[effect.quantity], figure, short_of_it))
-    goal = f", to a score of {short(found.target)} ({found.reached} of {found.runs} runs)"
+    goal = f", to a score of {plain(found.target)} ({found.reached} of {found.runs} runs)"
     if not known:
         return f"{goal}: nothing can be said, {_why(found, lever.name)}"
     bounded = " (until the target or the end of the budget)" if any(b for _, _, b in known) else ""

@@ -58,10 +58,13 @@ def two(value: float) -> str:
 
 
 def plain(value: float) -> str:
-    """A number that was given, such as a target or an amount: no digit more than it needs."""
+    """A number that was given, such as a target: all the digits it has, up to the ten that targets are made with.
+
+    With fewer it would be another one, which a score can reach without reaching the target.
+    """
     if not math.isfinite(value):
         return digits(value)
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.6g}"
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.10g}"
 
 
 def between(interval: tuple[float, float], factor: float = 1.0) -> str:

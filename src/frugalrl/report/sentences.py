@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from frugalrl.report.break_even import break_even
 from frugalrl.report.lever_words import lever_sentences
+from frugalrl.report.numbers import plain
 from frugalrl.report.results import Crossing, EnvResult, Figure, MethodResult, Overall, ToTarget
 from frugalrl.report.titles import headline_target
 from frugalrl.report.use import unit_of
@@ -74,7 +75,7 @@ def _nobody(env: EnvResult, targets: Sequence[float]) -> str:
             interval = found.expected["env_steps"].interval
             floor = "" if interval is None else f", so it takes more than {short(interval[0])} samples"
             said.append(f"0 of {found.runs} runs of {method.method}{floor}")
-    goals = listed([short(t) for t in targets])
+    goals = listed([plain(t) for t in targets])
     return (
         f"Nobody reached {goals} on {env.env} ({'; '.join(said) or 'no run has an evaluation'}): nothing else is said "
         f"about the cost, and break-even is refused."
@@ -95,7 +96,7 @@ def _target(env: str, other: MethodResult, base: MethodResult, target: float) ->
         yield break_even(env, other.method, base.method, mine, theirs)
     else:  # it joins the ratio with the costs of all runs of a method
         yield (
-            f"Break-even in sampler cores of {other.method} and {base.method} for {short(target)} on {env} is refused: "
+            f"Break-even in sampler cores of {other.method} and {base.method} for {plain(target)} on {env} is refused: "
             f"they share only {plural(ratio.n, 'seed')}."
         )
 
@@ -105,7 +106,7 @@ def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTa
     ratio = mine.ratio["env_steps"]
     winner_first = (mine, theirs) if ratio.value in (0.0, None) else (theirs, mine)
     runs = _runs(*winner_first, ratio)
-    goal = f"{short(mine.target)} on {env}"
+    goal = f"{plain(mine.target)} on {env}"
     refused = "break-even in sampler cores is refused"
     if ratio.value is None:
         return f"On the seeds that {method} and {baseline} share nobody reaches {goal} {runs}: {refused}."
@@ -122,7 +123,7 @@ def _one_side(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTa
 def _ratio(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToTarget) -> str:
     ratio = mine.ratio["env_steps"]
     times = f"{short(ratio.value)}{between(ratio.interval)} times the samples of {baseline}"
-    told = f"{method} reaches {short(mine.target)} on {env} with {times} {_runs(mine, theirs, ratio)}"
+    told = f"{method} reaches {plain(mine.target)} on {env} with {times} {_runs(mine, theirs, ratio)}"
     if ratio.interval is None:
         return f"{told}; there is no interval with one seed, so no difference is shown."
     low, high = ratio.interval
@@ -184,7 +185,7 @@ def _crossing(env: str, target: float, crossing: Crossing) -> Iterator[str]:
     ends = [f"below {short(low)} ms" for _ in range(low > 0)] + [f"above {short(high)} ms" for _ in range(high < 1e9)]
     if ends:
         yield (
-            f"To reach {short(target)} on {env}, {crossing.left} is cheaper while a step of the environment costs less "
+            f"To reach {plain(target)} on {env}, {crossing.left} is cheaper while a step of the environment costs less "
             f"than {short(crossing.step_ms)} ms, {crossing.right} where it costs more (modelled: samples x cost of a "
             f"step + everything else); shown {listed(ends)}."
         )

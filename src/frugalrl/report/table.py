@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frugalrl.report.cells import cell, number, times
 from frugalrl.report.lever_table import render_levers
+from frugalrl.report.numbers import plain
 from frugalrl.report.results import (
     QUANTITIES,
     Comparison,
@@ -141,7 +142,7 @@ def _target_table(env: EnvResult, target: float, shown: Sequence[Quantity]) -> T
     # a method none of whose runs was evaluated has no such entry
     found = [next((t for t in m.targets if t.target == target), None) for m in env.methods]
     known = [t for t in found if t is not None]
-    table = _new(f"to a score of {number(target)}", [m.method for m in env.methods])
+    table = _new(f"to a score of {plain(target)}", [m.method for m in env.methods])
     table.add_column("how")
     reached = [_NO_RUN if t is None else f"{t.reached} of {t.runs}" for t in found]
     _add(table, "runs that reached it", reached, _how([t.share_reached for t in known]))

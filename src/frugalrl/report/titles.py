@@ -19,7 +19,7 @@ def amount_words(view: View) -> str:
     """``200,000 steps``, ``1.25 TFLOP``."""
     unit = QUANTITIES[view.axis][1]
     scale = scale_for(unit, [view.amount])
-    shown = plain(view.amount) if view.axis == "env_steps" else digits(view.amount / scale.factor)
+    shown = plain(round(view.amount)) if view.axis == "env_steps" else digits(view.amount / scale.factor)
     return f"{shown} {scale.unit}"
 
 

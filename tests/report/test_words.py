@@ -1,0 +1,49 @@
+"""What the report says in words: targets by their own digits, whole steps, and no word on what is not shown."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console
+
+from frugalrl.cost.tables import load_tables
+from frugalrl.report.comparison import compare
+from frugalrl.report.numbers import plain
+from frugalrl.report.table import render
+from frugalrl.report.titles import amount_words
+from frugalrl.report.write import html_report
+from report.comparison_made import made
+from report.records_made import line, record
+
+GOAL = 1952.775  # a person's quarter in one of the games: rounded to six digits it lies above
+SPELLED = "1,952.775"
+
+
+def test_a_target_has_one_spelling_and_all_its_digits() -> None:
+    runs = [record("epsilon-greedy", s, line([100, 500, 1953, 2000])) for s in range(3)]
+    runs += [record("counteractive", s, line([100 + s, 1953, 1953, 2000])) for s in range(3)]
+    wanted = {"CartPole-v1": (GOAL, 9000.123)}
+    whole = compare(runs, baseline="epsilon-greedy", targets=wanted, tables=load_tables(), rng=np.random.default_rng(0))
+    said = tuple(s for s in whole.sentences if "CPU time" not in s and "sampler cores" not in s)
+    whole = replace(whole, sentences=said)
+    console = Console(width=200, record=True, file=io.StringIO())
+    render(whole, console)
+    texts = " ".join([*said, *whole.notes, console.export_text(), html_report(whole)])
+    for other in ("1,952.8", "1,953 on", "1953 on", "1,952.78", "1,952 on", "9,000 on", "9,000.1 "):
+        assert other not in texts
+    assert any(f"reaches {SPELLED} on CartPole-v1" in s for s in said)
+    assert any("Nobody reached 9,000.123 on" in s for s in said)
+    assert f"to a score of {SPELLED}" in texts
+    assert f"Cost to reach a mean return of {SPELLED} on CartPole-v1" in texts
+
+
+def test_a_number_that_was_given_keeps_its_digits() -> None:
+    shown = {380.536: "380.536", 1952.775: SPELLED, 21.0: "21", 0.1 + 0.2: "0.3", -20.5: "-20.5", 1e6: "1,000,000"}
+    assert {v: plain(v) for v in shown} == shown
+
+
+def test_equal_samples_are_whole_steps() -> None:
+    view = made(envs=1).envs[0].views[0]
+    assert amount_words(replace(view, amount=30_003.4)) == "30,003 steps"
