@@ -47,3 +47,18 @@ def test_a_number_that_was_given_keeps_its_digits() -> None:
 def test_equal_samples_are_whole_steps() -> None:
     view = made(envs=1).envs[0].views[0]
     assert amount_words(replace(view, amount=30_003.4)) == "30,003 steps"
+
+
+def test_a_tolerance_interval_is_explained_where_one_is_shown() -> None:
+    def page(runs: int) -> str:
+        records = [record(m, s, line([s, s + 1])) for m in ("epsilon-greedy", "counteractive") for s in range(runs)]
+        ways = {"targets": {"CartPole-v1": (1.0,)}, "tables": load_tables(), "rng": np.random.default_rng(0)}
+        return html_report(compare(records, draws=100, **ways))  # type: ignore[arg-type]
+
+    bracket = "Worst run: the bracket is a tolerance interval"
+    none = "Worst run: no bound: bounds for 90% of future runs with 95% confidence take 46 runs, these bound 61%."
+    few, many = page(10), page(46)
+    assert none in few
+    assert bracket not in few
+    assert bracket in many
+    assert "no bound" not in many

@@ -29,10 +29,7 @@ PARTS = {
 """Title and explanation of a part with figures."""
 
 
-BUDGET_NOTE = (
-    "Final score: the last evaluation. IQM: mean of the middle half of the runs. Worst run: the bracket is a tolerance "
-    "interval, in which a stated share of future runs lies."
-)
+BUDGET_NOTE = "Final score: the last evaluation. IQM: mean of the middle half of the runs."
 VIEWS_NOTE = "Each view gives every method the same amount of one resource, the most that all of them have used."
 TARGET_NOTE = (
     " Expected cost of one success: what all runs used until they reached it or ended, over the number that reached "
@@ -72,7 +69,7 @@ def env_section(
         ]
         body.insert(2, part("Levers", *levers, *drawn))
     table, missing = tables.budget(env, f"env-{place}-budget")
-    note = _foot(BUDGET_NOTE if explained else "", missing)
+    note = _foot(f"{BUDGET_NOTE} {_worst_run(env)}" if explained else "", missing)
     body.append(part("At the end of the budget", table, note, *_failed(env)))
     if env.views:
         text = tag("p", VIEWS_NOTE) if explained else ""
@@ -119,6 +116,15 @@ def _foot(note: str, missing: Sequence[Quantity]) -> str:
     names = ", ".join(QUANTITIES[q][0] for q in missing)
     said = " ".join(part for part in (note, f"Not measured: {names}." if names else "") if part)
     return tag("p", text_of(said), class_="foot") if said else ""
+
+
+def _worst_run(env: EnvResult) -> str:
+    """What the bracket of a worst run is, or what it would take to have one."""
+    found = [m.tolerance for m in env.methods if m.tolerance.value is not None]
+    if any(f.interval is not None for f in found):
+        return "Worst run: the bracket is a tolerance interval, in which a stated share of future runs lies."
+    why = next((f.source.partition("; ")[2] for f in found), "")
+    return f"Worst run: no bound{': ' if why else ''}{why}."
 
 
 def _failed(env: EnvResult) -> list[str]:
