@@ -7,6 +7,7 @@ joules are divided; peak memory is not, because each run needs the process as it
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 
 from frugalrl.cost.ledger import EnergySource
@@ -23,6 +24,8 @@ class SharedClocks:
         self._energy = energy
         self.timer = LapTimer()
         """Of the loop thread; this object starts and reads it."""
+        self.name = uuid.uuid4().hex
+        """Tells this process from others, so that nobody takes two parts of its clocks for two measurements."""
         self.parts = parts
         """Runs at the beginning."""
         self.alive = parts

@@ -8,6 +8,7 @@ S + L, so k = S / (r (S + L) - L); where r (S + L) <= L, no number of cores does
 from __future__ import annotations
 
 from frugalrl.report.results import ToTarget
+from frugalrl.report.shared import no_interval
 from frugalrl.report.words import between, short
 
 
@@ -33,7 +34,7 @@ def break_even(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToT
         f"{method} reaches {goal} with {short(ratio.value)}{between(ratio.interval)} times the CPU time of {baseline}"
     )
     if ratio.interval is None:
-        return f"{told}; break-even in sampler cores is refused: one seed has no interval."
+        return f"{told}; break-even in sampler cores is refused: {no_interval(ratio)}."
     low, high = ratio.interval
     if low <= 1 <= high:
         return f"{told}: no difference shown, so break-even in sampler cores is refused (the interval contains 1)."

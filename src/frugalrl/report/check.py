@@ -9,6 +9,7 @@ from typing import Any
 
 from frugalrl.report.groups import common_seeds, groups_of
 from frugalrl.report.records import RunRecord
+from frugalrl.report.shared import notes_of
 from frugalrl.report.words import listed, plural
 from frugalrl.run.config_io import to_dict
 from frugalrl.types import UserError
@@ -144,6 +145,7 @@ def _versions(records: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _stacked(records: Sequence[RunRecord]) -> Iterator[str]:
+    yield from notes_of(groups_of(records))
     ways: dict[int | None, dict[str, None]] = {}
     for run in records:
         ways.setdefault(run.stacked, {})[run.method] = None

@@ -116,7 +116,7 @@ def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:
 
 def _drawn(line: Line, setting: Setting) -> CrossLine:
     ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
-    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, **ways) for c in GRID_MS]
+    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, units=line.mine.units, **ways) for c in GRID_MS]
     return CrossLine(
         method=line.method,
         value=tuple(e.value for e in made),
@@ -157,8 +157,8 @@ def _crossing(a: Line, b: Line, setting: Setting) -> Crossing | None:
 def _interval(left: Line, right: Line, at: float, setting: Setting, *, paired: bool) -> tuple[float, float] | None:
     """Step costs around the crossing where the interval of the cost ratio holds 1; ends 0 and inf beyond the grid."""
 
-    def undecided(step_ms: float) -> bool:
-        made = stats.expected_cost_ratio(
+    def ratio(step_ms: float) -> stats.Estimate:
+        return stats.expected_cost_ratio(
             left.cost_s(step_ms),
             left.mine.reached,
             right.cost_s(step_ms),
@@ -167,10 +167,15 @@ def _interval(left: Line, right: Line, at: float, setting: Setting, *, paired: b
             paired=paired,
             draws=setting.draws,
             level=setting.level,
+            units_a=left.mine.units,
+            units_b=right.mine.units,
         )
-        return made.interval is None or made.interval[0] <= 1.0 <= made.interval[1]
 
-    if min(len(left.steps), len(right.steps)) < 2:
+    def undecided(step_ms: float) -> bool:
+        ends = ratio(step_ms).interval
+        return ends is None or ends[0] <= 1.0 <= ends[1]
+
+    if ratio(at).interval is None:  # one seed, or one process whose clock all seeds shared
         return None
     below = [float(c) for c in GRID_MS if c < at and not undecided(c)]
     above = [float(c) for c in GRID_MS if c > at and not undecided(c)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from frugalrl.report.figure import finite_or_none
 from frugalrl.report.groups import Floats, Group, Reached, Setting, use_of
 from frugalrl.report.records import RunRecord
 from frugalrl.report.results import AXES, Axis, Curve, Survival
+from frugalrl.report.shared import units_of
+from frugalrl.report.use import COUNTS
 
 POINTS = 60
 """At most so many points of a curve."""
@@ -26,12 +29,17 @@ def rising(run: RunRecord, axis: Axis, setting: Setting) -> tuple[Floats, Floats
 
 
 def curves_of(group: Group, setting: Setting) -> dict[Axis, Curve]:
-    """One curve per axis that is known of every run; runs that did not complete count up to their last evaluation."""
+    """One curve per axis that is known of every run; runs that did not complete count up to their last evaluation.
+
+    Against a clock that seeds have shared there is no band: it would hold the seeds apart, but not the processes.
+    """
     found: dict[Axis, Curve] = {}
     for axis in AXES:
         lines = [line for run in group.scored if (line := rising(run, axis, setting)) is not None]
         if lines and len(lines) == len(group.scored):
-            found[axis] = _curve(axis, lines, setting)
+            made = _curve(axis, lines, setting)
+            shared = axis not in COUNTS and units_of(group.scored) is not None
+            found[axis] = replace(made, low=(None,) * len(made.n), high=(None,) * len(made.n)) if shared else made
     return found
 
 

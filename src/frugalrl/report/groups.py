@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl import stats
 from frugalrl.report.records import Point, RunRecord
 from frugalrl.report.references import Reference, reference_of
 from frugalrl.report.results import QUANTITIES, Quantity
+from frugalrl.report.shared import units_of
 from frugalrl.report.use import COUNTS, Rates, used_at
+from frugalrl.stats.shared import Units
 
 Floats = NDArray[np.float64]
 
@@ -103,6 +106,12 @@ class Reached:
     reached: NDArray[np.bool_]
     use: Mapping[Quantity, Floats | None]
     """[runs]; None where it is not known of every run."""
+    units: Units | None = None
+    """[runs] those that shared a process; None where each had its own."""
+
+    def clocks(self, quantity: Quantity) -> Units | None:
+        """[runs] the units of a quantity: of what is counted each run is its own."""
+        return None if quantity in COUNTS else self.units
 
     def among(self, seeds: Sequence[int]) -> Reached:
         """Only the runs of these seeds, in their order."""
@@ -113,6 +122,7 @@ class Reached:
             tuple(self.points[i] for i in at),
             self.reached[at],
             {name: None if values is None else values[at] for name, values in self.use.items()},
+            None if self.units is None else stats.linked(self.units[at]),
         )
 
 
@@ -128,6 +138,7 @@ def reach(group: Group, target: float, setting: Setting) -> Reached:
         points,
         np.array([hit is not None for hit in first], np.bool_),
         use_of(points, setting),
+        units_of(runs),
     )
 
 

@@ -23,13 +23,15 @@ from frugalrl.stats.factorial import Levels
 def lever_lines(
     design: Design, cells: Mapping[Levels, Reached], seeds: tuple[int, ...] | None, setting: Setting
 ) -> tuple[LeverLine, ...]:
-    """One line per lever; empty where runs are of several machines, or the environment's share of one is not known.
+    """One line per lever; empty where runs are of several machines or shared a process, or where the
+    environment's share of one is not known.
 
     ``seeds``: of every cell, in the same order; None where they are not paired.
     """
     made = {levels: line_of("", reached, setting) for levels, reached in cells.items()}
     known = {levels: line for levels, line in made.items() if line is not None and len(line.steps)}
-    if len(known) < len(cells) or not setting.same_machine:
+    shared = any(reached.units is not None for reached in cells.values())
+    if len(known) < len(cells) or shared or not setting.same_machine:
         return ()
     paired = seeds is not None
     return tuple(_effect(lever.name, at, known, paired, setting) for at, lever in enumerate(design.levers))

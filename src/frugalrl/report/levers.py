@@ -13,7 +13,8 @@ from frugalrl.report.groups import Floats, Group, Reached, Setting
 from frugalrl.report.lever_design import Design, design_of
 from frugalrl.report.lever_steps import lever_lines
 from frugalrl.report.results import QUANTITIES, Figure, LeverEffect, LeverQuantity, Levers, LeverTarget
-from frugalrl.report.use import origin
+from frugalrl.report.shared import without_interval
+from frugalrl.report.use import COUNTS, origin
 from frugalrl.stats.factorial import Levels
 from frugalrl.types import How
 
@@ -79,6 +80,8 @@ def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> 
             costs = {c: values for c, values in used.items() if values is not None}
             made = [_effect(costs, by_cell, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
             figures: list[Figure] = [figure(m, "ratio", how, f"{words}; {source}") for m, words in made]
+            if quantity not in (*COUNTS, "frames") and any(r.units is not None for r in by_cell.values()):
+                figures = [without_interval(f) for f in figures]
             yield LeverEffect(levers=names, quantity=quantity, effect=figures[0], restricted=figures[1])
 
 

@@ -14,8 +14,10 @@ from frugalrl.report.groups import Floats, Group, Reached, Setting, use_of
 from frugalrl.report.records import Point
 from frugalrl.report.references import Reference
 from frugalrl.report.results import QUANTITIES, Figure, MethodResult, Quantity, ToTarget
+from frugalrl.report.shared import mean_over, units_of
 from frugalrl.report.target import to_target
-from frugalrl.report.use import origin, unit_of
+from frugalrl.report.use import COUNTS, origin, unit_of
+from frugalrl.stats.shared import Units
 
 COVERAGE, CONFIDENCE = 0.9, 0.95
 _SCORE = "return"
@@ -46,8 +48,8 @@ def method_result(
         final_iqm=over_runs(final, _SCORE, f"interquartile mean; {_LAST}", setting, "iqm"),
         final_normalized=_normalized(final, group.reference, setting),
         tolerance=_tolerance(final),
-        used=_used(last, setting),
-        peak_memory=_memory(last, setting),
+        used=_used(last, setting, units_of(finished)),
+        peak_memory=_memory(last, setting, units_of(finished)),
         flop_by_role=_by_role(last, "flop"),
         cpu_s_by_role=_by_role(last, "cpu_s") if setting.same_machine else {},
         targets=tuple(t for t in made if isinstance(t, ToTarget)),
@@ -56,17 +58,14 @@ def method_result(
     )
 
 
-def over_runs(values: Floats, unit: str, source: str, setting: Setting, statistic: str = "mean") -> Figure:
-    """Mean or IQM over runs with its interval; not known where no run completed."""
+def over_runs(
+    values: Floats, unit: str, source: str, setting: Setting, statistic: str = "mean", units: Units | None = None
+) -> Figure:
+    """Mean or IQM over runs with its interval, that of the mean over ``units``; not known where no run completed."""
     if not len(values):
         return unknown(unit, "measured", _NONE)
-    made = stats.stratified(
-        [values],
-        stats.iqm if statistic == "iqm" else stats.mean,
-        rng=setting.rng,
-        draws=setting.draws,
-        level=setting.level,
-    )
+    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
+    made = stats.stratified([values], stats.iqm, **ways) if statistic == "iqm" else mean_over(values, setting, units)
     return figure(made, unit, "measured", source)
 
 
@@ -90,7 +89,7 @@ def _tolerance(final: Floats) -> Figure:
     return Figure(value=float(final.min()), unit=_SCORE, interval=interval, how="measured", source=source, n=len(final))
 
 
-def _used(last: Sequence[Point], setting: Setting) -> Mapping[Quantity, Figure]:
+def _used(last: Sequence[Point], setting: Setting, units: Units | None) -> Mapping[Quantity, Figure]:
     found: dict[Quantity, Figure] = {}
     for quantity, values in use_of(last, setting).items():
         how, source = origin(quantity, setting.rates)
@@ -98,22 +97,16 @@ def _used(last: Sequence[Point], setting: Setting) -> Mapping[Quantity, Figure]:
             why = "not known of every run" if setting.shown(quantity) else "not compared: different machines"
             found[quantity] = unknown(unit_of(quantity), how, why if last else _NONE)
             continue
-        made = _mean_use(values, setting)
+        made = mean_over(values, setting, None if quantity in COUNTS else units, bounds=(0.0, np.inf))
         found[quantity] = figure(made, unit_of(quantity), how, f"mean over runs at their last evaluation; {source}")
     return {q: found[q] for q in QUANTITIES}
 
 
-def _mean_use(values: Floats, setting: Setting) -> stats.Estimate:
-    """Of what cannot be less than nothing."""
-    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
-    return stats.stratified([values], stats.mean, bounds=(0.0, np.inf), **ways)
-
-
-def _memory(last: Sequence[Point], setting: Setting) -> Figure:
+def _memory(last: Sequence[Point], setting: Setting, units: Units | None) -> Figure:
     known = [p.peak_rss_bytes for p in last if p.peak_rss_bytes is not None]
     if not last or len(known) < len(last):
         return unknown("B", "measured", "not measured in every run" if last else _NONE)
-    made = _mean_use(np.array(known, np.float64), setting)
+    made = mean_over(np.array(known, np.float64), setting, units, bounds=(0.0, np.inf))
     return figure(made, "B", "measured", "most resident memory of a process, mean over runs")
 
 

@@ -16,6 +16,8 @@ from frugalrl.types import Cost, UserError
 Outcome = Literal["completed", "interrupted", "failed", "unfinished"]
 """``unfinished``: the run ended without a word (killed), or goes on."""
 
+_NOT_NAMED = "not named"
+"""The stack of a folder that was written before stacks had names: all such seeds of a method may have been in one."""
 _COST_FIELDS = tuple(f.name for f in fields(Cost))
 
 
@@ -67,6 +69,8 @@ class RunRecord:
     """``version`` and ``source_sha256`` of the code that began the run."""
     stacked: int | None = None
     """Seeds that trained together in one process; None for a run of its own."""
+    stacks: tuple[str, ...] = ()
+    """Names of the processes that it shared with other seeds: their clocks are divided evenly (docs/stacked.md)."""
     command: tuple[str, ...] = ()
 
     @property
@@ -117,6 +121,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
             machine=dict(document.get("machine", {})),
             code=dict(document.get("code", {})),
             stacked=document.get("stacked_seeds"),
+            stacks=_stacks(document, lines),
             command=tuple(document.get("command", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -162,6 +167,13 @@ def _ending(lines: list[dict[str, Any]]) -> tuple[Outcome, str]:
     if last["completed"]:
         return "completed", str(last["reason"])
     return ("interrupted" if str(last["reason"]).startswith("interrupted") else "failed"), str(last["reason"])
+
+
+def _stacks(document: Mapping[str, Any], lines: list[dict[str, Any]]) -> tuple[str, ...]:
+    """One where it began, and one for each time that it went on in a stack; an old folder names none."""
+    begun = document.get("stack") or (_NOT_NAMED if (document.get("stacked_seeds") or 1) > 1 else None)
+    resumed = [line.get("stack") for line in lines if line["kind"] == "resume"]
+    return tuple(dict.fromkeys(str(stack) for stack in (begun, *resumed) if stack))
 
 
 def _point(line: Mapping[str, Any]) -> Point:

@@ -9,6 +9,7 @@ from frugalrl.report.break_even import break_even
 from frugalrl.report.lever_words import lever_sentences
 from frugalrl.report.numbers import plain
 from frugalrl.report.results import Crossing, EnvResult, Figure, MethodResult, Overall, ToTarget
+from frugalrl.report.shared import no_interval
 from frugalrl.report.titles import headline_target
 from frugalrl.report.use import unit_of
 from frugalrl.report.words import between, listed, plural, short
@@ -170,7 +171,8 @@ def _views(env: EnvResult, method: str, baseline: str) -> Iterator[str]:
             if row.method == method and row.difference is not None and row.difference.value is not None:
                 figure = row.difference
                 sign = "+" if (row.difference.value or 0.0) > 0 else ""
-                verdict = "one seed, so no difference is shown" if row.verdict == "one seed" else row.verdict
+                why = "" if figure.interval is not None or row.verdict == "one seed" else f", {no_interval(figure)}"
+                verdict = "one seed, so no difference is shown" if row.verdict == "one seed" else f"{row.verdict}{why}"
                 where = f"{_VIEWS[view.axis]} ({short(view.amount)} {unit_of(view.axis)})"
                 said.append(f"{sign}{short(figure.value)}{between(figure.interval)} at {where}: {verdict}")
     if said:

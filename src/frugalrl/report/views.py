@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from frugalrl.report.figure import figure, unknown
 from frugalrl.report.groups import Group, Setting
 from frugalrl.report.method import over_runs
 from frugalrl.report.results import Figure, Verdict, View, ViewRow
-from frugalrl.report.use import unit_of
+from frugalrl.report.shared import units_of
+from frugalrl.report.use import COUNTS, unit_of
 from frugalrl.report.words import short
+from frugalrl.stats.shared import Units
 
 ViewAxis = Literal["env_steps", "flop", "eur"]
 VIEWS: tuple[ViewAxis, ...] = ("env_steps", "flop", "eur")
@@ -34,11 +37,29 @@ def _view(groups: Mapping[str, Group], baseline: str, axis: ViewAxis, setting: S
     if amount is None:
         return None
     scores = {m: scores_at(g, axis, amount, setting) for m, g in groups.items() if g.finished}
-    rows = [
-        _row(method, mine, None if method == baseline else scores.get(baseline, {}), axis, amount, setting)
-        for method, mine in scores.items()
-    ]
+    clocks = {m: _clocks(groups[m], axis) for m in scores}
+    source = f"at {short(amount)} {unit_of(axis)} of each run, linear between two evaluations"
+    rows = []
+    for method, mine in scores.items():
+        row = _row(method, mine, method == baseline, source, _units(mine, clocks[method]), setting)
+        seeds = None if method == baseline else pairs(tuple(mine), tuple(scores.get(baseline, {})))
+        if seeds is not None and mine:
+            a, b = ({s: scores[m][s] for s in seeds} for m in (method, baseline))
+            row = _against(row, a, b, source, _units(a, clocks[method], clocks[baseline]), setting)
+        rows.append(row)
     return View(axis=axis, amount=amount, rows=tuple(rows))
+
+
+def _clocks(group: Group, axis: ViewAxis) -> dict[int, int]:
+    """By seed, which of them shared the clock that the axis is read from; empty where none did."""
+    units = None if axis in COUNTS else units_of(group.finished)
+    return {} if units is None else {run.seed: int(unit) for run, unit in zip(group.finished, units, strict=True)}
+
+
+def _units(scores: Scores, *clocks: Mapping[int, int]) -> Units | None:
+    """[seeds] those that must stay together for the clocks of one method, or of two that are paired."""
+    shared = [[units[seed] for seed in scores] for units in clocks if units]
+    return stats.linked(*shared) if shared and scores else None
 
 
 def common_amount(groups: Mapping[str, Group], axis: ViewAxis, setting: Setting) -> float | None:
@@ -71,41 +92,35 @@ def scores_at(group: Group, axis: ViewAxis, amount: float, setting: Setting) -> 
     return found
 
 
-def _row(
-    method: str, mine: Scores, baseline: Scores | None, axis: ViewAxis, amount: float, setting: Setting
-) -> ViewRow:
-    """``baseline`` is None for the baseline itself, and empty where it has no completed run."""
-    source = f"at {short(amount)} {unit_of(axis)} of each run, linear between two evaluations"
+def _row(method: str, mine: Scores, is_baseline: bool, source: str, units: Units | None, setting: Setting) -> ViewRow:
+    """A method by itself, without a difference."""
+    verdict: Verdict = "baseline" if is_baseline else "no difference shown"
     if not mine:
-        late = unknown("return", "measured", f"not known {source}: that is before its first evaluation")
-        return ViewRow(
-            method=method,
-            score=late,
-            difference=None,
-            verdict="baseline" if baseline is None else "no difference shown",
-        )
-    score = over_runs(np.array(list(mine.values())), "return", source, setting)
-    if baseline is None:
-        return ViewRow(method=method, score=score, difference=None, verdict="baseline")
-    seeds = pairs(tuple(mine), tuple(baseline))
-    if seeds is None:
-        return ViewRow(method=method, score=score, difference=None, verdict="no difference shown")
-    made = stats.paired(
-        [[mine[s] for s in seeds]],
-        [[baseline[s] for s in seeds]],
-        stats.mean,
-        rng=setting.rng,
-        draws=setting.draws,
-        level=setting.level,
-    )
-    difference = figure(made, "return", "measured", f"score minus that of the baseline, {source}")
-    return ViewRow(method=method, score=score, difference=difference, verdict=verdict_of(difference))
+        score = unknown("return", "measured", f"not known {source}: that is before its first evaluation")
+    else:
+        score = over_runs(np.array(list(mine.values())), "return", source, setting, units=units)
+    return ViewRow(method=method, score=score, difference=None, verdict=verdict)
+
+
+def _against(
+    row: ViewRow, mine: Scores, baseline: Scores, source: str, units: Units | None, setting: Setting
+) -> ViewRow:
+    """With its difference to the baseline, of the same seeds in the same order."""
+    a, b = np.array(list(mine.values())), np.array(list(baseline.values()))
+    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
+    if len(a) > 1 and stats.count_of(units, len(a)) < 2:
+        made = stats.Estimate(float(a.mean() - b.mean()), None, len(a), setting.level, stats.SHARED_CLOCK)
+    else:
+        made = stats.paired([stats.by_unit(a, units)], [stats.by_unit(b, units)], stats.mean, **ways)
+    how = f"score minus that of the baseline, {source}"
+    difference = figure(replace(made, n=len(a)), "return", "measured", how)
+    return replace(row, difference=difference, verdict=verdict_of(difference))
 
 
 def verdict_of(difference: Figure) -> Verdict:
     """What an interval of a difference says."""
     if difference.interval is None:
-        return "one seed"
+        return "one seed" if difference.n < 2 else "no difference shown"
     low, high = difference.interval
     if low > 0:
         return "better"

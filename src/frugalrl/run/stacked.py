@@ -96,7 +96,8 @@ def resume_stacked(
             steps.append(run.restore())
             if record.begun_with() not in (None, code_version()["source_sha256"]):
                 run.note("the code has changed since this run began, so it may not end like an uninterrupted run")
-            record.log("resume", env_steps=steps[-1], evaluated=run.evaluated_at or 0, command=list(command))
+            at = {"env_steps": steps[-1], "evaluated": run.evaluated_at or 0}
+            record.log("resume", **at, stack=stack.name, command=list(command))
         return stack.play(steps)
     finally:
         stack.close()
@@ -111,7 +112,7 @@ class _Stack:
         self._reporter = reporter
         self.runs: list[SeedRun] = []
         clocks = SharedClocks(len(configs), whole_process=whole_process, energy=EnergyCounters())
-        self._timer = clocks.timer
+        self._timer, self.name = clocks.timer, clocks.name
         self._ends: dict[int, Outcome | RunFailed] = {}
         try:
             for config in configs:

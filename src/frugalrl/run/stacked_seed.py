@@ -150,8 +150,10 @@ class SeedRun(Run):
     # -- what its folder says of the stack --------------------------------------------------------------------------
 
     def machine_document(self, command: Sequence[str]) -> StateDict:
-        """What machine.json holds, with the number of seeds that shared the process."""
-        return super().machine_document(command) | {"stacked_seeds": self._together.parts}
+        """What machine.json holds, with the number of seeds that shared the process, and its name."""
+        return super().machine_document(command) | {
+            "stacked_seeds": self._together.parts, "stack": self._together.name,
+        }  # fmt: skip
 
     def _header(self, resumed_at: int | None) -> Header:
         seeds = self._together.parts

@@ -11,6 +11,7 @@ from frugalrl.stats.estimate import Estimate
 from frugalrl.stats.expected_cost import expected_cost, expected_cost_ratio
 from frugalrl.stats.factorial import cost_effect, effects, score_effect
 from frugalrl.stats.improvement import probability_of_improvement
+from frugalrl.stats.shared import SHARED_CLOCK, by_unit, count_of, linked
 from frugalrl.stats.time_to_target import (
     Reach,
     Survival,
@@ -23,12 +24,15 @@ from frugalrl.stats.time_to_target import (
 from frugalrl.stats.tolerance import Tolerance, seeds_needed, tolerance_interval
 
 __all__ = [
+    "SHARED_CLOCK",
     "Curve",
     "Estimate",
     "Reach",
     "Survival",
     "Tolerance",
+    "by_unit",
     "cost_effect",
+    "count_of",
     "effects",
     "efficiency_curve",
     "expected_cost",
@@ -36,6 +40,7 @@ __all__ = [
     "first_reach",
     "iqm",
     "kaplan_meier",
+    "linked",
     "log_rank",
     "mean",
     "median",
