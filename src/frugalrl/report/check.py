@@ -58,11 +58,11 @@ def check(records: Sequence[RunRecord]) -> Checked:
 
 
 def evaluated(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
-    """The runs that figures are made of: those with an evaluation; all where none has one.
+    """The runs that figures are made of: those of which it is known what they used; all where that is none.
 
     A run that failed before it began names no machine and no code, which says nothing about the others.
     """
-    return [run for run in records if run.points] or records
+    return [run for run in records if run.spent is not None] or records
 
 
 def _finite_scores(run: RunRecord) -> None:
@@ -172,11 +172,21 @@ def _seeds(records: Sequence[RunRecord]) -> Iterator[str]:
         for method, group in groups.items():
             if len(group.runs) == 1:
                 yield f"{method} has one seed on {env}: no interval can be given for it, and no difference shown."
+            ended = {run.seed: run for run in group.runs}
             for seed, why in group.failed:
-                yield (
-                    f"{method} on {env}, seed {seed}, did not complete ({why}); where it has evaluations it counts as "
-                    "a run that missed every target after them."
-                )
+                yield f"{method} on {env}, seed {seed}, did not complete ({why}); {_counts(ended[seed])}."
+
+
+def _counts(run: RunRecord) -> str:
+    """How a run that did not complete counts for the cost of targets."""
+    if run.ended is not None:
+        return "it counts, with all it used until it ended, as a run that missed every target that it had not reached"
+    if run.points:
+        return (
+            "it counts as a run that missed every target that it had not reached; what it used after its last "
+            "evaluation is not known, so expected costs with it are lower bounds"
+        )
+    return "it is left out, as nothing is known of what it used"
 
 
 def pairs(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:

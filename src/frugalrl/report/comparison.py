@@ -203,7 +203,7 @@ def _asynchronous(envs: Sequence[EnvResult], records: Sequence[RunRecord]) -> It
 
 
 def _run_line(record: RunRecord) -> RunLine:
-    last = record.last
+    last, spent = record.last, record.spent
     return RunLine(
         name=record.name,
         method=record.method,
@@ -212,9 +212,9 @@ def _run_line(record: RunRecord) -> RunLine:
         outcome=record.outcome,
         reason=record.reason,
         final=None if last is None else last.mean_return,
-        env_steps=None if last is None else last.env_steps,
-        cpu_s=None if last is None else last.cpu_s,
-        wall_s=None if last is None else last.wall_s,
+        env_steps=None if spent is None else spent.env_steps,
+        cpu_s=None if spent is None else spent.cpu_s,
+        wall_s=None if spent is None else spent.wall_s,
     )
 
 

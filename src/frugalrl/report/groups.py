@@ -69,6 +69,11 @@ class Group:
         return tuple(run for run in self.runs if run.points)
 
     @property
+    def charged(self) -> tuple[RunRecord, ...]:
+        """Runs of which it is known what they used, evaluated or not; one that completed was scored at its end."""
+        return tuple(run for run in self.runs if run.spent is not None)
+
+    @property
     def failed(self) -> tuple[tuple[int, str], ...]:
         """(seed, reason) of the others."""
         finished = self.finished
@@ -102,7 +107,7 @@ class Reached:
     target: float
     seeds: tuple[int, ...]
     points: tuple[Point, ...]
-    """The first evaluation at or above the target; the last one of a run that never got there."""
+    """The first evaluation at or above the target; the end of a run that never got there (`RunRecord.spent`)."""
     reached: NDArray[np.bool_]
     use: Mapping[Quantity, Floats | None]
     """[runs]; None where it is not known of every run."""
@@ -127,11 +132,11 @@ class Reached:
 
 
 def reach(group: Group, target: float, setting: Setting) -> Reached:
-    """Where each run with an evaluation reached the target: the resolution is the time between two evaluations."""
-    runs = group.scored
+    """Where each run reached the target, or how it ended: the resolution is the time between two evaluations."""
+    runs = group.charged
     enough = target - _ROUNDING * max(1.0, abs(target))
     first = [next((p for p in run.points if p.mean_return >= enough), None) for run in runs]
-    points = tuple(hit or run.points[-1] for hit, run in zip(first, runs, strict=True))
+    points = tuple(p for hit, run in zip(first, runs, strict=True) if (p := hit or run.spent) is not None)
     return Reached(
         target,
         tuple(run.seed for run in runs),

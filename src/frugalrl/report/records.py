@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ class Point:
 
     env_steps: int
     mean_return: float
+    """nan where nobody scored it: the end of a run that did not complete."""
     interval: tuple[float, float] | None
     """95 % over episodes."""
     episodes: int
@@ -60,6 +62,8 @@ class RunRecord:
     """Evaluations, by agent step."""
     bill: Bill | None
     """None when the run ended without one."""
+    ended: Point | None = None
+    """What a run that did not complete had used when it ended, without a score; None where its folder does not say."""
     outcome: Outcome
     reason: str
     """Why it ended, one sentence."""
@@ -80,6 +84,11 @@ class RunRecord:
     @property
     def seed(self) -> int:
         return self.config.seed
+
+    @property
+    def spent(self) -> Point | None:
+        """All that is known that it used: at its end, else at its newest evaluation, which is then a lower bound."""
+        return self.ended or self.last
 
     @property
     def last(self) -> Point | None:
@@ -107,15 +116,16 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
     document = read_json(folder / "machine.json")
     lines = record.lines()
     outcome, reason = _ending(lines)
-    bill = folder / "bill.json"
     try:
+        bill = _bill(folder / "bill.json")
         points = tuple(_point(line) for line in lines if line["kind"] == "evaluation")
         return RunRecord(
             name=name or str(folder),
             method=method or method_of(config),
             config=config,
             points=points,
-            bill=bill_from_json(read_json(bill)) if bill.exists() else None,
+            bill=bill,
+            ended=_ended(outcome, bill, lines),
             outcome=outcome,
             reason=reason,
             machine=dict(document.get("machine", {})),
@@ -167,6 +177,42 @@ def _ending(lines: list[dict[str, Any]]) -> tuple[Outcome, str]:
     if last["completed"]:
         return "completed", str(last["reason"])
     return ("interrupted" if str(last["reason"]).startswith("interrupted") else "failed"), str(last["reason"])
+
+
+def _bill(path: Path) -> Bill | None:
+    return bill_from_json(read_json(path)) if path.exists() else None
+
+
+def _ended(outcome: Outcome, bill: Bill | None, lines: list[dict[str, Any]]) -> Point | None:
+    """From the end's line and the bill that is written with it. A completed run is scored at its end."""
+    if bill is None or outcome not in ("failed", "interrupted"):
+        return None
+    end = next(line for line in reversed(lines) if line["kind"] == "end")
+    costs: dict[str, dict[str, Any]] = {}
+    for row in bill.rows:
+        if row.section == "role" and row.role is not None and row.name in _COST_FIELDS:
+            costs.setdefault(row.role, {})[row.name] = row.value
+    known = {row.name: row.value for row in bill.rows if row.role is None and row.section in ("counts", "use")}
+    cpu_s, wall_h = known["cpu_s"], known["wall_h"]
+    if cpu_s is None or wall_h is None:
+        return None
+    counts = {name: _whole(known.get(name)) for name in ("updates", "frames", "peak_memory")}
+    return Point(
+        env_steps=int(end["env_steps"]),
+        mean_return=math.nan,
+        interval=None,
+        episodes=0,
+        cpu_s=cpu_s,
+        wall_s=3600.0 * wall_h,
+        updates=counts["updates"],
+        frames=counts["frames"],
+        peak_rss_bytes=counts["peak_memory"],
+        costs={role: _cost(values) for role, values in costs.items()},
+    )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _stacks(document: Mapping[str, Any], lines: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class Repricing:
 
 def on_a_gpu(record: RunRecord) -> bool:
     """Whether a GPU has worked for the run, which its machine alone does not say."""
-    last = record.points[-1].costs if record.points else None
+    last = None if record.spent is None else record.spent.costs
     return any(cost.gpu_s is not None for role, cost in (last or {}).items() if role in NETWORK_ROLES)
 
 
@@ -105,8 +105,8 @@ def repriced(record: RunRecord, repricing: Repricing) -> RunRecord:
     if not repricing.changes_seconds(record):
         return record
     from_gpu = on_a_gpu(record)
-    points = []
-    for point in record.points:
+
+    def elsewhere(point: Point) -> Point:
         if point.costs is None:
             raise UserError(
                 f"{record.name} cannot be repriced: its evaluations hold no costs by role (an older version); "
@@ -118,8 +118,10 @@ def repriced(record: RunRecord, repricing: Repricing) -> RunRecord:
             if role != "waiting"
         }
         total = sum(cost.cpu_s or 0.0 for cost in costs.values())
-        points.append(replace(point, costs=costs, cpu_s=total, wall_s=total))
-    return replace(record, points=tuple(points))
+        return replace(point, costs=costs, cpu_s=total, wall_s=total)
+
+    ended = None if record.ended is None else elsewhere(record.ended)
+    return replace(record, points=tuple(elsewhere(point) for point in record.points), ended=ended)
 
 
 def _role(
