@@ -107,10 +107,10 @@ def test_paired_seeds_cancel() -> None:
     """The seed moves both methods by the same amount: enumerated in pairs it leaves nothing; unpaired it does not."""
     seed = np.array([0.0, 10.0, 50.0])
     a, b = seed[:, None] + [[1.0], [2.0], [3.0]], seed[:, None]
-    found = stats.paired(a, b, stats.mean, rng=rng(), draws=20_000, method="percentile")
+    found = stats.paired(a, b, stats.mean, rng=rng(), draws=20_000, level=0.6, method="percentile")
     exact = oracle.every_resample([3], lambda picked: float((a - b)[list(picked[0]), 0].mean()))
     assert found.value == pytest.approx(2.0)
-    np.testing.assert_allclose(ends(found), np.quantile(exact, [0.025, 0.975], method="inverted_cdf"), atol=1e-9)
+    np.testing.assert_allclose(ends(found), np.quantile(exact, [0.2, 0.8], method="inverted_cdf"), atol=1e-9)
     unpaired = oracle.every_resample([3, 3], lambda i: float(a[list(i[0]), 0].mean() - b[list(i[1]), 0].mean()))
     assert oracle.spread(unpaired) > 20 * oracle.spread(exact)
     shuffled = stats.paired(a, b[[1, 2, 0]], stats.mean, rng=rng(), draws=2000)
@@ -253,3 +253,42 @@ def test_a_few_runs_that_differ_by_the_same_amount_show_nothing(combine: str) ->
         assert ("say nothing about the spread" in found.how) == (n < 6)
     same = stats.paired(base[:2], base[:2], stats.mean, rng=rng(), combine=combine)  # type: ignore[arg-type]
     assert same.interval == (none, none)
+
+
+def test_rounding_is_no_width_and_no_difference() -> None:
+    for scale in (1.0, 1e3, 1e6):  # 0.1 is rounded in 1000.1, and differently in 2000.1
+        a, b = scale * np.array([1000.1, 2000.1, 300.1]), scale * np.array([1000.0, 2000.0, 300.0])
+        cells = {(0,): b, (1,): a}
+        for made in (stats.paired([a], [b], stats.mean, rng=rng()), stats.score_effect(cells, (0,), rng=rng())):
+            assert made.interval == (-np.inf, np.inf), scale
+            assert made.how.startswith("no bound: 3 runs that all differ by the same amount")
+        twin = b + scale * np.array([1.0, 1.0, -2.0]) * 1e-13
+        for same in (
+            stats.paired([twin], [b], stats.mean, rng=rng()),
+            stats.score_effect(cells | {(1,): twin}, (0,), rng=rng()),
+        ):
+            assert same.interval is not None
+            assert same.interval[0] <= 0 <= same.interval[1]
+
+
+@pytest.mark.parametrize(("runs", "least"), [(3, 0.0), (5, 0.0), (6, 0.001)])
+def test_a_percentile_bootstrap_of_few_runs_shows_no_difference(runs: int, least: float) -> None:
+    draw, false = np.random.default_rng(0), {"paired": 0, "ratio": 0, "cost effect": 0, "score effect": 0}
+    ways = {"rng": rng(), "draws": 200, "method": "percentile"}
+    yes = np.ones(runs, bool)
+    for _ in range(100):
+        a, b = np.exp(draw.normal(0, 0.3, (2, runs)))
+        cells, reached = {(0,): b, (1,): a}, {(0,): yes, (1,): yes}
+        for name, made, none in (
+            ("paired", stats.paired([a], [b], stats.mean, **ways), 0.0),
+            ("ratio", stats.expected_cost_ratio(a, yes, b, yes, **ways), 1.0),
+            ("cost effect", stats.cost_effect(cells, reached, (0,), **ways), 1.0),
+            ("score effect", stats.score_effect(cells, (0,), **ways), 0.0),
+        ):
+            assert made.interval is not None
+            false[name] += not made.interval[0] <= none <= made.interval[1]
+        assert np.isinf(stats.expected_cost(a, yes, **ways).interval[1]) == (runs < 6)
+    assert all(count >= 100 * least for count in false.values()) if least else set(false.values()) == {0}
+    at_half = stats.paired([a], [b], stats.mean, level=0.5, **ways)
+    assert at_half.interval is not None
+    assert np.isfinite(at_half.interval[0])  # three differences of one sign are rarer than a half

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from frugalrl.stats import resample
-from frugalrl.stats.estimate import Estimate, Floats, task_list, unless_alike
+from frugalrl.stats.estimate import Estimate, Floats, size_of, task_list, unless_alike
 from frugalrl.stats.resample import Indices, Method
 
 Statistic = Callable[[Any], Floats]
@@ -109,5 +109,8 @@ def paired(
     if ends is None:
         return Estimate(value, None, min(sizes), level, how)
     none, least = (1.0, 0.0) if combine == "ratio" else (0.0, -np.inf)
-    ends, why = unless_alike(ends, none, sum(sizes), level, (least, np.inf))
+    ways: dict[str, Any] = {
+        "scale": 0.0 if combine == "ratio" else size_of(ours, theirs), "resampled": method == "percentile",
+    }  # fmt: skip
+    ends, why = unless_alike(ends, none, sum(sizes), level, (least, np.inf), **ways)
     return Estimate(value, ends, min(sizes), level, why or f"{how}, seeds paired")

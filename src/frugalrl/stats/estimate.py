@@ -75,20 +75,42 @@ def one_run(level: float, n: int = 1) -> str:
 
 
 def unless_alike(
-    ends: tuple[float, float], none: float, n: int, level: float, widest: tuple[float, float] = (-np.inf, np.inf)
+    ends: tuple[float, float],
+    none: float,
+    n: int,
+    level: float,
+    widest: tuple[float, float] = (-np.inf, np.inf),
+    *,
+    scale: float = 0.0,
+    resampled: bool = False,
 ) -> tuple[tuple[float, float], str]:
     """The interval of a difference, ratio or cost, and a reason where it is taken back.
 
     Scores are discrete (answers of 512, points of a game), and so are samples to a target, which are read at
     evaluations: a few runs may differ by exactly the same amount, and Student's interval then has no width. That says
     something only from as many runs on as the sign test needs: with fewer, nothing is known of the spread, and the
-    interval is ``widest``.
+    interval is ``widest``. A percentile bootstrap excludes no difference wherever all runs differ in the same
+    direction, whatever their spread, so it needs as many.
 
     Args:
         none: The value of no difference; an interval that is just this claims nothing, and stays. nan: there is none.
+        scale: Size of the numbers that were subtracted: what they are rounded by is no width.
+        resampled: The ends are those of a percentile bootstrap.
     """
     low, high = ends
-    alike = high - low <= 1e-12 * max(abs(low), abs(high)) and not abs(low - none) <= 1e-12
-    if alike and 2.0 * 0.5**n > 1.0 - level:
+    rounding = 1e-12 * max(abs(low), abs(high), scale)
+    alike = np.isfinite(rounding) and high - low <= rounding
+    if alike and abs(low - none) <= rounding and abs(high - none) <= rounding:
+        return (min(low, none), max(high, none)), ""
+    if 2.0 * 0.5**n <= 1.0 - level:
+        return ends, ""
+    if alike:
         return widest, f"no bound: {n} runs that all differ by the same amount say nothing about the spread"
+    if resampled:
+        return widest, f"no bound: of {n} runs a percentile bootstrap shows a difference too often; method='t' does not"
     return ends, ""
+
+
+def size_of(*groups: Sequence[Floats]) -> float:
+    """The largest absolute value."""
+    return max(float(np.abs(task).max()) for tasks in groups for task in tasks)

@@ -99,7 +99,7 @@ def expected_cost(
         evaluate, value, [drawn], rng=given(rng), draws=draws, level=level, method="percentile"
     )
     assert ends is not None  # there are two runs or more
-    ends, why = unless_alike(ends, np.nan, drawn, level, (0.0, np.inf)) if c.any() else (ends, "")
+    ends, why = unless_alike(ends, np.nan, drawn, level, (0.0, np.inf), resampled=True) if c.any() else (ends, "")
     return Estimate(value, ends, n, level, why or how)
 
 
@@ -184,7 +184,7 @@ def _percentile(
     values = resample.resampled(evaluate, drawn, draws, rng)
     unknown = np.isnan(values)
     ends = resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
-    ends, why = unless_alike(ends, 1.0, min(drawn), level, (0.0, np.inf))
+    ends, why = unless_alike(ends, 1.0, min(drawn), level, (0.0, np.inf), resampled=True)
     return ends, why or f"percentile bootstrap, {draws:,} draws, seeds {'paired' if paired else 'not paired'}"
 
 

@@ -26,7 +26,17 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from frugalrl.stats import resample
-from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, task_list, unless_alike
+from frugalrl.stats.estimate import (
+    Estimate,
+    Floats,
+    check_draws,
+    check_level,
+    given,
+    one_run,
+    size_of,
+    task_list,
+    unless_alike,
+)
 from frugalrl.stats.resample import Indices, Method
 from frugalrl.stats.time_to_target import Bools, checked
 
@@ -115,7 +125,9 @@ def cost_effect(
 
     check_draws(draws)
     ends = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
-    return Estimate(value, ends, min(sizes), level, f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}")
+    ends, taken = unless_alike(ends, 1.0, min(sizes), level, (0.0, np.inf), resampled=True)
+    how = f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}"
+    return Estimate(value, ends, min(sizes), level, taken or how)
 
 
 def _percentile(
@@ -175,7 +187,9 @@ def score_effect(
     ends, how = resample.interval(evaluate, value, sizes, rng=rng, draws=draws, level=level, method=method)
     if ends is None:
         return Estimate(value, None, min(sizes), level, how)
-    ends, why = unless_alike(ends, 0.0, _pairs(sizes), level)
+    ends, why = unless_alike(
+        ends, 0.0, _pairs(sizes), level, scale=size_of(runs), resampled=method == "percentile"
+    )  # fmt: skip
     return Estimate(value, ends, min(sizes), level, why or f"{how}, {_pairing(paired)}")
 
 
