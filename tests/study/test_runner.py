@@ -36,7 +36,7 @@ def test_failures_are_kept_and_finished_runs_are_not_repeated(
     assert main([*words, "--processes", "2", "--quiet"]) == 1
     said, errors = capsys.readouterr()
     assert "unexpected" not in errors
-    assert "no run evaluated" in said
+    assert "0 of 2" in said
     assert f"report  {out / 'report.html'}" in said
     assert "failed: frugalrl-Catch-v0/broken/seed0 | not evaluated" in said
     failures = json.loads((out / "failures.json").read_text())
@@ -150,3 +150,18 @@ def test_the_screen_is_closed_before_the_table_comes(tmp_path: Path) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[?25l" in shown, "a live display hides the cursor"
     assert shown.rstrip().endswith("\x1b[?25h"), "and gives it back"
+
+
+def test_files_of_the_working_folder_hide_nothing_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("queue", "types", "json"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')\n")
+    made = "import gymnasium as gym\ngym.register('Own-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    (tmp_path / "own_world.py").write_text(made)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["compare", "--env", "own_world:Own-v0", "--methods", "epsilon-greedy", "--seeds", "1", "--out", "study"]
+    few = ["--evaluations", "1", "--budget-steps", "80", "--quiet", "--set", *SMALL, "evaluation.episodes=1"]
+    assert main([*words, *few]) == 0, capsys.readouterr().err
+    assert set(outcomes(tmp_path / "study").values()) == {"completed"}

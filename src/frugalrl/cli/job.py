@@ -1,4 +1,4 @@
-"""``python -m frugalrl.cli.job FILE``: one process of a study; started by ``frugal compare``, not by hand."""
+"""One process of a study, which does the job in the file that is named; started by ``frugal compare``, not by hand."""
 
 import sys
 from pathlib import Path

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import frugalrl
 from frugalrl.run.record import write_json
 from frugalrl.run.stop import Interrupt, interruptible
 from frugalrl.study.folder import Failure, StudyFolder
@@ -22,6 +23,13 @@ from frugalrl.study.job import Job
 from frugalrl.study.matrix import Cell
 
 _PATIENCE_S = 60.0
+_ROOT = str(Path(frugalrl.__file__).parent.parent)
+_CODE = (
+    f"import sys; sys.path.insert(0, {_ROOT!r}); import frugalrl; sys.path.pop(0); "
+    f"from frugalrl.cli.job import main; sys.exit(main())"
+)
+"""A job, of this very package and without the working folder in front of the path: there a user's queue.py would hide
+Python's own. Modules of environments are found in that folder all the same, as in a run."""
 
 
 @dataclass
@@ -180,7 +188,7 @@ class Runner:
         log = logs / f"{name}.log"
         with log.open("a") as errors:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "frugalrl.cli.job", str(logs / f"{name}.json")],
+                [sys.executable, "-P", "-c", _CODE, str(logs / f"{name}.json")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
