@@ -75,10 +75,9 @@ def _grid(costs: Sequence[Floats]) -> Floats:
 
 def survival_of(mine: Reached, setting: Setting) -> Survival | None:
     """Share of runs that reached the target by a number of samples; None where no run has an evaluation."""
-    steps = mine.use["env_steps"]
-    if steps is None:
+    if not len(mine.watched):
         return None
-    made = stats.kaplan_meier(steps, mine.reached, level=setting.level)
+    made = stats.kaplan_meier(mine.watched, mine.reached, level=setting.level)
     return Survival(
         target=mine.target,
         env_steps=tuple(float(t) for t in made.times),

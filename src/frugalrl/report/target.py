@@ -19,10 +19,8 @@ def to_target(mine: Reached, baseline: Reached | None, setting: Setting) -> ToTa
     runs, reached = len(mine.seeds), int(mine.reached.sum())
     if runs == 0:
         return None
-    steps = mine.use["env_steps"]
-    assert steps is not None
     share = stats.share_reached(reached, runs, setting.level)
-    median = stats.median_time(steps, mine.reached, rng=setting.rng, draws=setting.draws, level=setting.level)
+    median = stats.median_time(mine.watched, mine.reached, rng=setting.rng, draws=setting.draws, level=setting.level)
     how, source = origin("env_steps", setting.rates)
     return ToTarget(
         target=mine.target,
