@@ -19,7 +19,7 @@ SEED = 5
 class Linear:
     """Q = obs @ w in float64, nearly without ties; feed-forward."""
 
-    gpu_s = None
+    gpu_s: float | None = None
     """It runs on no GPU."""
 
     def __init__(self, width: int = 3, actions: int = 3) -> None:
@@ -43,6 +43,18 @@ class Linear:
 
     def values(self, obs: np.ndarray, state: Any, draw: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         return self.q_values(obs, draw), {}
+
+
+class Timed(Linear):
+    """Each forward pass takes a GPU half a second, by its own count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gpu_s = 2.0
+
+    def q_values(self, obs: np.ndarray, draw: int = 0) -> np.ndarray:
+        self.gpu_s += 0.5
+        return super().q_values(obs, draw)
 
 
 class Remembering(Linear):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sampling_support import Linear, Remembering, cost_of, exploring, make_rows
+from sampling_support import Linear, Remembering, Timed, cost_of, exploring, make_rows
 from scripted import SPEC, Clock, ScriptedTransport
 
 from frugalrl.cost.meters import LapTimer
@@ -207,7 +207,7 @@ def test_a_learner_that_does_not_come_stops_the_engine() -> None:
     steps = sampler.env_steps
     time.sleep(0.1)
     assert sampler.env_steps == steps
-    assert 4 <= sampler.waiting_unrolls() <= 8
+    assert 4 <= len(sampler._queue) <= 8
     state = sampler.state_dict()  # a blocked engine still answers
     assert state["env_steps"] == steps
     assert sampler.acting().version == 1
@@ -310,3 +310,13 @@ def test_it_ends_whatever_state_it_is_in() -> None:
     silent.close()
     silent.close()
     assert threading.active_count() == before
+
+
+def test_seconds_of_a_gpu_are_on_the_bill_once() -> None:
+    sampler = background(policy=Timed())
+    sampler.start()
+    for _ in range(3):
+        assert sampler.get(4, 10.0) is not None
+        cost = sampler.take().costs["inference"]
+        assert cost.gpu_s == cost.calls / 2 > 0
+    sampler.close()

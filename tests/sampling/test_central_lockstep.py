@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sampling_support import Linear, Remembering, cost_of, exploring, make_rows, running_timer
+from sampling_support import Linear, Remembering, Timed, cost_of, exploring, make_rows, running_timer
 
 from frugalrl.math.explore import EXPLORERS
 from frugalrl.math.schedules import Schedule
@@ -258,3 +258,14 @@ def test_no_thread_is_left() -> None:
 
 def _plain(state: Any) -> Any:
     return {k: _plain(v) for k, v in state.items()} if isinstance(state, dict) else state
+
+
+def test_seconds_of_a_gpu_are_those_of_the_block() -> None:
+    sampler = central((2, 2), policy=Timed(), prefill=0, epsilon=Schedule(kind="constant", start=0.0))
+    for steps in (3, 2):
+        cost = sampler.collect(4 * steps).costs["inference"]
+        assert cost.gpu_s == cost.calls / 2 > 0
+    sampler.close()
+    other = central((2, 2))
+    assert other.collect(8).costs["inference"].gpu_s is None
+    other.close()

@@ -29,14 +29,13 @@ def engine_for(
     policy: Any = None,
     config: SamplerConfig = CONFIG,
     length: int = 4,
-    pad_to: Any = (),
     **explore: Any,
 ) -> Engine:
     policy = policy or Linear()
     settings_ = exploring(**explore)
     rows = transport.num_rows
     chooser = Chooser(EXPLORERS[settings_.name], settings_, SPEC, rows, seed=3, needs_log_mu=True)
-    actor = RowActor(policy, chooser, rows, forward_cost=cost_of, pad_to=pad_to, clock=transport.clock)
+    actor = RowActor(policy, chooser, rows, forward_cost=cost_of, clock=transport.clock)
     store = UnrollStore(SPEC, rows, length=length, state=policy.initial_state(rows))
     return Engine(transport, actor, store, config, timer=running_timer(), clock=transport.clock)
 
@@ -123,22 +122,6 @@ def test_a_group_larger_than_a_batch_is_answered_alone() -> None:
     transport, policy = scripted([Say(0.001, 0, 1, 0), Say(0.001, 1, 2, 0)], (6, 2)), Linear()
     run(engine_for(transport, policy, replace(CONFIG, max_batch_rows=4)), 0.05, transport.clock)
     assert policy.sizes == [6, 2]
-
-
-def test_batches_are_filled_up_to_fixed_sizes() -> None:
-    policies = Remembering(), Remembering()
-    replies = []
-    for policy, pad_to in zip(policies, [(), (1, 4, 8)], strict=True):
-        events = [Say(0.01 * t, g, g, t) for t in range(4) for g in range(2)]
-        transport = scripted(events, (3, 3))
-        engine = engine_for(transport, policy, pad_to=pad_to)
-        run(engine, 0.1, transport.clock)
-        replies.append(transport.replies)
-    assert replies[0] == replies[1]
-    assert policies[0].sizes == [6] * 4
-    assert policies[1].sizes == [8] * 4
-    with pytest.raises(ValueError, match="must be positive and rise"):
-        engine_for(transport, pad_to=(4, 1))
 
 
 # -- incarnations ----------------------------------------------------------------------------------------------------

@@ -39,6 +39,11 @@ class ActingPolicy(Player, Protocol):
         """Of the snapshot that acts."""
         ...
 
+    @property
+    def gpu_s(self) -> float | None:
+        """Seconds that a CUDA device has worked for it; None on a CPU and until the first was timed."""
+        ...
+
     def load(self, snapshot: PolicySnapshot) -> int:
         """Take over a snapshot; returns the bytes that were moved."""
         ...

@@ -203,8 +203,7 @@ def versions_of(policy: ActingPolicy, rows: Rows | None = None) -> int | NDArray
 def values_of(
     policy: ActingPolicy, rows: Rows, obs: NDArray[Any], state: Arrays, draw: int
 ) -> tuple[NDArray[Any], Arrays]:
-    """Values for these rows [n] of the run; ``obs`` and ``state`` may be longer, filled up at their ends."""
+    """Values for these rows [n] of the run."""
     if not isinstance(policy, SamplerPolicy):
         return policy.values(obs, state, draw)
-    filled = np.concatenate([rows, np.full(len(obs) - len(rows), rows[-1])]) if len(obs) > len(rows) else rows
-    return policy.values(obs, state, draw, filled)
+    return policy.values(obs, state, draw, rows)

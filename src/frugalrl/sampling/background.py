@@ -69,7 +69,6 @@ class BackgroundSampler:
         seed: int,
         forward_cost: Callable[[int], Cost],
         timer: LapTimer,
-        pad_to: tuple[int, ...] = (),
     ) -> None:
         """
         Args:
@@ -79,14 +78,13 @@ class BackgroundSampler:
             batch_unrolls: unrolls of one update; ``config.queue_batches`` of these may wait for the learner.
             forward_cost: FLOPs and bytes of a forward pass over so many rows.
             timer: of the engine's thread, which starts it; anyone may ``take`` from it.
-            pad_to: see `RowActor`.
         """
         rows = transport.num_rows
         self._transport, self._policy, self._timer = transport, policy, timer
         self._chooser = Chooser(
             explorer, explore, transport.spec, rows, seed=seed, prefill_env_steps=prefill_env_steps, needs_log_mu=True
         )
-        self._actor = RowActor(policy, self._chooser, rows, forward_cost=forward_cost, pad_to=pad_to)
+        self._actor = RowActor(policy, self._chooser, rows, forward_cost=forward_cost)
         store = UnrollStore(
             transport.spec, rows, length=unroll_steps, overlap=overlap_steps, state=policy.initial_state(rows)
         )
@@ -101,7 +99,7 @@ class BackgroundSampler:
         self._faults: list[Fault] = []
         self._counted: list[Costs] = []
         self._error: BaseException | None = None
-        self._taken_steps, self._taken_invalid, self._taken_costs = 0, 0, Cost()
+        self._taken_steps, self._taken_invalid, self._taken_costs = 0, 0, self._actor.costs
         self._loads = self._moved = 0
 
     # ------------------------------------------------------------------ the learner's side
@@ -123,10 +121,6 @@ class BackgroundSampler:
         Raises what ended the engine: EnvFailed, FloatingPointError, RunFailed.
         """
         return self._queue.get(n, timeout_s)
-
-    def waiting_unrolls(self) -> int:
-        """Complete unrolls that nobody has fetched."""
-        return len(self._queue)
 
     def take(self) -> Taken:
         """What happened since the last call. Raises what ended the engine, once all before it was taken."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frugalrl.math.explore import Choice
+from frugalrl.nets import gpu
 from frugalrl.policies.acting import ActingPolicy
 from frugalrl.policies.sampler_policy import values_of, versions_of
 from frugalrl.sampling.chooser import Chooser, no_choice
@@ -29,32 +31,18 @@ class RowActor:
         num_rows: int,
         *,
         forward_cost: Callable[[int], Cost],
-        pad_to: tuple[int, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """
-        Args:
-            forward_cost: FLOPs and bytes of one forward pass over so many rows.
-            pad_to: sizes of a forward pass, rising; fewer rows are filled up to the next size, for a policy that was
-                compiled or captured for these sizes. Empty: forward passes are as large as they come.
-        """
-        if pad_to and (list(pad_to) != sorted(set(pad_to)) or pad_to[0] < 1):
-            raise ValueError(f"pad_to={pad_to}: sizes must be positive and rise")
-        self._policy, self._chooser, self._num_rows, self._pad_to, self._clock = (
-            policy,
-            chooser,
-            num_rows,
-            pad_to,
-            clock,
-        )
+        """``forward_cost``: FLOPs and bytes of one forward pass over so many rows."""
+        self._policy, self._chooser, self._num_rows, self._clock = policy, chooser, num_rows, clock
         self._state: Arrays = policy.initial_state(num_rows)
         self._initial: Arrays = policy.initial_state(1)
         self._action, self._log_mu, self._explored = no_choice(num_rows)
         self._version = np.full(num_rows, policy.version, np.int64)
         self._one_cost: dict[int, Cost] = {}
         self._forward_cost = forward_cost
-        self.costs = Cost(calls=0, flop=0.0, bytes_min=0.0)
-        """Of all forward passes so far."""
+        self.costs = Cost(calls=0, flop=0.0, bytes_min=0.0, gpu_s=policy.gpu_s)
+        """Of all forward passes so far; the seconds of a GPU are the policy's own count."""
         self.forwards = 0
         self.forward_s = 0.0
         """Wall seconds of the last forward pass."""
@@ -128,18 +116,14 @@ class RowActor:
         began = self._clock()
         self.forwards += 1
         rows = len(obs)
-        size = next((size for size in self._pad_to if size >= rows), rows)
-        if size > rows:
-            obs = _filled_up(obs, size)
-            state = {name: _filled_up(array, size) for name, array in state.items()}
-        values, after = values_of(self._policy, of, obs, state, self.forwards)
-        self._after = {name: array[:rows] for name, array in after.items()}
-        if size not in self._one_cost:
-            self._one_cost[size] = self._forward_cost(size)
-        one = self._one_cost[size]
-        self.costs += Cost(calls=1, flop=one.flop, bytes_min=one.bytes_min)
+        values, self._after = values_of(self._policy, of, obs, state, self.forwards)
+        if rows not in self._one_cost:
+            self._one_cost[rows] = self._forward_cost(rows)
+        one = self._one_cost[rows]
+        more = Cost(calls=1, flop=one.flop, bytes_min=one.bytes_min)
+        self.costs = replace(self.costs + more, gpu_s=self._policy.gpu_s)
         self.forward_s = self._clock() - began
-        return values[:rows]
+        return values
 
     def mark(self) -> None:
         """Remember how the rows stand, for ``roll_back``."""
@@ -191,14 +175,9 @@ def grown(now: Cost, before: Cost) -> Cost:
         calls=(now.calls or 0) - (before.calls or 0),
         flop=(now.flop or 0.0) - (before.flop or 0.0),
         bytes_min=(now.bytes_min or 0.0) - (before.bytes_min or 0.0),
+        gpu_s=gpu.grown(before.gpu_s, now.gpu_s),
     )
 
 
 def _copies(arrays: Arrays) -> Arrays:
     return {name: np.array(array) for name, array in arrays.items()}
-
-
-def _filled_up(array: NDArray[Any], size: int) -> NDArray[Any]:
-    full = np.zeros((size, *array.shape[1:]), array.dtype)
-    full[: len(array)] = array
-    return full
