@@ -90,7 +90,7 @@ def test_shared_pool_threads_are_charged_to_the_lap_in_which_they_work() -> None
         pool.work(0.05)
         timer.lap("inference")
         pool.work(0.05)
-        timer.skip()
+        timer.start()
         timer.lap("replay")
         costs = timer.take()
     assert costs["learner"].cpu_s == pytest.approx(0.1, rel=0.1)
@@ -98,11 +98,11 @@ def test_shared_pool_threads_are_charged_to_the_lap_in_which_they_work() -> None
     assert (costs["replay"].cpu_s or 0.0) < 0.01
 
 
-def test_skip_drops_the_interval_and_take_clears() -> None:
+def test_a_new_start_drops_the_interval_and_take_clears() -> None:
     timer = LapTimer()
     timer.start()
     burn(0.05)
-    timer.skip()
+    timer.start()
     burn(0.02)
     timer.lap("target")
     assert timer.take()["target"].cpu_s == pytest.approx(0.02, rel=0.1)
@@ -149,19 +149,16 @@ def test_a_lap_is_cheap() -> None:
 
 
 @needs_clocks
-def test_an_ended_thread_keeps_its_last_value() -> None:
+def test_an_ended_thread_adds_nothing_more() -> None:
     with Worker() as worker:
         clock = ThreadClock([worker.tid])
         worker.work(0.05)
-        used = clock.total()
-        assert used == pytest.approx(0.05, rel=0.1)
+        assert clock.growth() == pytest.approx(0.05, rel=0.1)
         tid = worker.tid
     deadline = time.monotonic() + 5
     while tid in thread_ids() and time.monotonic() < deadline:
         time.sleep(0.01)
-    total = clock.total()
-    assert total is not None
-    assert used <= total < used + 0.02
+    assert clock.growth() == 0.0
     assert clock.tids == ()
     assert thread_cpu_s(tid) is None
 
@@ -175,7 +172,6 @@ def test_where_clocks_do_not_work_the_answer_is_none(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("frugalrl.cost.meters._LINUX", False)
     clock = ThreadClock([threading.get_native_id()])
     assert clock.growth() is None
-    assert clock.total() is None
     assert NativeThreads("environment", [threading.get_native_id()]).take().cpu_s is None
     assert thread_ids() == frozenset()
 

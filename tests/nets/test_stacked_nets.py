@@ -11,7 +11,7 @@ import torch
 from frugalrl.nets.config import NetConfig
 from frugalrl.nets.heads import Head, Quantiles, Scalar
 from frugalrl.nets.q_network import ValueNetwork, build_q_network
-from frugalrl.nets.stacked import StackedMLP, is_plain_mlp
+from frugalrl.nets.stacked import StackedMLP
 from frugalrl.types import EnvSpec
 
 ACTIONS, BATCH, NETS = 3, 5, 3
@@ -79,16 +79,3 @@ def test_the_batch_may_change_its_size() -> None:
     for batch in (2, 9, 1):
         obs = observations("vector", batch)
         torch.testing.assert_close(stack.forward(stack.features(obs)), stack.forward_few(obs))
-
-
-@pytest.mark.parametrize(
-    ("kind", "net", "plain"),
-    [
-        ("vector", {}, True),
-        ("vector", {"dueling": True}, False),
-        ("vector", {"noisy_sigma0": 0.5}, False),
-        ("image", {}, False),
-    ],
-)
-def test_what_is_a_plain_mlp(kind: str, net: dict[str, Any], plain: bool) -> None:
-    assert is_plain_mlp(networks(kind, Scalar(), **net)[0]) is plain

@@ -57,13 +57,12 @@ def per_thread_clocks_work() -> bool:
 class ThreadClock:
     """CPU-seconds of other threads of this process, from now on.
 
-    ``tids`` are native thread ids. A thread that has ended keeps its last value; what it used between the
-    last reading and its end is not seen. One clock belongs to one reader.
+    ``tids`` are native thread ids. What a thread used between the last reading and its end is not seen. One clock
+    belongs to one reader.
     """
 
     def __init__(self, tids: Iterable[int] = ()) -> None:
         self._marks: dict[int, float] = {}
-        self._total = 0.0
         self._readable = True
         self.watch(tids)
 
@@ -102,14 +101,7 @@ class ThreadClock:
                 continue
             marks[tid] = now
             grown += gain
-        self._total += grown
         return grown
-
-    def total(self) -> float | None:
-        """CPU-seconds of all threads since they were handed over, ended ones included."""
-        if self.growth() is None:
-            return None
-        return self._total
 
 
 class LapTimer:
@@ -162,10 +154,6 @@ class LapTimer:
             slot[0] += self._shared.growth() or 0.0
         self._cpu = cpu
         self._wall = wall
-
-    def skip(self) -> None:
-        """Drops the interval since the last lap: somebody else has charged it."""
-        self.start()
 
     def take(self) -> dict[str, Cost]:
         """What was charged since the last ``take``: ``cpu_s`` and ``busy_s`` of each role that had a lap."""

@@ -17,17 +17,10 @@ from torch import Tensor, nn
 
 from frugalrl.nets.dense import PerAction
 from frugalrl.nets.q_network import ValueNetwork
-from frugalrl.nets.torsos import Flat, Hidden
+from frugalrl.nets.torsos import Flat
 
 Array = NDArray[Any]
 _through_relu = torch.ops.aten.threshold_backward.grad_input
-
-
-def is_plain_mlp(net: ValueNetwork) -> bool:
-    """Whether a network is dense layers one after the other, without noise and dueling streams."""
-    first, *rest = net
-    *hidden, last = [m for m in rest if not isinstance(m, PerAction)]
-    return isinstance(first, Flat) and type(last) is nn.Linear and all(type(m) is Hidden for m in hidden)
 
 
 class _Layer(NamedTuple):
