@@ -97,3 +97,9 @@ def test_ctrl_c_goes_through():
     for name in ("FaultyVector", "Faulty"):
         with pytest.raises(KeyboardInterrupt):
             play(rows(name, "interrupt"))
+
+
+def test_an_observation_beyond_float32_names_the_row_and_the_number():
+    said = failure(rows("Faulty", "large-obs"))
+    assert "row 0, step 2" in said
+    assert "the observation holds 1e+300, which float32 cannot hold" in said

@@ -1,5 +1,7 @@
 """Spaces: what they become, and what is refused with a sentence that names the space."""
 
+import re
+
 import numpy as np
 import pytest
 from counting_envs import Spaced
@@ -113,6 +115,20 @@ def test_whole_numbers_that_are_no_bytes_are_refused_not_wrapped():
             codec.one(pixels)
         with pytest.raises(ValueError, match=f"the observation holds {wrong} but its space only 0 to 255"):
             codec.batch(pixels[None].astype(np.int16), 1, copy=True)
+
+
+def test_a_finite_number_beyond_float32_is_not_called_infinite():
+    """And numpy's warning, an error here, is not given."""
+    codec = obs_codec(box((3,), np.float64), "Some-v0")
+    for wrong in (1e300, -1e39):
+        raw = np.array([np.inf, wrong, 0.0])
+        with pytest.raises(ValueError, match=f"the observation holds {re.escape(str(wrong))}, which float32 cannot"):
+            codec.one(raw)
+        with pytest.raises(ValueError, match="which float32 cannot hold; scale it down"):
+            codec.batch(raw[None], 1, copy=True)
+    for right in ([1e30, -3.4e38, 0.0], [np.nan, np.inf, 1.0]):
+        expected = np.array(right, np.float32)
+        np.testing.assert_array_equal(codec.batch(np.array([right]), 1, copy=False)[0], expected)
 
 
 @pytest.mark.parametrize("wrong", [np.full(3, "1.5"), np.full(3, 1j), np.array([None, 1, 2])])

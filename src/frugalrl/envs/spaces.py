@@ -80,6 +80,11 @@ class ObsCodec:
             least, most = int(array.min()), int(array.max())
             if least < 0 or most > 255:
                 raise ValueError(f"the observation holds {least if least < 0 else most} but its space only 0 to 255")
+        # A sum of squares that float32 can hold has no part that it cannot: one call where all is well.
+        if kind == "f" and array.itemsize > 4 and not np.vdot(array, array) <= LARGEST:
+            beyond = array[np.isfinite(array) & (abs(array) > LARGEST)]
+            if beyond.size:
+                raise ValueError(f"the observation holds {beyond[0]}, which float32 cannot hold; scale it down")
         return array
 
     def _arrange(self, array: NDArray[Any], *, lead: int) -> NDArray[Any]:
