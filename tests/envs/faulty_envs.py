@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from counting_envs import Counting, CountingSameStep, CountingVector
+from gymnasium import spaces
 
 
 class Mine(BaseException):
@@ -39,8 +40,6 @@ ONE: dict[str, tuple[str, Any]] = {
     "none-end": ("terminated", None),
     "nan-end": ("truncated", np.nan),
     "two-end": ("truncated", 2),
-    "int-ends": ("terminated", 0),
-    "bool-reward": ("reward", np.bool_(True)),
 }
 """What one row says in the place of one of its answers."""
 
@@ -67,7 +66,27 @@ class Faulty(Counting):
             if self.wrong in ONE:
                 name, value = ONE[self.wrong]
                 answer[WHERE[name]] = value
+        if self.wrong == "whole-ends":
+            answer[1:4] = [int(x) for x in answer[1:4]]
+        if self.wrong == "numpy-answers":
+            answer[1:4] = np.float16(answer[1]), np.bool_(answer[2]), np.array(answer[3])
         return tuple(answer)
+
+
+class FaultyImage(Faulty):
+    """Images are read row by row."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.observation_space = spaces.Box(-1e9, 1e9, (3, 1), np.float32)
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        return obs[:, None], info
+
+    def step(self, action):
+        obs, *others = super().step(action)
+        return obs[:, None], *others
 
 
 def _first_is(value: Any) -> Callable[[np.ndarray], list[Any]]:

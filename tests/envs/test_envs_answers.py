@@ -69,6 +69,33 @@ def test_what_else_a_vector_environment_answers_is_refused(fault, said):
         play(rows("FaultyVector", fault))
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("str-reward", "the reward is '1.5', but must be a number"),
+        ("none-reward", "the reward is None, but must be a number"),
+        ("complex-reward", "the reward is (1+2j), but must be a number"),
+        ("long-reward", "OverflowError: int too large to convert to float"),
+        ("column-reward", "the reward has shape (1,), but must be a single value"),
+        ("str-end", "terminated is 'False', but must be True or False"),
+        ("none-end", "terminated is None, but must be True or False"),
+        ("nan-end", "truncated is nan, but must be True or False"),
+        ("two-end", "truncated is 2, but must be True or False"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Faulty", "FaultyImage"])
+def test_an_answer_of_another_kind_is_refused_and_its_row_named(name, fault, said):
+    message = failure(rows(name, fault))
+    assert said in message
+    assert "row 0, step 2 of the episode" in message
+
+
+@pytest.mark.parametrize("name", ["Faulty", "FaultyImage"])
+@pytest.mark.parametrize("fault", ["whole-ends", "numpy-answers"])
+def test_one_environment_may_answer_with_whole_numbers_and_with_numpys(name, fault):
+    assert_same(play(rows(name, fault)), play(rows(name)))
+
+
 # -- what is raised --------------------------------------------------------------------------------------------------
 
 SAID = {
@@ -82,6 +109,19 @@ SAID = {
 @pytest.mark.parametrize("fault", SAID)
 def test_whatever_a_vector_environment_raises_is_its_failure(name, fault):
     assert f"stepping {SAID[fault]}" in failure(rows(name, fault))
+
+
+@pytest.mark.parametrize("fault", SAID)
+def test_whatever_one_environment_raises_is_its_failure(fault):
+    """Also while it is replayed."""
+    assert f"stepping it {SAID[fault]}" in failure(rows("Faulty", fault))
+    assert f"resetting it {SAID[fault]}" in failure(rows("Faulty", f"reset-{fault}"))
+    sound = rows("Faulty")
+    play(sound)
+    while sound.state_dict()["length"].min() < 2:
+        sound.step(ACTIONS[0])
+    with pytest.raises(EnvFailed, match=f"replaying it {SAID[fault]}"):
+        rows("Faulty", fault).load_state_dict(sound.state_dict())
 
 
 def test_an_exit_in_the_reset_of_a_vector_environment_is_its_failure():

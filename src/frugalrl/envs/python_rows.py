@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from frugalrl.envs.answers import answers_of, end_of, reward_of
 from frugalrl.envs.closing import close_all
 from frugalrl.envs.protocols import Protocol
 from frugalrl.envs.rows import Bools, Ints, Raw, RowEnv, say_error
@@ -87,14 +88,10 @@ class PythonRows(RowEnv):
     def _at_once(self, answers: Sequence[_Answer]) -> Raw:
         """All rows in one array each: half the cost of a row at a time where observations are small."""
         raws, rewards, terminated, truncated, infos = zip(*answers, strict=True)
-        reward, terminated_t, truncated_t = (
-            np.array(rewards, np.float64), np.array(terminated, np.bool_), np.array(truncated, np.bool_)
-        )  # fmt: skip
-        if not reward.shape == terminated_t.shape == truncated_t.shape == (self.num_rows,):
-            raise ValueError("one of them is no single value")
+        reward, term, trunc = answers_of(rewards, terminated, truncated, self.num_rows)
         lives = np.array([info.get("lives", 0) for info in infos], np.int64) if self._life_loss else None
         obs = self._codec.batch(raws, self.num_rows, copy=False)
-        return Raw(obs, reward, terminated_t, truncated_t, lives)
+        return Raw(obs, reward, term, trunc, lives)
 
     def _row_by_row(self, answers: Sequence[_Answer], dead: Bools | None) -> Raw:
         """The same, or an error that names the row."""
@@ -106,9 +103,9 @@ class PythonRows(RowEnv):
         for row, (raw, gain, term, trunc, info) in enumerate(answers):
             try:
                 obs[row] = self._codec.one(raw)
-                reward[row] = _single("the reward", gain)
-                terminated[row] = _single("terminated", term)
-                truncated[row] = _single("truncated", trunc)
+                reward[row] = reward_of(gain)
+                terminated[row] = end_of("terminated", term)
+                truncated[row] = end_of("truncated", trunc)
                 if lives is not None:
                     lives[row] = info.get("lives", 0)
             except Exception as error:
@@ -141,9 +138,3 @@ class PythonRows(RowEnv):
 
     def close(self) -> None:
         close_all(self._envs, self.spec.id, "rows")
-
-
-def _single(name: str, value: Any) -> Any:
-    if getattr(value, "ndim", 0):  # np.ndim would make an array of each number, at every step
-        raise ValueError(f"{name} has shape {value.shape}, but must be a single value")
-    return value
