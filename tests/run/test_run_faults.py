@@ -49,6 +49,8 @@ class Wild(gym.Env[Any, Any]):
                 raise RuntimeError("the emulator\nis gone")
             if self.after == "exit":
                 raise SystemExit(3)
+            if self.after == "generator":
+                raise GeneratorExit("it is over")
             reward = {"huge reward": 1e30, "nan reward": np.nan, "reward shape": np.ones(1)}.get(self.after, 1.0)
             obs = {"nan": obs * np.nan, "shape": np.zeros(3, np.float32)}.get(self.after, obs)
             if self.after in ("terminated", "truncated"):
@@ -138,6 +140,7 @@ def test_weights_that_overflow_end_the_run(tmp_path: Path) -> None:
         ("nan reward", "it gave the reward nan"),
         ("shape", "stepping it failed with"),
         ("exit", "stepping it failed with SystemExit: 3"),
+        ("generator", "stepping it failed with GeneratorExit: it is over"),
         ("reward shape", "the reward has shape (1,), but must be a single value"),
         ("terminated", "terminated has shape (1,), but must be a single value"),
         ("truncated", "terminated has shape (1,), but must be a single value"),

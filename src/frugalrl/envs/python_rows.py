@@ -61,7 +61,9 @@ class PythonRows(RowEnv):
             obs[row] = self._codec.one(raw)
             if lives is not None:
                 lives[row] = info.get("lives", 0)
-        except (Exception, SystemExit) as error:  # some library's sys.exit() must not end a run without a word
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # some library's sys.exit() must not end a run without a word
             raise self._raised(row, "resetting it", error) from error
 
     def _advance(self, action: Ints, dead: Bools | None) -> Raw:
@@ -76,7 +78,9 @@ class PythonRows(RowEnv):
                 else:
                     raw, gain, term, trunc, info = env.step(act)
                     answers.append((raw, gain, term, trunc, info))
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise self._raised(row, "resetting it" if resets else "stepping it", error) from error
         if self._codec.kind == "image":
             return self._row_by_row(answers, dead)
@@ -122,7 +126,9 @@ class PythonRows(RowEnv):
                 try:
                     raw, _, term, trunc, _ = env.step(act)
                     obs[row] = self._codec.one(raw)
-                except (Exception, SystemExit) as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
                     raise self._raised(row, "replaying it", error) from error
                 if (term or trunc) and count < final:
                     break
