@@ -214,6 +214,7 @@ class SamplesFromCopy:
         return torch.as_tensor(flat[first : first + self.batch_size], device=self.device)
 
     def _excluded_save_params(self) -> list[str]:
+        # older weights too: after load() an age grows anew
         excluded: list[str] = super()._excluded_save_params()  # type: ignore[misc]
         return [*excluded, "_transformer"]
 
