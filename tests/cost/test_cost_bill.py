@@ -289,3 +289,12 @@ def test_a_narrow_terminal_loses_sources_first_and_says_so(bill: Bill, tables: T
         assert f"{lost}. A wider one" in told or not lost
     assert "too narrow" not in shown(gpu)
     assert "at" not in [line.strip() for line in shown(bill, 60).splitlines()], "a source of one word a line"
+
+
+def test_nothing_is_assumed_of_what_is_not_known(bill: Bill) -> None:
+    """A virtual machine has no price of its own; the JSON says how it would have been obtained."""
+    assert (bill.find("owned_eur").value, bill.find("owned_eur").how) == (None, "assumed")
+    (line,) = (line for line in shown(bill, 120).splitlines() if line.startswith("own machine"))
+    assert line.split("  ")[0] == "own machine"
+    assert "no price   not known" in line
+    assert "assumed" not in line.partition("no such price")[0]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
 
 from frugalrl.cost.tables import load_tables
+from frugalrl.report.cells import cell
 from frugalrl.report.comparison import compare
+from frugalrl.report.figures.crossover import crossover
+from frugalrl.report.figures.pareto import pareto
+from frugalrl.report.figures.svg import Fineness
 from frugalrl.report.numbers import plain
+from frugalrl.report.page.tables import Tables
 from frugalrl.report.table import render
-from frugalrl.report.titles import amount_words
+from frugalrl.report.titles import amount_words, slots_of
 from frugalrl.report.write import html_report
-from report.comparison_made import made
+from report.comparison_made import figure, made
 from report.records_made import line, record
 
 GOAL = 1952.775  # a person's quarter in one of the games: rounded to six digits it lies above
@@ -62,3 +68,22 @@ def test_a_tolerance_interval_is_explained_where_one_is_shown() -> None:
     assert bracket not in few
     assert bracket in many
     assert "no bound" not in many
+
+
+def test_a_cost_has_one_unit_in_its_table_and_in_its_figures() -> None:
+    env = made(envs=1).envs[0]
+    slots = slots_of([m.method for m in env.methods])
+    assert "<small>s</small>" in Tables(made(envs=1), dict(slots)).target(env, 5.0, "t")[0]
+    by_step = crossover(env, env.crossovers[0], slots, "x", Fineness(40))
+    beside = pareto(env, 5.0, slots, "x", hints=False)
+    assert by_step is not None
+    assert beside is not None
+    for drawn in (by_step, beside):
+        assert "wall time, s<" in drawn.body, "hours, where the table has seconds"
+
+
+def test_money_that_never_got_there_keeps_its_unit() -> None:
+    found = replace(figure(math.inf, "EUR"), interval=(7.6e-06, math.inf))
+    assert cell(found) == "not reached [7.6e-06, ∞] EUR"
+    assert cell(replace(found, unit="steps")) == "not reached [0, ∞]"
+    assert cell(figure(0.5, "EUR")) == "0.5 EUR [0.4, 0.6]"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NOT_MEASURED = "not measured"
+NOT_KNOWN = "not known"
 
 _TITLES = {
     "agent_steps": "agent steps",
@@ -122,7 +123,7 @@ def _sections_table(
 
     table = _table()
     rows = [[row for row in bill.rows if row.section == section] for section in sections]
-    lines = [[(_TITLES.get(r.name, r.name), _cell(r), r.how, r.source) for r in part] for part in rows if part]
+    lines = [[(_TITLES.get(r.name, r.name), _cell(r), _how(r), r.source) for r in part] for part in rows if part]
     # the sources get what the other columns leave; rich alone would shrink the figures
     taken = sum(max((len(line[i]) for part in lines for line in part), default=0) for i in range(3))
     left = width - taken - 3 * 3
@@ -139,6 +140,11 @@ def _sections_table(
             short = source if fold or len(source) <= left else source[: left - 1] + "…"
             table.add_row(*(Text(cell) for cell in (*cells, *([short] if sourced else []))))
     return table, () if sourced or not lines else (f"from ({_HEADS[sections[0]]})",)
+
+
+def _how(row: BillRow) -> str:
+    """What has no value was neither measured nor assumed."""
+    return NOT_KNOWN if row.value is None else row.how
 
 
 def _cell(row: BillRow) -> str:

@@ -31,7 +31,9 @@ def number(value: float | None, unit: str = "") -> str:
 def cell(found: Figure) -> str:
     """A figure with its interval in square brackets."""
     if found.value is not None and isinf(found.value):
-        return NOT_REACHED if found.interval is None else f"{NOT_REACHED} {bounds(found)}"
+        # the unit of a cell stands behind its number, and here is none
+        unit = " EUR" if found.unit == "EUR" else ""
+        return NOT_REACHED if found.interval is None else f"{NOT_REACHED} {bounds(found)}{unit}"
     text = number(found.value, found.unit)
     return text if found.value is None else f"{text} {bounds(found)}".rstrip()
 

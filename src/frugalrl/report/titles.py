@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from frugalrl.report.numbers import digits, plain, scale_for
-from frugalrl.report.results import QUANTITIES, Comparison, EnvResult, View
+from frugalrl.report.numbers import Scale, digits, plain, scale_for
+from frugalrl.report.results import QUANTITIES, Comparison, EnvResult, Quantity, View
 
 VIEW_TITLES = {"env_steps": "equal samples", "flop": "equal FLOPs", "eur": "equal money"}
 
@@ -21,6 +21,13 @@ def amount_words(view: View) -> str:
     scale = scale_for(unit, [view.amount])
     shown = plain(round(view.amount)) if view.axis == "env_steps" else digits(view.amount / scale.factor)
     return f"{shown} {scale.unit}"
+
+
+def cost_scale(env: EnvResult, target: float, quantity: Quantity) -> Scale:
+    """The unit in which a target's cost stands in the table; figures of the same cost take it too."""
+    found = [(m, t) for m in env.methods for t in m.targets if t.target == target]
+    figures = [f for m, t in found for f in (t.expected.get(quantity), m.used.get(quantity))]
+    return scale_for(QUANTITIES[quantity][1], [None if f is None else f.value for f in figures])
 
 
 def headline_target(env: EnvResult) -> tuple[float, str] | None:

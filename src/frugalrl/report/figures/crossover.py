@@ -7,9 +7,9 @@ import math
 from frugalrl.report.figures.axes import bounds, frame
 from frugalrl.report.figures.curves import Slots, keys_of
 from frugalrl.report.figures.svg import Drawing, Fineness, label, mark, num, path, pieces, thinned
-from frugalrl.report.numbers import between, digits, plain, scale_for, slug_number
+from frugalrl.report.numbers import between, digits, plain, slug_number
 from frugalrl.report.results import QUANTITIES, Crossing, Crossover, EnvResult
-from frugalrl.report.titles import upper
+from frugalrl.report.titles import cost_scale, upper
 
 LABELLED = 3
 """Crossings that are named in the figure; more of them could not be told apart."""
@@ -17,9 +17,9 @@ LABELLED = 3
 
 def crossover(env: EnvResult, found: Crossover, slots: Slots, stem: str, fine: Fineness) -> Drawing | None:
     """Both axes are logarithmic; None where no method has a finite cost."""
-    title, unit = QUANTITIES[found.quantity]
+    title, _ = QUANTITIES[found.quantity]
     ends = [v for x in found.lines for part in (x.value, x.low, x.high) for v in part]
-    scale = scale_for(unit, [v for x in found.lines for v in x.value])
+    scale = cost_scale(env, found.target, found.quantity)
     y_span = bounds([None if v is None else v / scale.factor for v in ends], log=True)
     if y_span is None or not found.step_ms:
         return None

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from frugalrl.report.figures.axes import Frame, bounds, frame
 from frugalrl.report.figures.curves import Slots, keys_of
 from frugalrl.report.figures.svg import Drawing, line, mark, path
-from frugalrl.report.numbers import between, digits, plain, scale_for, slug_number
+from frugalrl.report.numbers import between, digits, plain, slug_number
 from frugalrl.report.results import QUANTITIES, EnvResult, Figure, Quantity, ToTarget
-from frugalrl.report.titles import upper
+from frugalrl.report.titles import cost_scale, upper
 
 PAIRS: tuple[tuple[Quantity, Quantity], ...] = (("wall_s", "eur"), ("env_steps", "eur"), ("env_steps", "cpu_s"))
 """The first pair that is known for any method is drawn."""
@@ -45,7 +45,7 @@ def _draw(
     pair: tuple[Quantity, Quantity], slots: Slots, stem: str, hints: bool,
 ) -> Drawing:  # fmt: skip
     sides = [[figures[side] for figures in known.values()] for side in (0, 1)]
-    scales = [scale_for(QUANTITIES[q][1], _ends(side)) for q, side in zip(pair, sides, strict=True)]
+    scales = [cost_scale(env, target, q) for q in pair]
     plot = _frame(pair, sides, [s.factor for s in scales], [s.unit for s in scales])
     places = [tuple((f.value or 0.0) / s.factor for f, s in zip(f, scales, strict=True)) for f in known.values()]
     corners: list[tuple[float, float]] = []

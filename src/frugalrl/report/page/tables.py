@@ -11,7 +11,7 @@ from frugalrl.report.figures.svg import Key, text_of
 from frugalrl.report.numbers import Scale, digits, plain, scale_for
 from frugalrl.report.page.table import Cell, Column, Origins, figure_cell, number, table, words
 from frugalrl.report.results import QUANTITIES, Comparison, EnvResult, Figure, MethodResult, Quantity, ToTarget
-from frugalrl.report.titles import amount_words, view_title
+from frugalrl.report.titles import amount_words, cost_scale, view_title
 
 RETURN = Scale(1.0, "return")
 SHARE = Scale(1.0, "normalised")
@@ -29,7 +29,7 @@ class Tables:
         """What one target costs with each method, and the quantities that nobody measured."""
         found = [(m, t) for m in env.methods for t in m.targets if t.target == target]
         known, missing = _known([t.expected for _, t in found])
-        scales = {q: _scale(q, [t.expected.get(q) for _, t in found], [m.used.get(q) for m, _ in found]) for q in known}
+        scales = {q: cost_scale(env, target, q) for q in known}
         columns = [Column("method", numeric=False), Column("reached", "runs"), Column("samples, median", "steps")]
         columns += [Column(QUANTITIES[q][0], scales[q].unit) for q in known]
         rows = []
