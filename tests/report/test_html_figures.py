@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -15,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frugalrl.report.figures.axes import Axis, bounds, even_ticks, log_ticks
+from frugalrl.report.figures.curves import _stretches, learning_curves
 from frugalrl.report.figures.load import gathered
-from frugalrl.report.figures.palette import DARK, LIGHT
+from frugalrl.report.figures.palette import DARK, LIGHT, figure_css
 from frugalrl.report.figures.pareto import frontier
 from frugalrl.report.figures.survival import stairs
-from frugalrl.report.figures.svg import Point, path, thinned
+from frugalrl.report.figures.svg import Fineness, Point, path, thinned
 from frugalrl.report.numbers import digits, plain, scale_for, slug
-from frugalrl.report.write import write_report
+from frugalrl.report.write import html_report, write_report
 from frugalrl.types import UserError
 from report.comparison_made import made
 
@@ -213,3 +215,24 @@ def test_numbers_of_known_sizes() -> None:
     assert scale_for("FLOP", [4e12]).factor == 1e12
     assert slug("MinAtar/Breakout-v1") == "minatar-breakout-v1"
     assert slug("<&>") == "x"
+
+
+def test_a_mean_of_some_runs_is_pale() -> None:
+    assert _stretches([5, 5, 5]) == [(slice(0, 3), True)]
+    assert _stretches([3, 5, 5, 4, 3]) == [(slice(0, 2), False), (slice(1, 3), True), (slice(2, 5), False)]
+    assert _stretches([5, 5, 4]) == [(slice(0, 2), True), (slice(1, 3), False)]
+    assert _stretches([]) == []
+    env = made(envs=1).envs[0]
+    first = env.methods[0]
+    curve = first.curves["env_steps"]
+    fewer = dataclasses.replace(curve, n=(*curve.n[:40], *(6,) * 20))
+    shown = [dataclasses.replace(first, curves={"env_steps": c}) for c in (curve, fewer)]
+    bodies = [
+        learning_curves(dataclasses.replace(env, methods=(m,)), {first.method: 0}, "x", Fineness(60))[0].body
+        for m in shown
+    ]
+    assert [body.count('<g class="few">') for body in bodies] == [0, 2], "a line and a band"
+    assert "text.n" in figure_css(1)
+    assert ".few{opacity:" in figure_css(1)
+    page = html_report(made(envs=1))
+    assert "pale where only some of the runs, at least half, have evaluations on both sides" in page

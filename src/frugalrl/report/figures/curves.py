@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from frugalrl.report.figures.axes import Frame, bounds, frame
@@ -64,11 +65,14 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
             kept = thinned(len(curve.grid), fine.points)
             xs = [curve.grid[i] / scale.factor for i in kept]
             part = [[values[i] for i in kept] for values in (curve.value, curve.low, curve.high)]
-            body.append(
-                band(plot, xs, part, slots[name], fine)
-                if kind == "band"
-                else marked_line(plot, xs, part[0], slots[name], fine)
-            )
+            for stretch, whole in _stretches([curve.n[i] for i in kept]):
+                at, of = xs[stretch], [values[stretch] for values in part]
+                drawn = (
+                    band(plot, at, of, slots[name], fine)
+                    if kind == "band"
+                    else marked_line(plot, at, of[0], slots[name], fine if whole else replace(fine, marks=0))
+                )
+                body.append(drawn if whole or not drawn else f'<g class="few">{drawn}</g>')
     body.append(_anchors(env, plot, scale.factor) if axis == "env_steps" else "")
     return Drawing(
         name=f"{stem}-score-by-{axis.replace('_', '-')}",
@@ -82,6 +86,20 @@ def _by_axis(env: EnvResult, axis: Axis, curves: dict[str, Curve], slots: Slots,
         rows=tuple((env.env, name, *row) for name, c in curves.items() for row in zip(
             c.grid, c.value, c.low, c.high, c.n, strict=True)),
     )  # fmt: skip
+
+
+def _stretches(runs: Sequence[int]) -> list[tuple[slice, bool]]:
+    """Where a mean is of all runs and where of some. The way from one to the other is of some: one of its ends is."""
+    most = max(runs, default=0)
+    whole = [n == most for n in runs]
+    found: list[tuple[slice, bool]] = []
+    begin = 0
+    for i in range(1, len(runs) + 1):
+        if i == len(runs) or whole[i] != whole[begin]:
+            joined = slice(begin, i) if whole[begin] else slice(max(begin - 1, 0), min(i + 1, len(runs)))
+            found.append((joined, whole[begin]))
+            begin = i
+    return found
 
 
 def _bands_near(curves: Mapping[str, Curve]) -> list[float]:

@@ -33,7 +33,7 @@ paint-order:stroke;stroke:var(--bg);stroke-width:3px;stroke-linejoin:round}
 text.n{fill:var(--ink)}.v{font-variant-numeric:tabular-nums}text.h{fill:var(--ink);font-weight:600}
 .gr{stroke:var(--grid);fill:none}
 .ax{stroke:var(--axis);fill:none}.ref{stroke:var(--axis);stroke-dasharray:2 3;fill:none}
-.cut{stroke:var(--bg);stroke-width:1}.an{fill:var(--bg);stroke:var(--ink);stroke-width:1.3}
+.cut{stroke:var(--bg);stroke-width:1}.few{opacity:.38}.an{fill:var(--bg);stroke:var(--ink);stroke-width:1.3}
 """
 
 

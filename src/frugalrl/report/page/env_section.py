@@ -15,8 +15,9 @@ from frugalrl.report.titles import headline_target
 
 PARTS = {
     "curves": ("Learning curves",
-               "Mean over runs, interpolated between evaluations; the band is the pointwise interval over seeds, "
-               "cut where it would squeeze the lines."),
+               "Mean over runs, interpolated between evaluations; pale where only some of the runs, at least half, "
+               "have evaluations on both sides. The band is the pointwise interval over seeds, cut where it would "
+               "squeeze the lines."),
     "reached": ("Runs that reached a target",
                 "Kaplan-Meier: a run that ended before it reached the target counts as long as it ran."),
     "load": ("Where the compute goes",
