@@ -44,6 +44,10 @@ else document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
 const tip = document.getElementById("tip");
 return [tip.hidden, tip.textContent];
 """
+BREAKS = """
+const box = getComputedStyle(document.querySelector(arguments[0]).closest(".scroll"));
+return [box.breakInside, box.breakAfter];
+"""
 GROUND = "return getComputedStyle(document.body).backgroundColor;"
 LINE = "return getComputedStyle(document.querySelector('figure path.l0')).stroke;"
 
@@ -162,6 +166,8 @@ def test_it_prints_whole(seen: Browser) -> None:
     assert seen.run("return document.querySelectorAll('details:not([open])').length") == 0
     assert seen.run("return document.documentElement.scrollWidth") <= 1040
     assert seen.run(CUT_TABLES) == []
+    assert seen.run(BREAKS, "#env-0-target") == ["avoid", "avoid"], "a small table stays on one sheet, with its foot"
+    assert seen.run(BREAKS, "#runs-table") == ["auto", "auto"], "a long one would leave most of a sheet empty"
     seen.run("window.dispatchEvent(new Event('afterprint'))")
     assert seen.run("return document.querySelectorAll('details:not([open])').length") > 0
     assert seen.pdf().startswith(b"%PDF-")

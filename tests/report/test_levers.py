@@ -17,7 +17,7 @@ from frugalrl.report.comparison_io import from_json, to_json
 from frugalrl.report.csv_files import tables_as_csv
 from frugalrl.report.figures.lever_steps import lever_steps
 from frugalrl.report.figures.levers import lever_figures
-from frugalrl.report.figures.svg import Fineness
+from frugalrl.report.figures.svg import Fineness, text_of
 from frugalrl.report.groups import groups_of
 from frugalrl.report.lever_design import Design, design_of
 from frugalrl.report.lever_words import step_words
@@ -187,6 +187,8 @@ def test_json_csv_page_and_terminal(whole: Comparison) -> None:
     assert row["target"] == "100.0"
     page = html_report(whole)
     assert ">Levers<" in page
+    for sentence in whole.sentences:
+        assert page.count(text_of(sentence)) == 1, f"{sentence}: the answer says it, the levers need not say it again"
     assert "exploration × sampling × sampler" in page
     drawn = lever_figures(whole.envs[0], "x")
     assert [d.name for d in drawn] == ["x-lever-exploration", "x-lever-sampling", "x-lever-sampler"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frugalrl.report.lever_words import change, lever_sentences, shown_effect, verdict
+from frugalrl.report.lever_words import change, shown_effect, verdict
 from frugalrl.report.levers import COSTS, TITLES
 from frugalrl.report.numbers import between, digits, plain, two
 from frugalrl.report.page.html import tag, text_of
@@ -21,7 +21,7 @@ _BOUNDED = " r: of the cost until the target or the end of the budget, because s
 
 
 def levers_body(env: EnvResult, origins: Origins, name: str) -> list[str]:
-    """Sentences, table and how to read it; empty where the methods are no factorial."""
+    """Tables and how to read them; empty where the methods are no factorial. The sentences are in the answer."""
     levers = env.levers
     if levers is None:
         return []
@@ -29,14 +29,12 @@ def levers_body(env: EnvResult, origins: Origins, name: str) -> list[str]:
     target = None if main is None else main[0]
     found = next((t for t in levers.targets if t.target == target), None)
     effects = (*(found.effects if found else ()), *levers.score)
-    said = tag("ul", *(tag("li", text_of(s)) for s in lever_sentences(env)), class_="says")
     goal = "" if target is None else f", to a mean return of {plain(target)}"
     each = [e for e in effects if len(e.levers) == 1]
     together = [e for e in effects if len(e.levers) > 1]
     bounded = _BOUNDED if any(shown_effect(e)[1] for e in effects) else ""
     return [
         tag("p", text_of(f"All methods have the same learner, {levers.learner}; only the levers differ.")),
-        said,
         _table(levers, each, origins, name, f"What each lever does on {env.env}{goal}"),
         _table(levers, together, origins, f"{name}-x", f"Whether the levers change each other on {env.env}{goal}"),
         tag("p", text_of(NOTE + bounded), class_="foot"),

@@ -110,6 +110,10 @@ def _ratio(ratio: Figure, cost: Figure) -> str:
     return f'<span class="r {clear}">{shown}</span>' if clear else f'<span class="r">{shown}</span>'
 
 
+SMALL = 12
+"""Rows up to which a printed table is kept on one sheet."""
+
+
 def table(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], css: str = "") -> str:
     """A table in a box of its own, which scrolls where the page is too narrow. The first cell of a row is its head.
 
@@ -125,8 +129,9 @@ def table(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Seq
     for row in rows:
         cells = [_cell(cell, columns[at], usual[at], head=at == 0) for at, cell in enumerate(row)]
         body.append(f"<tr>{''.join(cells)}</tr>")
+    kept = " keep" if len(rows) <= SMALL else ""
     return (
-        f'<div class="scroll{css}" role="region" tabindex="0" aria-labelledby="{name}-c"><table id="{name}">'
+        f'<div class="scroll{css}{kept}" role="region" tabindex="0" aria-labelledby="{name}-c"><table id="{name}">'
         f'<caption id="{name}-c">{text_of(caption)}</caption><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
