@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from frugalrl.cli import main
 from frugalrl.cost.tables import load_tables
 from frugalrl.recipes import build_config
 from frugalrl.report.comparison import compare
@@ -123,3 +124,22 @@ def test_an_end_counts_for_survival_and_for_other_machines() -> None:
     dear = repriced(runs[1], Repricing(step_ms=1_000.0, profiles=TABLES.machines))
     assert dear.ended is not None
     assert dear.ended.cpu_s > 3_500
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": "frugalrl.bill/1"}', '{"schema": "another"}', "[]"])
+def test_a_bill_that_cannot_be_read_costs_no_more_than_itself(
+    completed: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = failed(completed, tmp_path / "study" / "broken")
+    shutil.copytree(completed, tmp_path / "study" / "whole")
+    (broken / "bill.json").write_text(text)
+    run = read_run(broken, name="the run")
+    assert (run.bill, run.ended) == (None, None)
+    assert run.no_bill
+    assert str(tmp_path) not in run.no_bill
+    notes = " ".join(compared([run]).notes)
+    assert f"the run counts as a run without a bill: {run.no_bill}." in notes
+    assert "expected costs with it are lower bounds" in notes
+    assert main(["bill", str(tmp_path / "study")]) == 0
+    assert "broken counts as a run without a bill" in capsys.readouterr().err
+    assert main(["bill", str(broken)]) == 2, "there is nothing else to show"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,3 +166,21 @@ def test_files_of_the_working_folder_hide_nothing_of_python(
     few = ["--evaluations", "1", "--budget-steps", "80", "--quiet", "--set", *SMALL, "evaluation.episodes=1"]
     assert main([*words, *few]) == 0, capsys.readouterr().err
     assert set(outcomes(tmp_path / "study").values()) == {"completed"}
+
+
+def test_damaged_records_are_repaired_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "study"
+    words = [*BASE, "--methods", "epsilon-greedy", "--seeds", "2", "--budget-steps", "100", "--quiet"]
+    assert main([*words, "--out", str(out), "--no-stack"]) == 0
+    first, second = find_runs([out / "runs"])
+    (first / "bill.json").write_text("{")
+    assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 0
+    assert read_run(first).bill is not None
+    lines = (second / "metrics.jsonl").read_text().splitlines()
+    (second / "metrics.jsonl").write_text("".join(f"{text}\n" for text in lines if '"evaluation"' not in text))
+    capsys.readouterr()
+    assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert f"seed1: it holds no evaluation; to run it again delete {second}" in said
+    shutil.rmtree(second)
+    assert main(["compare", "--out", str(out), "--resume", "--quiet"]) == 0

@@ -94,6 +94,9 @@ def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, 
     from frugalrl.report.table import render
 
     failed = [f"{c.key}: {f.reason}" for c in folder.cells if (f := folder.failure(c)) is not None]
+    for cell in folder.without_score():
+        place = folder.path / cell.path
+        failed.append(f"{cell.key}: it holds no evaluation; to run it again delete {place} and add --resume")
     if args.json:
         document = {
             "study": str(folder.path),

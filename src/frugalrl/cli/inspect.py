@@ -103,7 +103,15 @@ def _bill_of(folder: Path) -> Bill | None:
 def _bills(folders: Sequence[Path], *, json: bool) -> int:
     from frugalrl.cost.many import many_to_json, render_many
 
-    found = {str(folder): _bill_of(folder) for folder in folders}
+    found = {}
+    for folder in folders:
+        try:
+            found[str(folder)] = _bill_of(folder)
+        except UserError as error:
+            if not (folder / "machine.json").exists():  # no run at all
+                raise
+            print(f"note: {folder} counts as a run without a bill: {error}", file=sys.stderr)
+            found[str(folder)] = None
     if json:
         from frugalrl.cli.words import one_line
 

@@ -54,7 +54,8 @@ def check(records: Sequence[RunRecord]) -> Checked:
         _same_method(first_of_method.setdefault((run.method, run.env), seen), seen)
     seen_runs = evaluated(records)
     same_machine, notes = _machines(seen_runs)
-    return Checked(same_machine, (*notes, *_versions(seen_runs), *_stacked(seen_runs), *_seeds(records)))
+    bills = tuple(f"{run.name} counts as a run without a bill: {run.no_bill}." for run in records if run.no_bill)
+    return Checked(same_machine, (*notes, *bills, *_versions(seen_runs), *_stacked(seen_runs), *_seeds(records)))
 
 
 def evaluated(records: Sequence[RunRecord]) -> Sequence[RunRecord]:

@@ -61,7 +61,9 @@ class RunRecord:
     points: tuple[Point, ...]
     """Evaluations, by agent step."""
     bill: Bill | None
-    """None when the run ended without one."""
+    """None when the run ended without one, or it cannot be read."""
+    no_bill: str = ""
+    """Why the bill that is there cannot be read, one sentence."""
     ended: Point | None = None
     """What a run that did not complete had used when it ended, without a score; None where its folder does not say."""
     outcome: Outcome
@@ -117,7 +119,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
     lines = record.lines()
     outcome, reason = _ending(lines)
     try:
-        bill = _bill(folder / "bill.json")
+        bill, no_bill = read_bill(folder / "bill.json")
         points = tuple(_point(line) for line in lines if line["kind"] == "evaluation")
         return RunRecord(
             name=name or str(folder),
@@ -125,6 +127,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
             config=config,
             points=points,
             bill=bill,
+            no_bill=no_bill,
             ended=_ended(outcome, bill, lines),
             outcome=outcome,
             reason=reason,
@@ -179,8 +182,14 @@ def _ending(lines: list[dict[str, Any]]) -> tuple[Outcome, str]:
     return ("interrupted" if str(last["reason"]).startswith("interrupted") else "failed"), str(last["reason"])
 
 
-def _bill(path: Path) -> Bill | None:
-    return bill_from_json(read_json(path)) if path.exists() else None
+def read_bill(path: Path) -> tuple[Bill | None, str]:
+    """(the bill, why one that is there cannot be read): one broken file costs a comparison no more than that bill."""
+    if not path.exists():
+        return None, ""
+    try:
+        return bill_from_json(read_json(path)), ""
+    except UserError as error:
+        return None, str(error).replace(str(path), path.name)  # whose bill it is is said where this is shown
 
 
 def _ended(outcome: Outcome, bill: Bill | None, lines: list[dict[str, Any]]) -> Point | None:

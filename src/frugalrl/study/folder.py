@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalrl.cost.meters import LapTimer
-from frugalrl.report.records import RunRecord, read_run
+from frugalrl.report.records import RunRecord, read_bill, read_run
 from frugalrl.run.kinds import assemble_run
 from frugalrl.run.record import Progress, RunFolder, code_version, read_json, write_json
 from frugalrl.study.job import check_same
@@ -106,9 +106,9 @@ class StudyFolder:
         return Progress(self.path / "lock.bin")
 
     def finished(self, cell: Cell) -> bool:
-        """Whether the cell's run used its whole budget."""
+        """Whether the cell's run used its whole budget, and has a bill that can be read: going on makes a new one."""
         folder = self.path / cell.path
-        if not (folder / "config.json").exists() or not (folder / "bill.json").exists():
+        if not (folder / "config.json").exists() or read_bill(folder / "bill.json")[0] is None:
             return False
         lines = RunFolder.open(folder).lines()
         return bool(lines) and lines[-1]["kind"] == "end" and bool(lines[-1]["completed"])
@@ -117,6 +117,10 @@ class StudyFolder:
         """Of the last evaluation."""
         last = read_run(self.path / cell.path).last
         return None if last is None else last.mean_return
+
+    def without_score(self) -> list[Cell]:
+        """Cells whose run used its whole budget but whose records hold no evaluation: going on would not make one."""
+        return [cell for cell in self.cells if self.finished(cell) and self.final_score(cell) is None]
 
     def begun(self, cell: Cell) -> bool:
         """Whether the cell has a run, finished or not."""
