@@ -245,6 +245,34 @@ def test_wrong_names_are_explained(name: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"high": "2"}, r"high='2': a bound of the ratio pi/mu must be a number, at least 0 and finite, or None"),
+        ({"high": True}, "high=True: a bound"), ({"high": 10**400}, "high=1000.*: a bound"),
+        ({"high": math.nan}, "high=nan: a bound"), ({"high": 2, "reject": 3}, "reject=3: must be a Rejection"),
+        ({"high": 2, "axis": 5}, r"axis=5: sequences run along an axis of the arrays \[1, 2\]"),
+        ({"high": 2, "axis": None}, "axis=None"), ({"high": 2, "mode": None}, "mode=None: must be one of truncate"),
+        ({"high": 2, "reject": "k3-mean:-1"}, "high=-1.0 of k3-mean: a bound must be a number, at least 0"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_one_sentence(how: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        correct([[-1.0, -2.0]], [[-1.0, -2.0]], **how)
+
+
+def test_wrong_kinds_are_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"must be a Correction: Correction\.parse reads a short name"):
+        apply("token-tis:2", np.zeros((1, 2)), np.zeros((1, 2)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="denominator='foo': must be one of old, mu"):
+        Correction(level=None, denominator="foo")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="it needs level=None alone"):
+        Correction(level=None, denominator="mu", normalize=True)
+    for wrong in (np.zeros((1, 2), complex), torch.zeros((1, 2), dtype=torch.complex64), np.array([["a", "b"]])):
+        with pytest.raises(ValueError, match="log-probabilities are numbers, not"):
+            correct(wrong, np.zeros((1, 2)), high=2)
+
+
+@pytest.mark.parametrize(
     ("arrays", "says"),
     [
         (([[-1.0]], [[-1.0, -2.0]]), r"log_pi_old \[1, 1\], log_mu \[1, 2\], mask \[1, 2\]"),

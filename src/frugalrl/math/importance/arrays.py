@@ -40,8 +40,12 @@ def floats(library: Any, x: Array, device: Any = None) -> Array:
     """In float32, or float64 if it is; half precision is widened before anything is subtracted."""
     if library is np:
         x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise ValueError(f"log-probabilities are numbers, not {x.dtype}")
         return x if x.dtype == np.float64 else x.astype(np.float32)
     x = library.as_tensor(x, device=device).detach()
+    if x.is_complex():
+        raise ValueError(f"log-probabilities are numbers, not {x.dtype}")
     return x if x.dtype == library.float64 else x.float()
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, get_args
 
-from frugalrl.math.importance.rejection import Over, Rejection, Statistic, bounds_in_words
+from frugalrl.math.importance.rejection import Over, Rejection, Statistic, bounds_in_words, check_bounds
 
 Level = Literal["token", "sequence", "geometric"]
 Mode = Literal["truncate", "mask", "clamp", "vanilla"]
@@ -58,16 +57,21 @@ class Correction:
 
     def __post_init__(self) -> None:
         low, high = self.low, self.high
-        for field, value, known in (("level", self.level, get_args(Level)), ("mode", self.mode, get_args(Mode))):
-            if value is not None and value not in known:
-                raise ValueError(f"{field}={value!r}: must be one of {', '.join(known)}")
-        for name, bound in (("low", low), ("high", high)):
-            if bound is not None and not (math.isfinite(bound) and bound >= 0):
-                raise ValueError(f"{name}={bound}: a bound of the ratio pi/mu must be at least 0 and finite, or None")
+        fields = (
+            ("level", self.level, Level),
+            ("mode", self.mode, Mode),
+            ("denominator", self.denominator, Denominator),
+        )
+        for field, value, kind in fields:
+            if value not in get_args(kind) and not (field == "level" and value is None):
+                raise ValueError(f"{field}={value!r}: must be one of {', '.join(get_args(kind))}")
+        if self.reject is not None and not isinstance(self.reject, Rejection):
+            raise ValueError(f"reject={self.reject!r}: must be a Rejection, or None")
+        check_bounds(low, high, ": a bound of the ratio pi/mu")
         if low is not None and high is not None and low > high:
             raise ValueError(f"low={low:g} > high={high:g}: bounds of the ratio pi/mu, the smaller one first")
-        if self.denominator == "mu" and (self.level is not None or self.reject is not None):
-            raise ValueError("denominator='mu' is a control without weight and rejection: it needs level=None")
+        if self.denominator == "mu" and (self.level is not None or self.reject is not None or self.normalize):
+            raise ValueError("denominator='mu' is a control without weight and rejection: it needs level=None alone")
         if self.level is None:
             return
         if self.mode == "truncate" and (high is None or low is not None):

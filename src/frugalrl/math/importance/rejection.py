@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from frugalrl.math.importance.arrays import Array, over_sequence
@@ -36,9 +37,7 @@ class Rejection:
             raise ValueError(
                 f"unknown rejection '{self.statistic}-{self.over}'; known: k1, k2 or k3, then -token, -sum, -mean, -max"
             )
-        for name, bound in (("low", self.low), ("high", self.high)):
-            if bound is not None and not (math.isfinite(bound) and bound >= 0):
-                raise ValueError(f"{name}={bound} of {self}: a bound must be at least 0 and finite, or None")
+        check_bounds(self.low, self.high, f" of {self.statistic}-{self.over}: a bound")
         if self.statistic == "k1":
             if self.low is None and self.high is None:
                 raise ValueError("k1 needs low, high or both: bounds of the ratio pi/mu")
@@ -49,6 +48,14 @@ class Rejection:
 
     def __str__(self) -> str:
         return f"{self.statistic}-{self.over}" + bounds_in_words(self.low, self.high)
+
+
+def check_bounds(low: object, high: object, what: str) -> None:
+    """Raises ValueError unless each is None or a number of at least 0 that is finite."""
+    for name, bound in (("low", low), ("high", high)):
+        number = isinstance(bound, Real) and not isinstance(bound, bool)
+        if bound is not None and not (number and 0 <= float(str(bound)) < math.inf):
+            raise ValueError(f"{name}={bound!r}{what} must be a number, at least 0 and finite, or None")
 
 
 def bounds_in_words(low: float | None, high: float | None) -> str:

@@ -127,12 +127,16 @@ def apply(
     check: bool = True,
 ) -> Corrected:  # fmt: skip
     """As `correct`. ``check=False`` skips the checks of values, which on a GPU wait for the device."""
+    if not isinstance(correction, Correction):
+        raise ValueError(f"correction={correction!r} must be a Correction: Correction.parse reads a short name")
     xp = library_of(log_pi_old, log_mu, mask)
     device = device_of(log_pi_old, log_mu, mask)
     with without_gradient(xp):
         log_pi_old, log_mu = floats(xp, log_pi_old, device), floats(xp, log_mu, device)
         mask = xp.ones_like(log_mu, dtype=xp.bool) if mask is None else booleans(xp, mask, device)
         check_shapes(log_pi_old=log_pi_old, log_mu=log_mu, mask=mask)
+        if not isinstance(axis, int) or not -log_mu.ndim <= axis < log_mu.ndim:
+            raise ValueError(f"axis={axis}: sequences run along an axis of the arrays {list(log_mu.shape)}")
         if check:
             check_values(xp, log_pi_old, log_mu, mask)
         apart = xp.where(mask, log_pi_old - log_mu, 0.0)
