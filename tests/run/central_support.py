@@ -33,13 +33,8 @@ R2D2 = (
 
 def vtrace(env_id: str, *settings: str, steps: int | None = 600) -> RunConfig:
     """seed-vtrace-small, shrunk."""
-    known = (
-        *VTRACE,
-        "schedule.steps_per_round=5",
-        "env.rows=4",
-        "checkpoint.every_s=3600",
-        f"budget.env_steps={steps}",
-    )
+    in_lockstep = "schedule.steps_per_round=5"  # without, nothing reads it, and the command line refuses it
+    known = (*VTRACE, in_lockstep, "env.rows=4", "checkpoint.every_s=3600", f"budget.env_steps={steps}")
     return override(build_config(env_id, "seed-vtrace-small"), [*known, *settings])
 
 
