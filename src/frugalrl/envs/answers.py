@@ -39,10 +39,10 @@ def _ends(name: str, array: NDArray[Any], given: Any) -> NDArray[np.bool_]:
 
 def reward_of(given: Any) -> float:
     """The reward of one row."""
-    if type(given) is float:
-        return given
+    if isinstance(given, (float, int, np.floating, np.integer)):  # of images, at every step: no array is made
+        return float(given)
     array = np.asarray(_single("the reward", given))
-    if array.dtype.kind not in "biuf" and not isinstance(given, int):  # an int may be too long for numpy
+    if array.dtype.kind not in "biuf":
         raise ValueError(f"the reward is {_say(given)}, but must be a number")
     return float(given)
 

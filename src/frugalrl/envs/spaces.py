@@ -73,7 +73,9 @@ class ObsCodec:
     def _castable(self, array: NDArray[Any]) -> NDArray[Any]:
         """For arrays of another dtype: refuses what would become other numbers, as numpy makes 44 of 300 unasked."""
         kind = array.dtype.kind
-        if kind not in "biuf" or (kind == "f" and self.dtype == np.uint8):
+        if kind == "b":
+            return array
+        if kind not in "iuf" or (kind == "f" and self.dtype == np.uint8):
             holds = "integers" if self.dtype == np.uint8 else "numbers"
             raise ValueError(f"the observation has dtype {array.dtype} but its space holds {holds}")
         if self.dtype == np.uint8 and kind in "iu":
