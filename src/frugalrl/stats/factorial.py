@@ -124,10 +124,10 @@ def cost_effect(
         return Estimate(value, ends, min(sizes), level, taken or how)
 
     check_draws(draws)
-    ends = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
-    ends, taken = unless_alike(ends, 1.0, min(sizes), level, (0.0, np.inf), resampled=True)
-    how = f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}"
-    return Estimate(value, ends, min(sizes), level, taken or how)
+    ends, taken = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
+    return Estimate(
+        value, ends, min(sizes), level, taken or f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}"
+    )
 
 
 def _percentile(
@@ -138,8 +138,11 @@ def _percentile(
     rng: np.random.Generator,
     draws: int,
     level: float,
-) -> tuple[float, float]:
-    """The ends of a cost effect over resampled runs; one entry of ``sizes``: seeds are drawn for all cells at once."""
+) -> tuple[tuple[float, float], str]:
+    """The ends of a cost effect over resampled runs, and why they were taken back where they were.
+
+    One entry of ``sizes``: seeds are drawn for all cells at once.
+    """
 
     def evaluate(picked: Indices) -> Floats:
         each = picked * (len(runs) // len(picked))
@@ -149,7 +152,8 @@ def _percentile(
 
     values = resample.resampled(evaluate, sizes, draws, rng)
     unknown = np.isnan(values)
-    return resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
+    ends = resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
+    return unless_alike(ends, 1.0, min(sizes), level, (0.0, np.inf), resampled=True)
 
 
 def score_effect(
