@@ -7,6 +7,7 @@ S + L, so k = S / (r (S + L) - L); where r (S + L) <= L, no number of cores does
 
 from __future__ import annotations
 
+from frugalrl.report.numbers import plain
 from frugalrl.report.results import ToTarget
 from frugalrl.report.shared import no_interval
 from frugalrl.report.words import between, short
@@ -27,7 +28,7 @@ def break_even(env: str, method: str, baseline: str, mine: ToTarget, theirs: ToT
     Both methods reached the target.
     """
     ratio = mine.ratio["cpu_s"]
-    goal = f"{short(mine.target)} on {env}"
+    goal = f"{plain(mine.target)} on {env}"
     if ratio.value is None:
         return f"Break-even in sampler cores of {method} and {baseline} for {goal} is refused: {ratio.source}."
     told = (
