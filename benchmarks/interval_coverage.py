@@ -5,8 +5,9 @@
     python benchmarks/interval_coverage.py --table evidence/statistics/coverage.json
 
 Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
-shapes, cut at a budget of 1, two methods that share half of their randomness by seed. Each cell says how often the
-interval held the truth, how wide it was in the median, and how often it was refused, which the coverage leaves out.
+shapes, cut at a budget of 1, two methods that share half of their randomness by seed; and methods that get there early,
+or never, at given rates. Each cell says how often the interval held the truth, how wide it was in the median, and how
+often it was refused, which the coverage leaves out, or had no bound.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from frugalrl import stats
 SIZES = (3, 5, 10, 20)
 DRAWS = 500
 LARGE = 400_000
+RATES = ((1.0, 0.7), (0.9, 0.6), (0.9, 0.8), (0.9, 0.9))
+"""Rates at which runs of a and of b reach the target."""
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -63,6 +66,15 @@ def some_costs(kind: str, n: int, rng: np.random.Generator) -> list[Any]:
     return found
 
 
+def at_rates(rates: tuple[float, float], n: int, rng: np.random.Generator) -> list[Any]:
+    """Costs and reached of a and b: runs of both get there after 5, 10 or 15 % of the budget, or never."""
+    found = []
+    for rate in rates:
+        reached = rng.random(n) < rate
+        found += [np.where(reached, rng.choice([0.05, 0.1, 0.15], n), 1.0), reached]
+    return found
+
+
 def cell(
     truth: float, n: int, reps: int, rng: np.random.Generator, estimate: Callable[[int], stats.Estimate]
 ) -> dict[str, Any]:
@@ -73,6 +85,9 @@ def cell(
         "coverage": round(float(np.mean([low <= truth <= high for low, high in kept])), 4) if kept else None,
         "median_width": float(f"{np.median([high - low for low, high in kept]):.4g}") if kept else None,
         "refused": round(1 - len(kept) / reps, 4),
+        "without_bound": round(float(np.mean([low == 0.0 and high == np.inf for low, high in kept])), 4)
+        if kept
+        else 0.0,
     }
 
 
@@ -127,6 +142,22 @@ def of_costs(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Call
     return found
 
 
+def of_rates(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
+    """The expected cost ratio where the two methods do not reach the target equally often."""
+    found: dict[str, tuple[float, Callable[[int], stats.Estimate]]] = {}
+    for rates in RATES:
+        a, ra, b, rb = at_rates(rates, 5 * LARGE, rng)
+        truth = (a.sum() / ra.sum()) / (b.sum() / rb.sum())
+        for method in ("t", "percentile"):
+
+            def against(n: int, p: tuple[float, float] = rates, m: Any = method) -> stats.Estimate:
+                return stats.expected_cost_ratio(*at_rates(p, n, rng), rng=rng, draws=DRAWS, method=m)
+
+            name = f"expected cost ratio ({rates[0]:.0%}, {rates[1]:.0%}), paired, {method}"
+            found[name] = (float(truth), against)
+    return found
+
+
 def table(record: dict[str, Any]) -> str:
     """Coverage in per cent by shape, statistic and runs: default interval (percentile bootstrap), as Markdown."""
     lines = ["| shape | statistic | interval | " + " | ".join(map(str, SIZES)) + " |", "|---" * (3 + len(SIZES)) + "|"]
@@ -138,7 +169,8 @@ def table(record: dict[str, Any]) -> str:
             cells = []
             for ours, naive in zip(found["cells"], statistics[f"{name}, percentile"]["cells"], strict=True):
                 said = "refused" if ours["coverage"] is None else f"{100 * ours['coverage']:.1f}"
-                cells.append(f"{said} ({100 * naive['coverage']:.1f})")
+                open_ = naive.get("without_bound", 0.0) > 0.5
+                cells.append(f"{said} ({'no bound' if open_ else format(100 * naive['coverage'], '.1f')})")
             lines.append(f"| {kind} | {name} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -155,10 +187,11 @@ def main() -> None:
         print(table(json.loads(args.table.read_text())))
         return
     results: dict[str, dict[str, Any]] = {}
-    for k, kind in enumerate(("normal", "lognormal", "bimodal")):
+    for k, kind in enumerate(("normal", "lognormal", "bimodal", "early or never")):
         rng = np.random.default_rng([args.seed, k])
         results[kind] = {}
-        for name, (truth, estimate) in (of_scores(kind, rng) | of_costs(kind, rng)).items():
+        made = of_rates(rng) if kind == "early or never" else of_scores(kind, rng) | of_costs(kind, rng)
+        for name, (truth, estimate) in made.items():
             rows = [cell(truth, n, args.reps, rng, estimate) for n in SIZES]
             results[kind][name] = {"truth": float(f"{truth:.5g}"), "cells": rows}
             print(kind, name, [row["coverage"] for row in rows], flush=True)

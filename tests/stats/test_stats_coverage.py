@@ -91,3 +91,21 @@ def test_median_time() -> None:
     slow = float(np.exp(-0.7))
     assert coverage(slow, lambda rng: stats.median_time(*costs(rng, 40)[2:]), seed=1) >= 0.93
     assert coverage(slow, dropped, seed=1) < 0.85
+
+
+def test_what_the_page_says_of_a_cost_ratio_where_runs_get_there_early_or_never() -> None:
+    def drawn(rate_a: float, rate_b: float, n: int) -> Draw:
+        def made(rng: np.random.Generator) -> stats.Estimate:
+            both = []
+            for rate in (rate_a, rate_b):
+                reached = rng.random(n) < rate
+                both += [np.where(reached, rng.choice([0.05, 0.1, 0.15], n), 1.0), reached]
+            return stats.expected_cost_ratio(*both)
+
+        return made
+
+    truth = 0.1 / ((0.7 * 0.1 + 0.3) / 0.7)
+    assert 0.72 < coverage(truth, drawn(1.0, 0.7, 3)) < 0.88
+    assert coverage(truth, drawn(1.0, 0.7, 10)) > 0.93
+    assert 0.85 < coverage(1.0, drawn(0.9, 0.9, 10)) < 0.94
+    assert coverage(1.0, drawn(1.0, 1.0, 5)) > 0.92

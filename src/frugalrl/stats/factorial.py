@@ -124,10 +124,8 @@ def cost_effect(
         return Estimate(value, ends, min(sizes), level, taken or how)
 
     check_draws(draws)
-    ends, taken = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
-    return Estimate(
-        value, ends, min(sizes), level, taken or f"percentile bootstrap, {draws:,} draws, {_pairing(paired)}"
-    )
+    ends, how = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
+    return Estimate(value, ends, min(sizes), level, f"{how}, {_pairing(paired)}")
 
 
 def _percentile(
@@ -139,7 +137,7 @@ def _percentile(
     draws: int,
     level: float,
 ) -> tuple[tuple[float, float], str]:
-    """The ends of a cost effect over resampled runs, and why they were taken back where they were.
+    """The ends of a cost effect over resampled runs, and how they were made, or why they were taken back.
 
     One entry of ``sizes``: seeds are drawn for all cells at once.
     """
@@ -153,7 +151,8 @@ def _percentile(
     values = resample.resampled(evaluate, sizes, draws, rng)
     unknown = np.isnan(values)
     ends = resample.percentile_ends(np.where(unknown, 0.0, values), np.where(unknown, np.inf, values), level)
-    return unless_alike(ends, 1.0, min(sizes), level, (0.0, np.inf), resampled=True)
+    ends, why = unless_alike(ends, 1.0, min(sizes), level, (0.0, np.inf), resampled=True)
+    return ends, why or f"percentile bootstrap, {draws:,} draws"
 
 
 def score_effect(
