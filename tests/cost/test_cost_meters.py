@@ -263,6 +263,26 @@ def test_what_a_shell_had_started_before_it_became_this_program_is_not_counted()
     assert peak < 2e8
 
 
+@pytest.mark.skipif(not per_thread_clocks_work(), reason="needs per-thread clocks")
+def test_a_thread_that_has_a_clock_is_claimed_by_no_other() -> None:
+    """On a loaded machine the pool of an environment, or of the learner, may still run when the sampler looks."""
+    code = """
+import torch
+from frugalrl.cost.meters import LapTimer, threads_that_worked
+torch.set_num_threads(2)
+work = lambda: torch.ones(1 << 22).add_(1)
+timer = LapTimer()
+assert timer.watched == ()
+timer.watch(threads_that_worked(work))
+assert timer.watched
+assert threads_that_worked(work)
+assert not set(timer.watched) & set(threads_that_worked(work, timer.watched))
+"""
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_importing_cost_loads_no_heavy_library() -> None:
     code = "import sys, frugalrl.cost; assert not {'torch', 'rich', 'psutil', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

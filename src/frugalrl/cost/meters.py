@@ -124,6 +124,11 @@ class LapTimer:
         self._taken: dict[str, tuple[float, float]] = {}
         self._started = False
 
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """The shared pool threads."""
+        return () if self._shared is None else self._shared.tids
+
     def watch(self, tids: Iterable[int]) -> None:
         """Adds shared pool threads, for example after the first parallel operation."""
         if self._shared is None:
@@ -219,14 +224,16 @@ def threads_made_by(work: Callable[[], T]) -> tuple[T, tuple[int, ...]]:
     return result, tuple(sorted(thread_ids() - before))
 
 
-def threads_that_worked(work: Callable[[], object]) -> tuple[int, ...]:
+def threads_that_worked(work: Callable[[], object], claimed: Iterable[int] = ()) -> tuple[int, ...]:
     """Ids of native threads that used the processor while ``work`` ran: pool threads, new ones and old ones.
 
-    Call it while no other pool has anything to do. Threads that Python made are never among them.
+    Call it while no other pool has anything to do. On a loaded machine the threads of one may still be on their way to
+    sleep: those that have a clock already are ``claimed``, else two would charge what they use. Threads that Python
+    made are never among them.
     """
     before = {tid: thread_cpu_s(tid) for tid in thread_ids()}
     work()
-    now = {tid: thread_cpu_s(tid) for tid in unclaimed_threads()}
+    now = {tid: thread_cpu_s(tid) for tid in unclaimed_threads(claimed)}
     return tuple(sorted(tid for tid, cpu_s in now.items() if cpu_s is not None and cpu_s > (before.get(tid) or 0.0)))
 
 

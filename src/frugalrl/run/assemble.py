@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -129,11 +129,14 @@ def _join(
     return Parts(worlds, sampler, make_replay(config, spec, acting), learner, device, sampler_timer, Worker("sampler"))
 
 
-def watch_tensor_threads(threads: int, timer: LapTimer) -> None:
-    """Let ``timer`` follow the tensor threads of the calling thread; every thread that computes has its own."""
+def watch_tensor_threads(threads: int, timer: LapTimer, claimed: Iterable[int] = ()) -> None:
+    """Let ``timer`` follow the tensor threads of the calling thread; every thread that computes has its own.
+
+    ``claimed``: native threads that another clock follows.
+    """
     if threads > 1:
         # asked by work, not by birth: a process that trained before has its pool already
-        timer.watch(threads_that_worked(lambda: torch.ones(1 << 22).add_(1)))
+        timer.watch(threads_that_worked(lambda: torch.ones(1 << 22).add_(1), claimed))
 
 
 def make_replay(config: RunConfig, spec: EnvSpec, acting: Acting) -> ReplayBuffer:

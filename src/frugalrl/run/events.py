@@ -20,6 +20,7 @@ from frugalrl.run.language.warm_start import WarmStart
 from frugalrl.run.language.world import PromptWorld
 from frugalrl.run.loop import Counters, Event, serial
 from frugalrl.run.pipelined import pipelined
+from frugalrl.run.samplers import environment_threads
 from frugalrl.sampling.background import BackgroundSampler
 from frugalrl.sampling.tokens import TokenSampler
 
@@ -59,7 +60,7 @@ def events(config: RunConfig, parts: Parts, counters: Counters, timer: LapTimer)
 
     def settle_in() -> None:
         torch.set_num_threads(config.threads)  # every thread has its own number
-        watch_tensor_threads(config.threads, parts.sampler_timer)
+        watch_tensor_threads(config.threads, parts.sampler_timer, (*timer.watched, *environment_threads(parts.worlds)))
         parts.sampler_timer.start()
 
     parts.hand.begin(settle_in)

@@ -108,6 +108,11 @@ def split_rows(rows: int, groups: int) -> tuple[int, ...]:
     return tuple(rows // groups + (group < rows % groups) for group in range(groups))
 
 
+def environment_threads(worlds: Worlds) -> tuple[int, ...]:
+    """The threads that belong to the environments now."""
+    return worlds.thread_ids if isinstance(worlds, RowEnv) else worlds.thread_ids()
+
+
 def environment_clock(worlds: Worlds) -> NativeThreads | LiveThreads:
     """The clock of the threads that belong to the environments."""
     if isinstance(worlds, RowEnv):
