@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from frugalrl.stats.shared import Units
 
 SHARED_CLOCK = stats.SHARED_CLOCK
+_OWN = "With `frugal compare --no-stack` every seed has its own process."
 
 
 def units_of(runs: Sequence[RunRecord]) -> Units | None:
@@ -75,7 +76,10 @@ def notes_of(groups: Mapping[str, Mapping[str, Group]]) -> Iterator[str]:
                 yield (
                     f"{who} one process's clock{' per method' if len(names) > 1 else ''}: {what} have no interval "
                     f"there and no difference in them is shown; samples, updates and FLOPs are counted for each seed. "
-                    f"With `frugal compare --no-stack` every seed has its own process."
+                    f"{_OWN}"
                 )
             else:
-                yield f"{who} {count} processes per method: for {what} these are the unit of intervals, not the seeds."
+                yield (
+                    f"{who} {count} processes per method: for {what} these are the unit of intervals, not the seeds. "
+                    f"{_OWN}"
+                )
