@@ -105,6 +105,7 @@ ALL: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "uint8-end": ("terminated", lambda e: e.astype(np.uint8)),
     "list-end": ("terminated", lambda e: e.tolist()),
     "float-end": ("terminated", lambda e: e.astype(np.float32)),
+    "half-end": ("terminated", lambda e: e + 0.5),
     "none-end": ("truncated", _first_is(None)),
     "str-end": ("truncated", lambda e: e.astype(str)),
     "two-end": ("truncated", _first_is(2)),

@@ -45,7 +45,9 @@ def assert_same(path, other):
 
 
 @pytest.mark.parametrize("name", ["FaultyVector", "FaultySameStep"])
-@pytest.mark.parametrize("fault", ["int-end", "uint8-end", "list-end", "list-reward", "int-reward", "float32-reward"])
+@pytest.mark.parametrize(
+    "fault", ["int-end", "uint8-end", "float-end", "list-end", "list-reward", "int-reward", "float32-reward"]
+)
 def test_vector_environments_may_answer_with_whole_numbers_and_lists(name, fault):
     assert_same(play(rows(name, fault)), play(rows("Faulty")))
 
@@ -57,7 +59,7 @@ def test_vector_environments_may_answer_with_whole_numbers_and_lists(name, fault
         ("one-reward", r"the reward has shape \(\)"),
         ("none-reward", r"the reward must be a number in each row, not \[None, "),
         ("str-reward", r"the reward must be a number in each row, not array\(\['1\.0'"),
-        ("float-end", r"terminated must be True or False in each row, not array\(\[0\., "),
+        ("half-end", r"terminated must be True or False in each row, not array\(\[0\.5, "),
         ("none-end", r"truncated must be True or False in each row, not \[None, "),
         ("str-end", r"truncated must be True or False in each row, not array\(\['False'"),
         ("two-end", r"truncated must be True or False in each row, not \[2, "),

@@ -32,7 +32,7 @@ def answers_of(rewards: Any, terminated: Any, truncated: Any, num_rows: int) -> 
 
 
 def _ends(name: str, array: NDArray[Any], given: Any) -> NDArray[np.bool_]:
-    if array.dtype.kind not in "biu" or ((array != 0) & (array != 1)).any():
+    if array.dtype.kind not in "biuf" or ((array != 0) & (array != 1)).any():
         raise ValueError(f"{name} must be True or False in each row, not {_say(given)}")
     return array.astype(_BOOL)
 
@@ -48,11 +48,11 @@ def reward_of(given: Any) -> float:
 
 
 def end_of(name: str, given: Any) -> bool:
-    """``terminated`` or ``truncated`` of one row; a whole number may be 0 or 1."""
+    """``terminated`` or ``truncated`` of one row; a number may be 0 or 1."""
     if isinstance(given, (bool, np.bool_)):
         return bool(given)
     array = np.asarray(_single(name, given))
-    if array.dtype.kind not in "biu" or array not in (0, 1):
+    if array.dtype.kind not in "biuf" or array not in (0, 1):
         raise ValueError(f"{name} is {_say(given)}, but must be True or False")
     return bool(array)
 
