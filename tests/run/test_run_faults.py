@@ -119,6 +119,22 @@ def test_a_disk_that_refuses_the_batch_costs_neither_checkpoint_nor_bill(
     assert bill(tmp_path / "run")
 
 
+def test_a_disk_that_refuses_the_last_checkpoint_too_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are not in the checkpoint must not be said to be there."""
+    saved = Checkpoints.save
+
+    def refuse(self: Checkpoints, step: int, *rest: Any) -> None:
+        if step > 200:
+            raise RunFailed("the disk is full")
+        saved(self, step, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", refuse)
+    Wild.after = "huge reward"
+    with pytest.raises(RunFailed, match=r"^the loss of update .*the weights before it could not be saved \(the disk"):
+        train(wild("agent.huber_delta=None"), tmp_path / "run", Silent())
+    assert bill(tmp_path / "run")
+
+
 def test_weights_that_overflow_end_the_run(tmp_path: Path) -> None:
     config = cartpole("agent.learning_rate=1e38", "agent.max_grad_norm=None", steps=400)
     with pytest.raises(RunFailed) as caught:

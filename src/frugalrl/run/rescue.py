@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from frugalrl.types import Replayed, ReplayedTokens, ReplayedUnrolls
+from frugalrl.types import Replayed, ReplayedTokens, ReplayedUnrolls, RunFailed
 
 CALMER = "lower agent.learning_rate or set agent.max_grad_norm"
 """What helps against values that are not finite."""
@@ -34,6 +35,15 @@ def how_to_go_on(sentence: str, folder: Path, step: int | None) -> str:
         return sentence
     way = f"`frugal resume {quote(str(folder))}` goes on from the checkpoint at step {step:,}"
     return f"{sentence.rstrip('.')}; when that is mended, {way}" if sentence else way
+
+
+def save_weights(save: Callable[[], None]) -> str:
+    """Save what was learned before a batch that cannot be used; says whether that was possible."""
+    try:
+        save()
+    except RunFailed as error:
+        return f"the weights before it could not be saved ({error})"
+    return "the weights before it are in the checkpoint"
 
 
 def save_batch(folder: Path, replayed: Replayed | ReplayedUnrolls | ReplayedTokens) -> str:

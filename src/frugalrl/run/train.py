@@ -28,7 +28,7 @@ from frugalrl.run.loop import Counters, Event
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import begun_in_vain, has_worked, lost_work
-from frugalrl.run.rescue import CALMER, how_to_go_on, keep_tracebacks, save_batch
+from frugalrl.run.rescue import CALMER, how_to_go_on, keep_tracebacks, save_batch, save_weights
 from frugalrl.run.samplers import is_asynchronous
 from frugalrl.run.stages import follow_clocks, log_stages
 from frugalrl.run.state import RunState
@@ -204,10 +204,8 @@ class Run:
     def _failure(self, error: RunFailed | FloatingPointError) -> RunFailed:
         """Keep what a run that cannot go on leaves behind; returns what to tell the user."""
         if isinstance(error, BadBatch):
-            kept = f"; {save_batch(self._record.path, error.replayed)}, the weights before it are in the checkpoint"
-            with suppress(RunFailed):
-                self._save()
-            self._failed(str(error))
+            kept = f"; {save_batch(self._record.path, error.replayed)}, {save_weights(self._save)}"
+            self._failed(str(error))  # for its bill
             advice = f"; {CALMER}" if isinstance(error, NonFiniteLoss) else ""
             return RunFailed(f"{error}{kept}{advice}")
         if isinstance(error, EnvFailed | SamplerNotFinite | EngineFailed):

@@ -190,20 +190,15 @@ def failure(error: BaseException, doing: int, spec: EnvSpec | None) -> dict[str,
     if isinstance(error, UserError):
         kind, sentence = "user", str(error)
     elif doing == STARTING:
-        kind, sentence = "birth", f"Starting a worker process failed with {say_error_of(error)}."
+        kind, sentence = "birth", f"Starting a worker process failed with {say_error(error)}."
     elif isinstance(error, EnvFailed):
         kind, sentence = "bad_data" if _read_badly(error) else "raised", str(error)
     else:
         name = "an environment" if spec is None else f"environment {spec.id}"
-        kind, sentence = "raised", f"{what.capitalize()} {name} failed with {say_error_of(error)}."
+        kind, sentence = "raised", f"{what.capitalize()} {name} failed with {say_error(error)}."
     raised = error.__cause__ or error  # an EnvFailed says where, its cause says what
     trace = "".join(traceback.format_exception(raised))[-_TRACE_CHARS:]
     return {"failed": kind, "sentence": sentence, "group": group, "traceback": trace}
-
-
-def say_error_of(error: BaseException) -> str:
-    """As ``say_error``, for what is no Exception too, such as SystemExit."""
-    return say_error(error) if isinstance(error, Exception) else f"{type(error).__name__}: {error}".rstrip(".: ")
 
 
 def _read_badly(error: EnvFailed) -> bool:
