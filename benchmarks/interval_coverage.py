@@ -5,9 +5,10 @@
     python benchmarks/interval_coverage.py --table evidence/statistics/coverage.json
 
 Scores: normal; lognormal (a long upper tail); bimodal (a run learns or it does not). Costs to a target: the same three
-shapes, cut at a budget of 1, two methods that share half of their randomness by seed; and methods that get there early,
-or never, at given rates. Each cell says how often the interval held the truth, how wide it was in the median, and how
-often it was refused, which the coverage leaves out, or had no bound.
+shapes, cut at a budget of 1, two methods that share half of their randomness by seed; methods that get there early, or
+never, at given rates; and CPU times of seeds that two processes per method trained, some faster than others. Each cell
+says how often the interval held the truth, how wide it was in the median, and how often it was refused, which the
+coverage leaves out, or had no bound.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ DRAWS = 500
 LARGE = 400_000
 RATES = ((1.0, 0.7), (0.9, 0.6), (0.9, 0.8), (0.9, 0.9))
 """Rates at which runs of a and of b reach the target."""
+PACES = (0.03, 0.1, 0.3)
+"""Standard deviation of the log pace of processes."""
+NAIVE = ("percentile", "as if apart")
+"""In brackets in the table: the percentile bootstrap, and seeds of one process taken for runs of their own."""
+KINDS = ("normal", "lognormal", "bimodal", "early or never", "shared clocks")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -158,16 +164,59 @@ def of_rates(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int],
     return found
 
 
+def shared_costs(kind: str, n: int, spread: float, rng: np.random.Generator) -> tuple[list[Any], list[stats.Paces]]:
+    """`some_costs` times the paces of two processes per method, whose seeds all go on until the budget ends."""
+    found, ends, units = some_costs(kind, n, rng), [], np.arange(n) * 2 // n
+    for at in (0, 2):
+        pace = np.exp(rng.normal(0, spread, 2))[units]
+        found[at] = found[at] * pace
+        ends.append((units, pace, np.ones(n)))
+    paces = stats.paces_of(ends)
+    assert paces is not None
+    return found, paces
+
+
+def of_processes(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
+    """Expected CPU time and its ratio where seeds of each method shared two processes."""
+    found: dict[str, tuple[float, Callable[[int], stats.Estimate]]] = {}
+    for kind in ("normal", "bimodal"):
+        a, ra, b, rb = some_costs(kind, 5 * LARGE, rng)
+        alone, ratio = a.sum() / ra.sum(), (a.sum() / ra.sum()) / (b.sum() / rb.sum())
+        for sd in PACES:
+            for method in ("t", "as if apart"):
+
+                def cost(n: int, k: str = kind, s: float = sd, known: bool = method == "t") -> stats.Estimate:
+                    made, paces = shared_costs(k, n, s, rng)
+                    return stats.expected_cost(*made[:2], paces=paces[0] if known else None)
+
+                def against(n: int, k: str = kind, s: float = sd, known: bool = method == "t") -> stats.Estimate:
+                    made, (of_a, of_b) = shared_costs(k, n, s, rng)
+                    ways: dict[str, Any] = {"paces_a": of_a, "paces_b": of_b} if known else {}
+                    return stats.expected_cost_ratio(*made, **ways)
+
+                found[f"expected cost, {kind}, paces {sd:.0%} apart, {method}"] = (alone * np.exp(sd**2 / 2), cost)
+                found[f"expected cost ratio, {kind}, paces {sd:.0%} apart, paired, {method}"] = (ratio, against)
+    return found
+
+
+def made_of(kind: str, rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
+    """name -> (truth, estimate from n simulated runs), of one kind."""
+    if kind == "early or never":
+        return of_rates(rng)
+    return of_processes(rng) if kind == "shared clocks" else of_scores(kind, rng) | of_costs(kind, rng)
+
+
 def table(record: dict[str, Any]) -> str:
-    """Coverage in per cent by shape, statistic and runs: default interval (percentile bootstrap), as Markdown."""
+    """Coverage in per cent by shape, statistic and runs: default interval (one of `NAIVE`), as Markdown."""
     lines = ["| shape | statistic | interval | " + " | ".join(map(str, SIZES)) + " |", "|---" * (3 + len(SIZES)) + "|"]
     for kind, statistics in record["results"].items():
         for full, found in statistics.items():
             name, method = full.rsplit(", ", 1)
-            if method == "percentile":
+            if method in NAIVE:
                 continue
             cells = []
-            for ours, naive in zip(found["cells"], statistics[f"{name}, percentile"]["cells"], strict=True):
+            other = next(statistics[f"{name}, {naive}"] for naive in NAIVE if f"{name}, {naive}" in statistics)
+            for ours, naive in zip(found["cells"], other["cells"], strict=True):
                 said = "refused" if ours["coverage"] is None else f"{100 * ours['coverage']:.1f}"
                 open_ = naive.get("without_bound", 0.0) > 0.5
                 cells.append(f"{said} ({'no bound' if open_ else format(100 * naive['coverage'], '.1f')})")
@@ -179,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reps", type=int, default=1000, help="simulated studies per cell (1,000)")
     parser.add_argument("--seed", type=int, default=20261125)
+    parser.add_argument("--only", choices=KINDS, help="simulate one kind again and keep the others of the record")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="where the record goes")
     what.add_argument("--table", type=Path, help="print the table of a record")
@@ -186,12 +236,13 @@ def main() -> None:
     if args.table:
         print(table(json.loads(args.table.read_text())))
         return
-    results: dict[str, dict[str, Any]] = {}
-    for k, kind in enumerate(("normal", "lognormal", "bimodal", "early or never")):
-        rng = np.random.default_rng([args.seed, k])
+    results: dict[str, dict[str, Any]] = json.loads(args.out.read_text())["results"] if args.only else {}
+    for k, kind in enumerate(KINDS):
+        if args.only not in (None, kind):
+            continue
+        rng = np.random.default_rng([args.seed, k])  # of its own, so that a kind alone gives what all together give
         results[kind] = {}
-        made = of_rates(rng) if kind == "early or never" else of_scores(kind, rng) | of_costs(kind, rng)
-        for name, (truth, estimate) in made.items():
+        for name, (truth, estimate) in made_of(kind, rng).items():
             rows = [cell(truth, n, args.reps, rng, estimate) for n in SIZES]
             results[kind][name] = {"truth": float(f"{truth:.5g}"), "cells": rows}
             print(kind, name, [row["coverage"] for row in rows], flush=True)

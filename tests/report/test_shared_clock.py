@@ -83,19 +83,40 @@ def test_a_method_that_beats_itself_at_equal_money_has_only_had_the_faster_proce
     assert (row(compared(rising)), row(compared(shared))) == ("worse", "no difference shown")
 
 
-def test_of_several_processes_each_is_one_draw() -> None:
-    found = compared(runs(lambda m, s: f"{m} {s // 2}"))
-    ratio = of(found, B).targets[0].ratio["cpu_s"]
-    alone = of(compared(runs(lambda m, s: None)), B).targets[0].ratio["cpu_s"]
-    assert (ratio.value, ratio.n) == (alone.value, 4)
-    assert "1 degrees of freedom" in ratio.source
-    assert "2 processes" in ratio.source
-    used, one_by_one = (of(c, B).used["cpu_s"] for c in (found, compared(runs(lambda m, s: None))))
-    assert used.value == pytest.approx(one_by_one.value)
+def test_of_several_processes_each_pace_is_one_draw() -> None:
+    alone, found = compared(runs(lambda m, s: None)), compared(runs(lambda m, s: f"{m} {s // 2}"))
+    ratio, one_by_one = (of(c, B).targets[0].ratio["cpu_s"] for c in (found, alone))
+    assert (ratio.value, ratio.n) == (one_by_one.value, 4)
+    assert "processes that runs shared (2 degrees of freedom)" in ratio.source
+    assert "processes" not in one_by_one.source
+    used, lone = (of(c, B).used["cpu_s"] for c in (found, alone))
+    assert used.value == pytest.approx(lone.value)
     assert used.interval is not None
-    assert any("shared 2 processes per method" in note for note in found.notes)
-    across = compared(runs(lambda m, s: f"{m} {s // 2}" if m == A else f"{m} {s % 2}"))  # pairs hang together
-    assert of(across, B).targets[0].ratio["cpu_s"].interval is None
+    assert any("shared 2 processes per method" in note and "(2 degrees of freedom)" in note for note in found.notes)
+    assert all(c.interval for x in found.envs[0].crossovers for c in x.crossings)
+
+
+def test_a_process_that_was_slow_is_no_method_that_is() -> None:
+    """One of two processes of b ran at half its speed: its seeds say so four times, but it is one draw."""
+
+    def slowed(stacked: bool) -> Comparison:
+        made = runs(lambda m, s: f"{m} {s // 4}" if stacked else None, seeds=8, slower=1.0)
+        slow = line([100.0, 105.0, 110.0], step_ms=2.0, inference_ms=2.0, learner_ms=6.0)
+        late = [r for r in made if r.method == B and r.seed >= 4]
+        return compared([replace(r, points=record(B, r.seed, slow).points) if r in late else r for r in made])
+
+    shared, alone = (of(slowed(stacked), B).targets[0].ratio["cpu_s"].interval for stacked in (True, False))
+    assert shared is not None
+    assert alone is not None
+    assert shared[0] < 1 < alone[0] * 1.5
+    assert shared[1] / shared[0] > alone[1] / alone[0]
+
+
+def test_the_pace_of_a_lone_process_is_judged_by_those_of_other_methods() -> None:
+    found = compared(runs(lambda m, s: f"{m} {s // 2}" if m == A else m))
+    assert of(found, B).targets[0].ratio["cpu_s"].interval is not None
+    assert any("shared 1 process per method" in note and "(1 degree of freedom)" in note for note in found.notes)
+    assert of(found, B).peak_memory.interval is None
 
 
 def test_runs_that_went_on_in_a_stack_hang_together_too() -> None:

@@ -263,32 +263,3 @@ def test_refusals(call: Any, says: str) -> None:
 def test_percentile_ends_stay_outside() -> None:
     values = np.arange(100.0)
     assert resample.percentile_ends(values, values, 0.9) == (4.0, 95.0)
-
-
-def test_runs_that_shared_a_clock_are_one_draw() -> None:
-    rng, false = np.random.default_rng(0), {"runs": 0, "units": 0}
-    reached, units = np.ones(8, bool), np.repeat(np.arange(4), 2)
-    for _ in range(300):  # a method against itself: a process is 5 % off, its seeds agree to a thousandth
-        a, b = (np.exp(rng.normal(0, 0.05, 4))[units] * np.exp(rng.normal(0, 0.001, 8)) for _ in range(2))
-        for name, known in (("runs", None), ("units", units)):
-            made = stats.expected_cost_ratio(a, reached, b, reached, units_a=known, units_b=known)
-            assert made.interval is not None
-            false[name] += not made.interval[0] <= 1 <= made.interval[1]
-    assert false["units"] < 0.08 * 300 < 0.12 * 300 < false["runs"]
-
-
-def test_one_unit_has_no_interval_and_units_of_one_run_change_nothing() -> None:
-    costs, reached = np.array([1.0, 2.0, 4.0, 3.0]), np.array([True, True, False, True])
-    one, each = np.zeros(4, int), np.arange(4)
-    refused = stats.expected_cost(costs, reached, units=one)
-    assert (refused.interval, refused.how, refused.n) == (None, stats.SHARED_CLOCK, 4)
-    assert stats.expected_cost(costs, reached, units=each).interval == stats.expected_cost(costs, reached).interval
-    assert stats.expected_cost(costs, ~reached & False, units=one).interval is None
-    for paired in (True, False):
-        ways = {"paired": paired}
-        alone = stats.expected_cost_ratio(costs, reached, costs[::-1], reached, **ways)
-        same = stats.expected_cost_ratio(costs, reached, costs[::-1], reached, units_a=each, units_b=each, **ways)
-        assert same.interval == alone.interval
-        half = stats.expected_cost_ratio(costs, reached, costs[::-1], reached, units_b=one, **ways)
-        assert (half.value, half.interval, half.how) == (alone.value, None, stats.SHARED_CLOCK)
-    assert stats.by_unit(costs, [0, 0, 0, 1]).mean() == costs.mean()

@@ -24,6 +24,7 @@ from frugalrl.report.references import reference_of
 from frugalrl.report.reprice import Repricing, repriced
 from frugalrl.report.results import Anchor, Comparison, EnvResult, RunLine
 from frugalrl.report.sentences import sentences_of
+from frugalrl.report.shared import processes_of
 from frugalrl.report.use import Rates, rates_of, rates_on
 from frugalrl.report.views import VIEWS, views_of
 from frugalrl.run.config import RunConfig
@@ -145,10 +146,14 @@ def _env(
     anchors: Sequence[Anchor],
     setting: Setting,
 ) -> EnvResult:
-    reached: dict[str, list[Reached]] = {m: [reach(g, t, setting) for t in targets] for m, g in groups.items()}
+    shared = processes_of({m: group.charged for m, group in groups.items()})
+    reached: dict[str, list[Reached]] = {
+        m: [reach(group, t, setting, shared.get(m)) for t in targets] for m, group in groups.items()
+    }
     others = reached.get(baseline)
     results = tuple(
-        method_result(group, reached[m], None if m == baseline else others, setting) for m, group in groups.items()
+        method_result(group, reached[m], None if m == baseline else others, setting, shared.get(m))
+        for m, group in groups.items()
     )
     crossovers = [
         crossover

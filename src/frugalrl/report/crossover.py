@@ -37,6 +37,7 @@ class Line:
     steps: Floats
     rest_s: Floats
     mine: Reached
+    has_gpu: bool
 
     def cost_s(self, step_ms: float) -> Floats:
         """[runs] serial seconds when a step costs that much."""
@@ -45,7 +46,16 @@ class Line:
     def among(self, seeds: tuple[int, ...]) -> Line:
         """Only the runs of these seeds."""
         at = np.array([self.mine.seeds.index(seed) for seed in seeds], np.intp)
-        return Line(self.method, self.steps[at], self.rest_s[at], self.mine.among(seeds))
+        return Line(self.method, self.steps[at], self.rest_s[at], self.mine.among(seeds), self.has_gpu)
+
+    def paces(self, step_ms: float) -> stats.Paces | None:
+        """Of the processes that the runs shared, when a step costs that much."""
+
+        def serial_s(end: Point) -> float | None:
+            rest = serial_rest_s(end, has_gpu=self.has_gpu)
+            return None if rest is None else end.env_steps * step_ms / 1e3 + rest
+
+        return self.mine.paces(serial_s)
 
     def expected(self) -> tuple[float, float]:
         """(steps, other seconds) per success."""
@@ -99,7 +109,7 @@ def line_of(method: str, mine: Reached, setting: Setting) -> Line | None:
     steps = mine.use["env_steps"]
     if steps is None or None in rest:
         return None
-    return Line(method, steps, np.array(rest, np.float64), mine)
+    return Line(method, steps, np.array(rest, np.float64), mine, setting.rates.has_gpu)
 
 
 def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:
@@ -116,7 +126,7 @@ def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:
 
 def _drawn(line: Line, setting: Setting) -> CrossLine:
     ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
-    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, units=line.mine.units, **ways) for c in GRID_MS]
+    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, paces=line.paces(c), **ways) for c in GRID_MS]
     return CrossLine(
         method=line.method,
         value=tuple(e.value for e in made),
@@ -167,8 +177,8 @@ def _interval(left: Line, right: Line, at: float, setting: Setting, *, paired: b
             paired=paired,
             draws=setting.draws,
             level=setting.level,
-            units_a=left.mine.units,
-            units_b=right.mine.units,
+            paces_a=left.paces(step_ms),
+            paces_b=right.paces(step_ms),
         )
 
     def undecided(step_ms: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,8 @@ from frugalrl import stats
 from frugalrl.report.records import Point, RunRecord
 from frugalrl.report.references import Reference, reference_of
 from frugalrl.report.results import QUANTITIES, Quantity
-from frugalrl.report.shared import units_of
+from frugalrl.report.shared import Processes, paces_in
 from frugalrl.report.use import COUNTS, Rates, used_at
-from frugalrl.stats.shared import Units
 
 Floats = NDArray[np.float64]
 
@@ -113,12 +112,18 @@ class Reached:
     """[runs]; None where it is not known of every run."""
     watched: Floats
     """[runs] agent steps at the target, or until which a run is known to have missed it: see `_watched`."""
-    units: Units | None = None
-    """[runs] those that shared a process; None where each had its own."""
+    processes: Processes | None = None
+    """That runs of the method shared; None where each had its own."""
+    at: tuple[int, ...] = ()
+    """[runs] their places among those of ``processes``."""
 
-    def clocks(self, quantity: Quantity) -> Units | None:
-        """[runs] the units of a quantity: of what is counted each run is its own."""
-        return None if quantity in COUNTS else self.units
+    def paces(self, use: Callable[[Point], float | None]) -> stats.Paces | None:
+        """Of the processes that the runs shared, in a quantity of a clock; None where they shared none."""
+        return None if self.processes is None else self.processes.paces(use, self.at)
+
+    def clocks(self, quantity: Quantity, setting: Setting) -> stats.Paces | None:
+        """The same for a named quantity; None too where it is counted for each run."""
+        return paces_in(quantity, self.processes, setting.rates, self.at)
 
     def among(self, seeds: Sequence[int]) -> Reached:
         """Only the runs of these seeds, in their order."""
@@ -130,12 +135,16 @@ class Reached:
             self.reached[at],
             {name: None if values is None else values[at] for name, values in self.use.items()},
             self.watched[at],
-            None if self.units is None else stats.linked(self.units[at]),
+            self.processes,
+            tuple(self.at[i] for i in at) if self.at else (),
         )
 
 
-def reach(group: Group, target: float, setting: Setting) -> Reached:
-    """Where each run reached the target, or how it ended: the resolution is the time between two evaluations."""
+def reach(group: Group, target: float, setting: Setting, processes: Processes | None = None) -> Reached:
+    """Where each run reached the target, or how it ended: the resolution is the time between two evaluations.
+
+    ``processes``: that its charged runs shared, see `processes_of`.
+    """
     runs = group.charged
     enough = target - _ROUNDING * max(1.0, abs(target))
     first = [next((p for p in run.points if p.mean_return >= enough), None) for run in runs]
@@ -148,7 +157,8 @@ def reach(group: Group, target: float, setting: Setting) -> Reached:
         reached,
         use_of(points, setting),
         _watched(runs, points, reached),
-        units_of(runs),
+        processes,
+        tuple(range(len(runs))),
     )
 
 

@@ -30,7 +30,7 @@ def lever_lines(
     """
     made = {levels: line_of("", reached, setting) for levels, reached in cells.items()}
     known = {levels: line for levels, line in made.items() if line is not None and len(line.steps)}
-    shared = any(reached.units is not None for reached in cells.values())
+    shared = any(reached.processes is not None for reached in cells.values())
     if len(known) < len(cells) or shared or not setting.same_machine:
         return ()
     paired = seeds is not None

@@ -80,7 +80,7 @@ def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> 
             costs = {c: values for c, values in used.items() if values is not None}
             made = [_effect(costs, by_cell, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
             figures: list[Figure] = [figure(m, "ratio", how, f"{words}; {source}") for m, words in made]
-            if quantity not in (*COUNTS, "frames") and any(r.units is not None for r in by_cell.values()):
+            if quantity not in (*COUNTS, "frames") and any(r.processes is not None for r in by_cell.values()):
                 figures = [without_interval(f) for f in figures]
             yield LeverEffect(levers=names, quantity=quantity, effect=figures[0], restricted=figures[1])
 

@@ -14,9 +14,9 @@ from frugalrl.report.groups import Floats, Group, Reached, Setting, use_of
 from frugalrl.report.records import Point
 from frugalrl.report.references import Reference
 from frugalrl.report.results import QUANTITIES, Figure, MethodResult, Quantity, ToTarget
-from frugalrl.report.shared import mean_over, units_of
+from frugalrl.report.shared import Processes, mean_over, mean_use, paces_in, units_of
 from frugalrl.report.target import to_target
-from frugalrl.report.use import COUNTS, origin, unit_of
+from frugalrl.report.use import origin, unit_of
 from frugalrl.stats.shared import Units
 
 COVERAGE, CONFIDENCE = 0.9, 0.95
@@ -30,8 +30,10 @@ def method_result(
     mine: Sequence[Reached],
     baseline: Sequence[Reached] | None,
     setting: Setting,
+    processes: Processes | None,
 ) -> MethodResult:
-    """``mine`` and ``baseline``: one entry per target, in order; ``baseline`` is None for the baseline itself."""
+    """``mine`` and ``baseline``: one entry per target, in order; ``baseline`` is None for the baseline itself.
+    ``processes``: that the charged runs of the group shared."""
     finished = group.finished
     last = [run.points[-1] for run in finished]
     final = np.array([p.mean_return for p in last])
@@ -48,7 +50,7 @@ def method_result(
         final_iqm=over_runs(final, _SCORE, f"interquartile mean; {_LAST}", setting, "iqm"),
         final_normalized=_normalized(final, group.reference, setting),
         tolerance=_tolerance(final),
-        used=_used(last, setting, units_of(finished)),
+        used=_used(group, setting, processes),
         peak_memory=_memory(last, setting, units_of(finished)),
         flop_by_role=_by_role(last, "flop"),
         cpu_s_by_role=_by_role(last, "cpu_s") if setting.same_machine else {},
@@ -89,7 +91,9 @@ def _tolerance(final: Floats) -> Figure:
     return Figure(value=float(final.min()), unit=_SCORE, interval=interval, how="measured", source=source, n=len(final))
 
 
-def _used(last: Sequence[Point], setting: Setting, units: Units | None) -> Mapping[Quantity, Figure]:
+def _used(group: Group, setting: Setting, processes: Processes | None) -> Mapping[Quantity, Figure]:
+    last = [run.points[-1] for run in group.finished]
+    at = [i for i, run in enumerate(group.charged) if run.outcome == "completed" and run.points]
     found: dict[Quantity, Figure] = {}
     for quantity, values in use_of(last, setting).items():
         how, source = origin(quantity, setting.rates)
@@ -97,7 +101,7 @@ def _used(last: Sequence[Point], setting: Setting, units: Units | None) -> Mappi
             why = "not known of every run" if setting.shown(quantity) else "not compared: different machines"
             found[quantity] = unknown(unit_of(quantity), how, why if last else _NONE)
             continue
-        made = mean_over(values, setting, None if quantity in COUNTS else units, bounds=(0.0, np.inf))
+        made = mean_use(values, setting, paces_in(quantity, processes, setting.rates, at))
         found[quantity] = figure(made, unit_of(quantity), how, f"mean over runs at their last evaluation; {source}")
     return {q: found[q] for q in QUANTITIES}
 

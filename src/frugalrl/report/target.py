@@ -38,7 +38,7 @@ def _expected(mine: Reached, quantity: Quantity, setting: Setting) -> Figure:
     cost = mine.use[quantity]
     if cost is None:
         return unknown(unit_of(quantity), how, _why_unknown(quantity, setting))
-    found = stats.expected_cost(cost, mine.reached, units=mine.clocks(quantity), **_ways(setting))
+    found = stats.expected_cost(cost, mine.reached, paces=mine.clocks(quantity, setting), **_ways(setting))
     return figure(found, unit_of(quantity), how, f"{source}; sum over all runs / runs that reached it, {_AT}")
 
 
@@ -49,7 +49,7 @@ def _ratio(mine: Reached, baseline: Reached, quantity: Quantity, setting: Settin
     a, b = ours.use[quantity], theirs.use[quantity]
     if a is None or b is None or not len(b):
         return unknown("ratio", how, _why_unknown(quantity, setting))
-    ways = _ways(setting) | {"units_a": ours.clocks(quantity), "units_b": theirs.clocks(quantity)}
+    ways = _ways(setting) | {"paces_a": ours.clocks(quantity, setting), "paces_b": theirs.clocks(quantity, setting)}
     found = stats.expected_cost_ratio(a, ours.reached, b, theirs.reached, paired=seeds is not None, **ways)
     return figure(found, "ratio", how, f"expected cost over that of the baseline; {source}")
 

@@ -11,7 +11,7 @@ from frugalrl.stats.estimate import Estimate
 from frugalrl.stats.expected_cost import expected_cost, expected_cost_ratio
 from frugalrl.stats.factorial import cost_effect, effects, score_effect
 from frugalrl.stats.improvement import probability_of_improvement
-from frugalrl.stats.shared import SHARED_CLOCK, by_unit, count_of, linked
+from frugalrl.stats.shared import SHARED_CLOCK, Paces, by_unit, count_of, linked, paces_of
 from frugalrl.stats.time_to_target import (
     Reach,
     Survival,
@@ -27,6 +27,7 @@ __all__ = [
     "SHARED_CLOCK",
     "Curve",
     "Estimate",
+    "Paces",
     "Reach",
     "Survival",
     "Tolerance",
@@ -46,6 +47,7 @@ __all__ = [
     "median",
     "median_time",
     "optimality_gap",
+    "paces_of",
     "paired",
     "performance_profile",
     "probability_of_improvement",

@@ -15,21 +15,64 @@ from scipy import special
 from frugalrl.stats import resample
 from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, unless_alike
 from frugalrl.stats.resample import Indices
-from frugalrl.stats.shared import SHARED_CLOCK, count_of, linked, summed
+from frugalrl.stats.shared import SHARED_CLOCK, Paces
 from frugalrl.stats.time_to_target import Bools, checked
 
 Method = Literal["t", "percentile"]
 
 
-def _ert(costs: Floats, reached: Floats | Bools) -> Floats:
-    """Of [..., runs], or of sums over runs; inf where no run reached the target."""
+def _ert(costs: Floats, reached: Bools) -> Floats:
+    """Of [..., runs]; inf where no run reached the target."""
     successes = reached.sum(-1)
     return np.where(successes > 0, costs.sum(-1) / np.maximum(successes, 1), np.inf)
 
 
-def _influence(costs: Floats, reached: Floats) -> Floats:
-    """[runs], or of sums over runs: first-order change of log ERT = log mean(cost) - log mean(reached) with each."""
+def _influence(costs: Floats, reached: Bools) -> Floats:
+    """[runs]: first-order change of log ERT = log mean(cost) - log mean(reached) with each."""
     return np.asarray(costs / costs.mean() - reached / reached.mean())
+
+
+Side = tuple[Floats, Bools, Paces | None]
+"""Costs, what was reached, and what shared processes say of one method."""
+Part = tuple[float, float]
+"""Variance of a logarithm, and its degrees of freedom."""
+
+
+def _together(parts: list[Part]) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a sum of independent parts (Satterthwaite 1946)."""
+    variance = sum(v for v, _ in parts)
+    weight = sum(v**2 / f for v, f in parts if v)
+    return float(np.sqrt(variance)), variance**2 / weight if weight else sum(f for _, f in parts)
+
+
+def _seeds(influence: Floats) -> Part:
+    return float(influence.var(ddof=1)) / len(influence), len(influence) - 1.0
+
+
+def _clocks(*sides: tuple[Floats, Paces | None]) -> list[Part]:
+    """What the paces of processes add, of (costs, paces) of one method or of two; nothing where none were shared."""
+    known = [(paces.spread(costs), paces.freedom) for costs, paces in sides if paces is not None]
+    return [(sum(v for v, _ in known), float(min(f for _, f in known)))] if known else []
+
+
+def _own(costs: Floats, paces: Paces | None) -> Floats:
+    """[runs] costs without what the pace of the process is to blame for."""
+    return costs if paces is None else costs / paces.pace
+
+
+def _ends(
+    value: float, seeds: list[Part], clocks: list[Part], none: float, n: int, level: float
+) -> tuple[tuple[float, float], str]:
+    """The interval around the value, and why it has no bound where the seeds alone say nothing about their spread.
+
+    With clocks it is at least as wide as without: a second part raises the joint degrees of freedom where it is small.
+    """
+    error, nu = _together(seeds)
+    ends, why = unless_alike(_around(value, error, nu, level), none, n, level, (0.0, np.inf))
+    if why or not clocks:
+        return ends, why
+    error, joint = _together([*seeds, *clocks])
+    return _around(value, error, min(nu, joint), level), ""
 
 
 def _around(value: float, error: float, nu: float, level: float) -> tuple[float, float]:
@@ -43,9 +86,11 @@ def _floor(costs: Floats, level: float) -> float:
     return float(costs.mean() * (1.0 - rate) / rate)
 
 
-def _check_method(method: str) -> None:
+def _check_method(method: str, *sides: Paces | None) -> None:
     if method not in ("t", "percentile"):
         raise ValueError(f"there is no interval method {method!r}; use 't' or 'percentile'")
+    if method == "percentile" and any(paces is not None for paces in sides):
+        raise ValueError("method 'percentile' draws runs anew, which paces say are not independent; use 't'")
 
 
 def expected_cost(
@@ -56,7 +101,7 @@ def expected_cost(
     draws: int = 2000,
     level: float = 0.95,
     method: Method = "t",
-    units: ArrayLike | None = None,
+    paces: Paces | None = None,
 ) -> Estimate:
     """ERT: cost of all runs over the number of runs that reached the target; inf where none did.
 
@@ -65,46 +110,52 @@ def expected_cost(
         rng: Needed by the percentile method only.
         method: ``t``: Student's interval of log ERT, its standard error to first order. ``percentile``: bootstrap over
             runs; a resample without a success counts as inf.
-        units: [runs] 0, 1, ...: runs of one number shared what was measured (``stats.shared``), so its sum is one
-            draw; with one unit there is no interval. None: every run was measured for itself.
+        paces: Of the processes whose clocks the runs shared (``stats.paces_of``): their spread is added to that of the
+            seeds (Satterthwaite); where nothing is known of it there is no interval. None: every run was measured for
+            itself.
 
     Without a success the interval is [floor, inf]: the success rate is bounded by that of 0 in n (exact binomial), and
     the run that would reach the target is counted as free.
 
     Raises:
-        ValueError: wrong costs, level, draws or method; no rng for the percentile method.
+        ValueError: wrong costs, level, draws or method; no rng for the percentile method, or paces with it.
     """
     c, r = checked(costs, reached)
     check_level(level)
-    _check_method(method)
+    _check_method(method, paces)
     value, n = float(_ert(c, r)), len(c)
-    if n < 2 or count_of(units, n) < 2:
+    if n < 2 or not _known(paces):
         return Estimate(value, None, n, level, one_run(level) if n < 2 else SHARED_CLOCK)
     if not r.any():
         how = "exact bound on the success rate: no run reached the target"
         return Estimate(value, (_floor(c, level), np.inf), n, level, how)
-    c, k = summed(c, units), summed(r, units)
-    drawn = len(c)
     if method == "t":
         if not c.any():
             return Estimate(value, (0.0, 0.0), n, level, "every run costs nothing")
-        error = float(np.sqrt(_influence(c, k).var(ddof=1) / drawn))
-        around, why = unless_alike(_around(value, error, drawn - 1, level), np.nan, drawn, level, (0.0, np.inf))
-        return Estimate(value, around, n, level, why or f"t interval of log ERT, n = {drawn}{_of(units)}")
+        seeds, clocks = [_seeds(_influence(_own(c, paces), r))], _clocks((c, paces))
+        around, why = _ends(value, seeds, clocks, np.nan, n, level)
+        how = f"t interval of log ERT, n = {n}{_also(clocks)}"
+        return Estimate(value, around, n, level, why or how)
 
     def evaluate(picked: Indices) -> Floats:
-        return _ert(c[picked[0]], k[picked[0]])
+        return _ert(c[picked[0]], r[picked[0]])
 
-    ends, how = resample.interval(
-        evaluate, value, [drawn], rng=given(rng), draws=draws, level=level, method="percentile"
-    )
+    ends, how = resample.interval(evaluate, value, [n], rng=given(rng), draws=draws, level=level, method="percentile")
     assert ends is not None  # there are two runs or more
-    ends, why = unless_alike(ends, np.nan, drawn, level, (0.0, np.inf), resampled=True) if c.any() else (ends, "")
+    ends, why = unless_alike(ends, np.nan, n, level, (0.0, np.inf), resampled=True) if c.any() else (ends, "")
     return Estimate(value, ends, n, level, why or how)
 
 
-def _of(units: ArrayLike | None) -> str:
-    return "" if units is None else " processes"
+def _known(*sides: Paces | None) -> bool:
+    """Whether the spread of every process's pace is known where runs shared one."""
+    return all(paces is None or paces.freedom > 0 for paces in sides)
+
+
+def _also(clocks: list[Part]) -> str:
+    """What the interval holds besides the seeds."""
+    if not clocks:
+        return ""
+    return f", and the spread of the processes that runs shared ({clocks[0][1]:g} degrees of freedom)"
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:
@@ -124,8 +175,8 @@ def expected_cost_ratio(
     draws: int = 2000,
     level: float = 0.95,
     method: Method = "t",
-    units_a: ArrayLike | None = None,
-    units_b: ArrayLike | None = None,
+    paces_a: Paces | None = None,
+    paces_b: Paces | None = None,
 ) -> Estimate:
     """ERT of a over ERT of b: below 1, a is cheaper. inf where a never reached the target, 0 where b never did.
 
@@ -133,8 +184,7 @@ def expected_cost_ratio(
         paired: Run i of a and run i of b used the same seed; they are resampled together.
         method: As ``expected_cost``. With ``percentile``, a resample in which neither reached the target is not
             dropped: nothing is known of it, so it counts as 0 for the lower end and as inf for the upper.
-        units_a, units_b: As ``units`` of ``expected_cost``; what is paired stays together with what it shares a unit
-            with on either side.
+        paces_a, paces_b: As ``paces`` of ``expected_cost``; processes of a and b are independent, paired or not.
 
     Where neither reached the target the ratio is nan and there is no interval. Where one did not, one end comes from
     its exact floor and from the interval of the other, the other end is inf (or 0).
@@ -145,7 +195,7 @@ def expected_cost_ratio(
     a, ra = checked(costs_a, reached_a, " of a")
     b, rb = checked(costs_b, reached_b, " of b")
     check_level(level)
-    _check_method(method)
+    _check_method(method, paces_a, paces_b)
     if paired and len(a) != len(b):
         raise ValueError(f"paired methods have the same seeds: a has {len(a)}, b has {len(b)}; or use paired=False")
     value, n = float(_ratio(_ert(a, ra), _ert(b, rb))), min(len(a), len(b))
@@ -155,23 +205,21 @@ def expected_cost_ratio(
         return Estimate(value, None, n, level, "no interval: runs that cost nothing have no ratio")
     if not (ra.any() or rb.any()):
         return Estimate(value, None, n, level, "no interval: no run of either reached the target")
-    if paired and not (units_a is None and units_b is None):
-        units_a = units_b = linked(*(side for side in (units_a, units_b) if side is not None))
-    if min(count_of(units_a, len(a)), count_of(units_b, len(b))) < 2:
+    if not _known(paces_a, paces_b):
         return Estimate(value, None, n, level, SHARED_CLOCK)
-    of_a, of_b = (summed(a, units_a), summed(ra, units_a)), (summed(b, units_b), summed(rb, units_b))
+    of_a, of_b = (a, ra, paces_a), (b, rb, paces_b)
     if not (ra.any() and rb.any()):
         least = _floor(b if ra.any() else a, level)
-        ends, why = _one_sided(of_a if ra.any() else of_b, least, level, won_by_a=bool(ra.any()))
+        ends, why = _one_sided(*(of_a if ra.any() else of_b), least, level, won_by_a=bool(ra.any()))
         return Estimate(value, ends, n, level, why or "exact bound on the success rate of one side")
     if method == "t":
-        return _log_t(value, n, of_a, of_b, paired, level)
-    ends, how = _percentile(of_a, of_b, paired, given(rng), draws, level)
+        return _log_t(value, of_a, of_b, paired, level)
+    ends, how = _percentile((a, ra), (b, rb), paired, given(rng), draws, level)
     return Estimate(value, ends, n, level, how)
 
 
 def _percentile(
-    a: tuple[Floats, Floats], b: tuple[Floats, Floats], paired: bool, rng: np.random.Generator, draws: int, level: float
+    a: tuple[Floats, Bools], b: tuple[Floats, Bools], paired: bool, rng: np.random.Generator, draws: int, level: float
 ) -> tuple[tuple[float, float], str]:
     """The ends of the ratio over resampled (costs, reached), and how they were made."""
 
@@ -189,32 +237,23 @@ def _percentile(
 
 
 def _one_sided(
-    won: tuple[Floats, Floats], floor: float, level: float, *, won_by_a: bool
+    costs: Floats, reached: Bools, paces: Paces | None, floor: float, level: float, *, won_by_a: bool
 ) -> tuple[tuple[float, float], str]:
     """The interval of the ratio where only one side has a success; each bound may fail with half of 1 - level."""
-    n = len(won[0])
-    error = float(np.sqrt(_influence(*won).var(ddof=1) / n))
-    around = _around(float(_ert(*won)), error, n - 1, level)
-    (_, high), why = unless_alike(around, np.nan, n, level, (0.0, np.inf))
+    seeds = [_seeds(_influence(_own(costs, paces), reached))]
+    value, clocks = float(_ert(costs, reached)), _clocks((costs, paces))
+    (_, high), why = _ends(value, seeds, clocks, np.nan, len(costs), level)
     least = float(_ratio(np.asarray(floor), np.asarray(high)))
     return ((0.0, 1.0 / least if least else np.inf) if won_by_a else (least, np.inf)), why
 
 
-def _log_t(
-    value: float, runs: int, a: tuple[Floats, Floats], b: tuple[Floats, Floats], paired: bool, level: float
-) -> Estimate:
+def _log_t(value: float, a: Side, b: Side, paired: bool, level: float) -> Estimate:
     """Student's interval of the log of the ratio; of differences by seed, or Welch's of two groups."""
-    n, m = len(a[0]), len(b[0])
-    of_a, of_b = _influence(*a), _influence(*b)
-    if paired:
-        error, nu = float(np.sqrt((of_a - of_b).var(ddof=1) / n)), float(n - 1)
-    else:
-        parts = np.array([of_a.var(ddof=1) / n, of_b.var(ddof=1) / m])
-        error = float(np.sqrt(parts.sum()))
-        weight = float((parts**2 / np.array([n - 1, m - 1])).sum())
-        nu = float(parts.sum() ** 2 / weight) if weight else float(n + m - 2)
-    how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, seeds {'paired' if paired else 'not paired'}"
-    if min(n, m) < runs:
-        how += f", {min(n, m)} processes"
-    ends, why = unless_alike(_around(value, error, nu, level), 1.0, min(n, m), level, (0.0, np.inf))
-    return Estimate(value, ends, runs, level, why or how)
+    (cost_a, reached_a, paces_a), (cost_b, reached_b, paces_b) = a, b
+    of_a, of_b = _influence(_own(cost_a, paces_a), reached_a), _influence(_own(cost_b, paces_b), reached_b)
+    seeds = [_seeds(of_a - of_b)] if paired else [_seeds(of_a), _seeds(of_b)]
+    clocks, least = _clocks((cost_a, paces_a), (cost_b, paces_b)), min(len(cost_a), len(cost_b))
+    nu, pairing = _together(seeds)[1], "paired" if paired else "not paired"
+    how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, seeds {pairing}{_also(clocks)}"
+    ends, why = _ends(value, seeds, clocks, 1.0, least, level)
+    return Estimate(value, ends, least, level, why or how)

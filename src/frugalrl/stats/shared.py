@@ -2,9 +2,16 @@
 
 Whatever slows that process down is in all of its shares alike, so they say nothing about how another process would have
 done. The unit of such a quantity is the process: its runs are added up before a spread is taken.
+
+Where more is known than sums, fewer processes will do. What a run takes until a target is its work times the pace of
+its process. The pace of each is known from all that it did, and how far paces vary is a property of the machine that
+methods have in common (`Paces`); what is left when the pace is divided out is each seed's own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +23,47 @@ SHARED_CLOCK = "no interval: the seeds shared one process's clock"
 
 Units = NDArray[np.intp]
 """[runs] the unit of each: 0, 1, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paces:
+    """Of the processes that runs of one method shared, in one quantity."""
+
+    units: Units
+    pace: Floats
+    """[runs] what its process took for a step, the same for all of its runs."""
+    variance: float
+    """Of log pace between processes of one method, as `paces_of` estimates it from several methods."""
+    freedom: int
+    """Degrees of freedom of ``variance``; 0: nothing is known of it."""
+
+    def among(self, at: NDArray[np.intp]) -> Paces:
+        """Only these runs, in this order."""
+        return replace(self, units=linked(self.units[at]), pace=self.pace[at])
+
+    def spread(self, costs: Floats) -> float:
+        """Variance of the logarithm of the sum of costs [runs] that the paces alone cause, to first order."""
+        return self.variance * float(((summed(costs, self.units) / costs.sum()) ** 2).sum())
+
+
+def paces_of(methods: Sequence[tuple[Units, ArrayLike, ArrayLike]]) -> list[Paces] | None:
+    """Paces of the processes of several methods, whose spread is taken to be the same in all of them.
+
+    Args:
+        methods: (units, use [runs] at the end of each run, steps [runs] until then) of each.
+
+    None where a process used nothing or made no step, so that it has no pace.
+    """
+    found, squares, freedom = [], 0.0, 0
+    for units, use, steps in methods:
+        used, made = summed(use, units), summed(steps, units)
+        if not ((used > 0).all() and (made > 0).all()):
+            return None
+        pace = used / made
+        squares += float(((np.log(pace) - np.log(pace).mean()) ** 2).sum())
+        freedom += len(pace) - 1
+        found.append((units, pace[units]))
+    return [Paces(units, pace, squares / max(freedom, 1), freedom) for units, pace in found]
 
 
 def linked(*sides: ArrayLike) -> Units:

@@ -1,0 +1,121 @@
+"""Runs that shared the clock of a process: how fast it was is one draw for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from frugalrl import stats
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+COSTS, REACHED = np.array([1.0, 2.0, 4.0, 3.0]), np.array([True, True, False, True])
+ONE = np.zeros(4, np.intp)
+BUDGET = 1.15
+
+
+def paces(units: Any, use: Any, steps: Any = None) -> stats.Paces:
+    found = stats.paces_of([(np.asarray(units), use, np.ones(len(use)) if steps is None else steps)])
+    assert found is not None
+    return found[0]
+
+
+def two_methods(seeds: int, processes: int, spread: float, rng: np.random.Generator) -> tuple[list[Floats], Any, Any]:
+    """CPU-seconds of two methods that take the same work to their targets, what was reached, and their paces."""
+    units = np.arange(seeds) * processes // seeds
+    work = [np.exp(rng.normal(0, 0.1, seeds)) for _ in range(2)]
+    speed = [np.exp(rng.normal(0, spread, processes))[units] for _ in range(2)]
+    costs = [np.minimum(w, BUDGET) * s for w, s in zip(work, speed, strict=True)]
+    ends = [BUDGET * s for s in speed]  # all seeds of a stack go on until the end of the budget
+    return costs, [w <= BUDGET for w in work], stats.paces_of([(units, end, np.full(seeds, BUDGET)) for end in ends])
+
+
+@pytest.mark.parametrize(("seeds", "processes", "spread"), [(10, 2, 0.02), (10, 2, 0.3), (12, 4, 0.3)])
+def test_a_method_compared_with_itself_rarely_wins(seeds: int, processes: int, spread: float) -> None:
+    rng, reps = np.random.default_rng(0), 500
+    false, widths = {"ignored": 0, "known": 0}, []
+    for _ in range(reps):
+        (a, b), (ra, rb), shared = two_methods(seeds, processes, spread, rng)
+        for name, (of_a, of_b) in (("ignored", (None, None)), ("known", shared)):
+            low, high = stats.expected_cost_ratio(a, ra, b, rb, paces_a=of_a, paces_b=of_b).interval or (0.0, np.inf)
+            false[name] += not low <= 1 <= high
+        widths.append(np.log(high / low))
+    assert false["known"] < 0.08 * reps
+    if spread == 0.3:  # the wrong variant, which takes every seed for a draw of the clock
+        assert false["ignored"] > 0.12 * reps
+    else:  # the processes hardly differ, and two of each are not all that is known
+        assert np.median(widths) < 0.9
+
+
+def test_the_mean_of_one_method_is_held_where_seeds_alone_do_not_hold_it() -> None:
+    rng, reps, spread = np.random.default_rng(1), 500, 0.3
+    held = {"ignored": 0, "known": 0}
+    work = np.minimum(np.exp(np.random.default_rng(2).normal(0, 0.1, 100_000)), BUDGET).mean()
+    for _ in range(reps):
+        (a, _), _, (shared, _) = two_methods(10, 2, spread, rng)
+        for name, known in (("ignored", None), ("known", shared)):
+            low, high = stats.expected_cost(a, np.ones(10, bool), paces=known).interval or (0.0, np.inf)
+            held[name] += low <= work * np.exp(spread**2 / 2) <= high
+    assert held["ignored"] < 0.75 * reps < 0.9 * reps < held["known"]
+
+
+def test_the_spread_is_that_of_all_methods_and_the_pace_a_process_s_own() -> None:
+    units = np.array([0, 0, 1])
+    found = stats.paces_of([(units, [1.0, 3.0, 4.0], [2, 2, 1]), (ONE, np.full(4, 2.0), np.full(4, 4))])
+    assert found is not None
+    first, second = found
+    assert first.pace.tolist() == [1.0, 1.0, 4.0]
+    assert second.pace.tolist() == [0.5] * 4
+    assert (first.freedom, second.freedom) == (1, 1)
+    assert first.variance == second.variance == pytest.approx(np.log(4.0) ** 2 / 2)
+    assert first.spread(np.array([1.0, 1.0, 2.0])) == pytest.approx(first.variance / 2)
+    part = first.among(np.array([2]))
+    assert (part.units.tolist(), part.pace.tolist(), part.variance) == ([0], [4.0], first.variance)
+
+
+@pytest.mark.parametrize(("use", "steps"), [([0.0, 1.0], [1, 1]), ([1.0, 1.0], [0, 1]), ([np.nan, 1.0], [1, 1])])
+def test_a_process_that_used_nothing_has_no_pace(use: Any, steps: Any) -> None:
+    assert stats.paces_of([(np.arange(2), use, steps)]) is None
+
+
+def test_where_nothing_is_known_of_the_spread_there_is_no_interval() -> None:
+    one = paces(ONE, COSTS)
+    refused = stats.expected_cost(COSTS, REACHED, paces=one)
+    assert (refused.interval, refused.how, refused.n) == (None, stats.SHARED_CLOCK, 4)
+    assert stats.expected_cost(COSTS, ~REACHED & False, paces=one).interval is None
+    alone = stats.expected_cost_ratio(COSTS, REACHED, COSTS[::-1], REACHED)
+    half = stats.expected_cost_ratio(COSTS, REACHED, COSTS[::-1], REACHED, paces_b=one)
+    assert (half.value, half.interval, half.how) == (alone.value, None, stats.SHARED_CLOCK)
+    assert stats.by_unit(COSTS, [0, 0, 0, 1]).mean() == COSTS.mean()
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_processes_of_one_pace_change_nothing(paired: bool) -> None:
+    even = paces([0, 0, 1, 1], np.ones(4))
+    assert (even.variance, even.freedom) == (0.0, 1)
+    ways: dict[str, Any] = {"paired": paired}
+    alone = stats.expected_cost_ratio(COSTS, REACHED, COSTS[::-1], REACHED, **ways)
+    same = stats.expected_cost_ratio(COSTS, REACHED, COSTS[::-1], REACHED, paces_a=even, paces_b=even, **ways)
+    assert same.interval == alone.interval
+    assert stats.expected_cost(COSTS, REACHED, paces=even).interval == stats.expected_cost(COSTS, REACHED).interval
+    missed = np.zeros(4, bool)
+    one_sided = stats.expected_cost_ratio(COSTS, REACHED, COSTS, missed, **ways)
+    assert stats.expected_cost_ratio(COSTS, REACHED, COSTS, missed, paces_a=even, **ways).interval == one_sided.interval
+    wider = stats.expected_cost_ratio(COSTS, REACHED, COSTS, missed, paces_a=replace(even, variance=0.1), **ways)
+    assert wider.interval is not None
+    assert one_sided.interval is not None
+    assert wider.interval[1] > one_sided.interval[1]
+
+
+def test_few_seeds_that_agree_say_nothing_whatever_the_processes_do() -> None:
+    costs, reached = np.ones(4), np.ones(4, bool)
+    shared = paces([0, 0, 1, 1], [1.0, 1.0, 1.1, 1.1])
+    costs = costs * shared.pace
+    assert stats.expected_cost(costs, reached, paces=shared).interval == (0.0, np.inf)
+
+
+def test_a_bootstrap_over_runs_is_refused() -> None:
+    with pytest.raises(ValueError, match="'percentile' draws runs anew, which paces say are not independent"):
+        stats.expected_cost(COSTS, REACHED, paces=paces(ONE, COSTS), method="percentile", rng=np.random.default_rng(0))
