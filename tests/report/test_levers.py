@@ -204,3 +204,23 @@ def test_json_csv_page_and_terminal(whole: Comparison) -> None:
     assert "x 0.50 [0.50, 0.50]" in text
     assert "coact-central-int8" in text
     assert max(len(x) for x in text.splitlines() if x.startswith(("eps-", "coact-", "samples"))) <= 110
+
+
+def test_clocks_of_levers_whose_seeds_shared_processes_hold_the_spread_of_the_processes() -> None:
+    alone = factorial()
+    slow = [replace(p, cpu_s=1.3 * p.cpu_s) for p in alone[0].points]
+    alone[0] = replace(alone[0], points=tuple(slow))
+    shared = [replace(run, stacked=3, stacks=(f"{run.method} {run.seed % 2}",)) for run in alone]
+    apart, together = levers_in(compared(alone)), levers_in(compared(shared))
+    assert together.targets[0].by_step
+    for before, found in zip(apart.targets[0].effects, together.targets[0].effects, strict=True):
+        if found.quantity in ("env_steps", "frames", "updates", "flop"):
+            assert found == before
+        if found.quantity == "cpu_s":
+            for mine, theirs in ((found.effect, before.effect), (found.restricted, before.restricted)):
+                assert mine is not None
+                assert theirs is not None
+                assert mine.value == theirs.value
+                assert mine.interval is not None
+                assert "processes that runs shared (8 degrees of freedom)" in mine.source
+                assert "processes" not in theirs.source

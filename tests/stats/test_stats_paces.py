@@ -119,3 +119,44 @@ def test_few_seeds_that_agree_say_nothing_whatever_the_processes_do() -> None:
 def test_a_bootstrap_over_runs_is_refused() -> None:
     with pytest.raises(ValueError, match="'percentile' draws runs anew, which paces say are not independent"):
         stats.expected_cost(COSTS, REACHED, paces=paces(ONE, COSTS), method="percentile", rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_effect_of_a_lever_with_two_cells_is_the_ratio_of_two_methods(paired: bool) -> None:
+    rng = np.random.default_rng(3)
+    (a, b), (ra, rb), (of_a, of_b) = two_methods(10, 2, 0.3, rng)
+    ways: dict[str, Any] = {"paired": paired}
+    ratio = stats.expected_cost_ratio(a, ra, b, rb, paces_a=of_a, paces_b=of_b, **ways)
+    cells, reached, shared = {(1,): a, (0,): b}, {(1,): ra, (0,): rb}, {(1,): of_a, (0,): of_b}
+    effect = stats.cost_effect(cells, reached, (0,), paces=shared, **ways)
+    assert effect.value == pytest.approx(ratio.value)
+    assert effect.interval == pytest.approx(ratio.interval)
+    assert effect.how == ratio.how
+    alone = stats.cost_effect(cells, reached, (0,), **ways).interval
+    assert alone is not None
+    assert effect.interval is not None
+    assert effect.interval[1] / effect.interval[0] > alone[1] / alone[0]
+    one = {(0,): paces(np.zeros(10, np.intp), b)}
+    assert stats.cost_effect(cells, reached, (0,), paces=one, **ways).how == stats.SHARED_CLOCK
+    with pytest.raises(ValueError, match="'percentile' draws runs anew"):
+        stats.cost_effect(cells, reached, (0,), paces=shared, method="percentile", rng=rng, **ways)
+
+
+def test_the_main_effect_of_four_cells_that_do_the_same_rarely_shows() -> None:
+    rng, reps = np.random.default_rng(4), 300
+    false = {"ignored": 0, "known": 0}
+    names = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    units = np.arange(10) // 5
+    for _ in range(reps):
+        speed = [np.exp(rng.normal(0, 0.2, 2))[units] for _ in names]
+        work = [np.exp(rng.normal(0, 0.1, 10)) for _ in names]
+        made = stats.paces_of([(units, s, np.ones(10)) for s in speed])
+        assert made is not None
+        costs = {c: w * s for c, w, s in zip(names, work, speed, strict=True)}
+        reached = {c: np.ones(10, bool) for c in names}
+        for kind in ("expected", "restricted"):
+            for name, known in (("ignored", None), ("known", dict(zip(names, made, strict=True)))):
+                found = stats.cost_effect(costs, reached, (0,), kind=kind, paces=known).interval  # type: ignore[arg-type]
+                assert found is not None
+                false[name] += not found[0] <= 1 <= found[1]
+    assert false["known"] < 0.08 * 2 * reps < 0.3 * 2 * reps < false["ignored"]

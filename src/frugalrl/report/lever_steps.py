@@ -23,15 +23,13 @@ from frugalrl.stats.factorial import Levels
 def lever_lines(
     design: Design, cells: Mapping[Levels, Reached], seeds: tuple[int, ...] | None, setting: Setting
 ) -> tuple[LeverLine, ...]:
-    """One line per lever; empty where runs are of several machines or shared a process, or where the
-    environment's share of one is not known.
+    """One line per lever; empty where runs are of several machines, or the environment's share of one is not known.
 
     ``seeds``: of every cell, in the same order; None where they are not paired.
     """
     made = {levels: line_of("", reached, setting) for levels, reached in cells.items()}
     known = {levels: line for levels, line in made.items() if line is not None and len(line.steps)}
-    shared = any(reached.processes is not None for reached in cells.values())
-    if len(known) < len(cells) or shared or not setting.same_machine:
+    if len(known) < len(cells) or not setting.same_machine:
         return ()
     paired = seeds is not None
     return tuple(_effect(lever.name, at, known, paired, setting) for at, lever in enumerate(design.levers))
@@ -48,6 +46,9 @@ def _effect(name: str, at: int, lines: Mapping[Levels, Line], paired: bool, sett
             rng=setting.rng,
             draws=setting.draws,
             level=setting.level,
+            paces={
+                levels: paces for levels, line in lines.items() if (paces := line.paces(float(step_ms))) is not None
+            },
         )
         for step_ms in GRID_MS
     ]

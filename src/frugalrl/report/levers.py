@@ -13,8 +13,7 @@ from frugalrl.report.groups import Floats, Group, Reached, Setting
 from frugalrl.report.lever_design import Design, design_of
 from frugalrl.report.lever_steps import lever_lines
 from frugalrl.report.results import QUANTITIES, Figure, LeverEffect, LeverQuantity, Levers, LeverTarget
-from frugalrl.report.shared import without_interval
-from frugalrl.report.use import COUNTS, origin
+from frugalrl.report.use import origin
 from frugalrl.stats.factorial import Levels
 from frugalrl.types import How
 
@@ -78,16 +77,24 @@ def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> 
                 yield LeverEffect(levers=names, quantity=quantity, effect=nothing, restricted=nothing)
                 continue
             costs = {c: values for c, values in used.items() if values is not None}
-            made = [_effect(costs, by_cell, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
+            paces = _paces(by_cell, quantity, setting)
+            made = [_effect(costs, by_cell, paces, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
             figures: list[Figure] = [figure(m, "ratio", how, f"{words}; {source}") for m, words in made]
-            if quantity not in (*COUNTS, "frames") and any(r.processes is not None for r in by_cell.values()):
-                figures = [without_interval(f) for f in figures]
             yield LeverEffect(levers=names, quantity=quantity, effect=figures[0], restricted=figures[1])
+
+
+def _paces(cells: Mapping[Levels, Reached], quantity: LeverQuantity, setting: Setting) -> dict[Levels, stats.Paces]:
+    """Of the cells whose runs shared clocks."""
+    if quantity == "frames":
+        return {}
+    found = {c: r.clocks(quantity, setting) for c, r in cells.items()}  # type: ignore[arg-type]
+    return {c: paces for c, paces in found.items() if paces is not None}
 
 
 def _effect(
     costs: Mapping[Levels, Floats],
     cells: Mapping[Levels, Reached],
+    paces: Mapping[Levels, stats.Paces],
     effect: tuple[int, ...],
     kind: Any,
     seeds: tuple[int, ...] | None,
@@ -106,6 +113,7 @@ def _effect(
         rng=setting.rng,
         draws=setting.draws,
         level=setting.level,
+        paces=paces,
     )
     return made, words[kind]
 

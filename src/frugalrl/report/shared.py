@@ -97,13 +97,6 @@ def mean_use(values: Floats, setting: Setting, paces: stats.Paces | None) -> sta
     return stats.expected_cost(values, np.ones(len(values), np.bool_), level=setting.level, paces=paces)
 
 
-def without_interval(figure: Figure) -> Figure:
-    """The figure as it stands for runs that shared a clock."""
-    if figure.interval is None:
-        return figure
-    return replace(figure, interval=None, source=f"{figure.source.rpartition('; ')[0]}; {SHARED_CLOCK}")
-
-
 def no_interval(figure: Figure) -> str:
     """Why a figure that is known has no interval."""
     if figure.source.endswith(SHARED_CLOCK):

@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from frugalrl.stats import resample
 from frugalrl.stats.estimate import Estimate, Floats, check_draws, check_level, given, one_run, unless_alike
+from frugalrl.stats.log_t import Part, also, clock_part, ends_of, known, part_of, together
 from frugalrl.stats.resample import Indices
-from frugalrl.stats.shared import SHARED_CLOCK, Paces
+from frugalrl.stats.shared import PERCENTILE_SHARED, SHARED_CLOCK, Paces
 from frugalrl.stats.time_to_target import Bools, checked
 
 Method = Literal["t", "percentile"]
@@ -34,25 +34,6 @@ def _influence(costs: Floats, reached: Bools) -> Floats:
 
 Side = tuple[Floats, Bools, Paces | None]
 """Costs, what was reached, and what shared processes say of one method."""
-Part = tuple[float, float]
-"""Variance of a logarithm, and its degrees of freedom."""
-
-
-def _together(parts: list[Part]) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a sum of independent parts (Satterthwaite 1946)."""
-    variance = sum(v for v, _ in parts)
-    weight = sum(v**2 / f for v, f in parts if v)
-    return float(np.sqrt(variance)), variance**2 / weight if weight else sum(f for _, f in parts)
-
-
-def _seeds(influence: Floats) -> Part:
-    return float(influence.var(ddof=1)) / len(influence), len(influence) - 1.0
-
-
-def _clocks(*sides: tuple[Floats, Paces | None]) -> list[Part]:
-    """What the paces of processes add, of (costs, paces) of one method or of two; nothing where none were shared."""
-    known = [(paces.spread(costs), paces.freedom) for costs, paces in sides if paces is not None]
-    return [(sum(v for v, _ in known), float(min(f for _, f in known)))] if known else []
 
 
 def _own(costs: Floats, paces: Paces | None) -> Floats:
@@ -60,24 +41,8 @@ def _own(costs: Floats, paces: Paces | None) -> Floats:
     return costs if paces is None else costs / paces.pace
 
 
-def _ends(
-    value: float, seeds: list[Part], clocks: list[Part], none: float, n: int, level: float
-) -> tuple[tuple[float, float], str]:
-    """The interval around the value, and why it has no bound where the seeds alone say nothing about their spread.
-
-    With clocks it is at least as wide as without: a second part raises the joint degrees of freedom where it is small.
-    """
-    error, nu = _together(seeds)
-    ends, why = unless_alike(_around(value, error, nu, level), none, n, level, (0.0, np.inf))
-    if why or not clocks:
-        return ends, why
-    error, joint = _together([*seeds, *clocks])
-    return _around(value, error, min(nu, joint), level), ""
-
-
-def _around(value: float, error: float, nu: float, level: float) -> tuple[float, float]:
-    factor = float(np.exp(float(special.stdtrit(nu, (1.0 + level) / 2.0)) * error))
-    return value / factor, value * factor
+def _clocks(*sides: tuple[Floats, Paces | None]) -> list[Part]:
+    return clock_part([(paces.spread(costs), paces) for costs, paces in sides if paces is not None])
 
 
 def _floor(costs: Floats, level: float) -> float:
@@ -90,7 +55,7 @@ def _check_method(method: str, *sides: Paces | None) -> None:
     if method not in ("t", "percentile"):
         raise ValueError(f"there is no interval method {method!r}; use 't' or 'percentile'")
     if method == "percentile" and any(paces is not None for paces in sides):
-        raise ValueError("method 'percentile' draws runs anew, which paces say are not independent; use 't'")
+        raise ValueError(PERCENTILE_SHARED)
 
 
 def expected_cost(
@@ -124,7 +89,7 @@ def expected_cost(
     check_level(level)
     _check_method(method, paces)
     value, n = float(_ert(c, r)), len(c)
-    if n < 2 or not _known(paces):
+    if n < 2 or not known(paces):
         return Estimate(value, None, n, level, one_run(level) if n < 2 else SHARED_CLOCK)
     if not r.any():
         how = "exact bound on the success rate: no run reached the target"
@@ -132,9 +97,9 @@ def expected_cost(
     if method == "t":
         if not c.any():
             return Estimate(value, (0.0, 0.0), n, level, "every run costs nothing")
-        seeds, clocks = [_seeds(_influence(_own(c, paces), r))], _clocks((c, paces))
-        around, why = _ends(value, seeds, clocks, np.nan, n, level)
-        how = f"t interval of log ERT, n = {n}{_also(clocks)}"
+        seeds, clocks = [part_of(_influence(_own(c, paces), r))], _clocks((c, paces))
+        around, why = ends_of(value, seeds, clocks, np.nan, n, level)
+        how = f"t interval of log ERT, n = {n}{also(clocks)}"
         return Estimate(value, around, n, level, why or how)
 
     def evaluate(picked: Indices) -> Floats:
@@ -144,18 +109,6 @@ def expected_cost(
     assert ends is not None  # there are two runs or more
     ends, why = unless_alike(ends, np.nan, n, level, (0.0, np.inf), resampled=True) if c.any() else (ends, "")
     return Estimate(value, ends, n, level, why or how)
-
-
-def _known(*sides: Paces | None) -> bool:
-    """Whether the spread of every process's pace is known where runs shared one."""
-    return all(paces is None or paces.freedom > 0 for paces in sides)
-
-
-def _also(clocks: list[Part]) -> str:
-    """What the interval holds besides the seeds."""
-    if not clocks:
-        return ""
-    return f", and the spread of the processes that runs shared ({clocks[0][1]:g} degrees of freedom)"
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:
@@ -205,7 +158,7 @@ def expected_cost_ratio(
         return Estimate(value, None, n, level, "no interval: runs that cost nothing have no ratio")
     if not (ra.any() or rb.any()):
         return Estimate(value, None, n, level, "no interval: no run of either reached the target")
-    if not _known(paces_a, paces_b):
+    if not known(paces_a, paces_b):
         return Estimate(value, None, n, level, SHARED_CLOCK)
     of_a, of_b = (a, ra, paces_a), (b, rb, paces_b)
     if not (ra.any() and rb.any()):
@@ -240,9 +193,9 @@ def _one_sided(
     costs: Floats, reached: Bools, paces: Paces | None, floor: float, level: float, *, won_by_a: bool
 ) -> tuple[tuple[float, float], str]:
     """The interval of the ratio where only one side has a success; each bound may fail with half of 1 - level."""
-    seeds = [_seeds(_influence(_own(costs, paces), reached))]
+    seeds = [part_of(_influence(_own(costs, paces), reached))]
     value, clocks = float(_ert(costs, reached)), _clocks((costs, paces))
-    (_, high), why = _ends(value, seeds, clocks, np.nan, len(costs), level)
+    (_, high), why = ends_of(value, seeds, clocks, np.nan, len(costs), level)
     least = float(_ratio(np.asarray(floor), np.asarray(high)))
     return ((0.0, 1.0 / least if least else np.inf) if won_by_a else (least, np.inf)), why
 
@@ -251,9 +204,9 @@ def _log_t(value: float, a: Side, b: Side, paired: bool, level: float) -> Estima
     """Student's interval of the log of the ratio; of differences by seed, or Welch's of two groups."""
     (cost_a, reached_a, paces_a), (cost_b, reached_b, paces_b) = a, b
     of_a, of_b = _influence(_own(cost_a, paces_a), reached_a), _influence(_own(cost_b, paces_b), reached_b)
-    seeds = [_seeds(of_a - of_b)] if paired else [_seeds(of_a), _seeds(of_b)]
+    seeds = [part_of(of_a - of_b)] if paired else [part_of(of_a), part_of(of_b)]
     clocks, least = _clocks((cost_a, paces_a), (cost_b, paces_b)), min(len(cost_a), len(cost_b))
-    nu, pairing = _together(seeds)[1], "paired" if paired else "not paired"
-    how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, seeds {pairing}{_also(clocks)}"
-    ends, why = _ends(value, seeds, clocks, 1.0, least, level)
+    nu, pairing = together(seeds)[1], "paired" if paired else "not paired"
+    how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, seeds {pairing}{also(clocks)}"
+    ends, why = ends_of(value, seeds, clocks, 1.0, least, level)
     return Estimate(value, ends, least, level, why or how)

@@ -23,7 +23,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from frugalrl.stats import resample
 from frugalrl.stats.estimate import (
@@ -37,7 +36,9 @@ from frugalrl.stats.estimate import (
     task_list,
     unless_alike,
 )
+from frugalrl.stats.log_t import Part, also, clock_part, ends_of, known, part_of, together
 from frugalrl.stats.resample import Indices, Method
+from frugalrl.stats.shared import PERCENTILE_SHARED, SHARED_CLOCK, Paces
 from frugalrl.stats.time_to_target import Bools, checked
 
 Levels = tuple[int, ...]
@@ -77,6 +78,7 @@ def cost_effect(
     draws: int = 2000,
     level: float = 0.95,
     method: Method = "t",
+    paces: Mapping[Levels, Paces] | None = None,
 ) -> Estimate:
     """By what factor an effect changes the cost to a target: a ratio of geometric means over cells.
 
@@ -91,6 +93,8 @@ def cost_effect(
         method: ``t``: Student's interval of the logarithm, standard error to first order. ``percentile``: bootstrap
             over runs, too narrow for few runs; a resample in which a cell has no success and nothing can be said counts
             as 0 for the lower end and as inf for the upper.
+        paces: Of the processes that the runs of a cell shared, as ``stats.expected_cost`` takes them; of the method
+            ``t`` only.
 
     The value is nan, without interval, where a cell that is needed has no success (``expected``), where no run of any
     cell has one (``restricted``), or where the runs of a cell cost nothing. ``how`` says which.
@@ -101,10 +105,7 @@ def cost_effect(
     names = _cells_of(costs)
     if set(reached) != set(names):
         raise ValueError(f"costs and reached name different cells: {sorted(costs)} and {sorted(reached)}")
-    if kind not in ("expected", "restricted"):
-        raise ValueError(f"there is no kind of cost {kind!r}; use 'expected' or 'restricted'")
-    if method not in ("t", "percentile"):
-        raise ValueError(f"there is no interval method {method!r}; use 't' or 'percentile'")
+    _check_ways(kind, method, paces)
     check_level(level)
     runs = [checked(costs[c], reached[c], f" of cell {c}") for c in names]
     by_cell = contrast(effect, len(names[0]))
@@ -116,16 +117,44 @@ def cost_effect(
     value = float(np.exp(weights @ np.array([float(_log_cost(c, r, kind)) for c, r in runs])))
     if min(sizes) < 2:
         return Estimate(value, None, min(sizes), level, one_run(level))
+    shared = {c: p for c, p in (paces or {}).items() if c in names}
+    if not known(*shared.values()):
+        return Estimate(value, None, min(sizes), level, SHARED_CLOCK)
     if method == "t":
-        error, nu = _first_order([_influence(c, r, kind) for c, r in runs], weights, paired)
-        half = float(np.exp(float(special.stdtrit(nu, (1.0 + level) / 2.0)) * error))
-        how = f"t interval of the log ratio with {nu:.3g} degrees of freedom, {_pairing(paired)}"
-        ends, taken = unless_alike((value / half, value * half), 1.0, min(sizes), level, (0.0, np.inf))
-        return Estimate(value, ends, min(sizes), level, taken or how)
+        ends, how = _log_t(value, dict(zip(names, runs, strict=True)), by_cell, shared, kind, paired, level)
+        return Estimate(value, ends, min(sizes), level, how)
 
     check_draws(draws)
     ends, how = _percentile(runs, weights, kind, sizes, given(rng), draws, level)
     return Estimate(value, ends, min(sizes), level, f"{how}, {_pairing(paired)}")
+
+
+def _check_ways(kind: str, method: str, paces: object) -> None:
+    if kind not in ("expected", "restricted"):
+        raise ValueError(f"there is no kind of cost {kind!r}; use 'expected' or 'restricted'")
+    if method not in ("t", "percentile"):
+        raise ValueError(f"there is no interval method {method!r}; use 't' or 'percentile'")
+    if method == "percentile" and paces:
+        raise ValueError(PERCENTILE_SHARED)
+
+
+def _log_t(
+    value: float,
+    runs: Mapping[Levels, tuple[Floats, Bools]],
+    weights: Mapping[Levels, float],
+    shared: Mapping[Levels, Paces],
+    kind: Kind,
+    paired: bool,
+    level: float,
+) -> tuple[tuple[float, float], str]:
+    """Student's interval of the logarithm of a cost effect, and how it was made, or why it was taken back."""
+    own = {c: (costs / shared[c].pace if c in shared else costs, r) for c, (costs, r) in runs.items()}
+    changes = [_influence(*own[c], kind) for c in runs]
+    seeds = _first_order(changes, np.array([weights[c] for c in runs]), paired)
+    clocks = _clocks(runs, shared, weights, kind)
+    ends, taken = ends_of(value, seeds, clocks, 1.0, min(len(x) for x in changes), level)
+    how = f"t interval of the log ratio with {together(seeds)[1]:.3g} degrees of freedom, {_pairing(paired)}"
+    return ends, taken or f"{how}{also(clocks)}"
 
 
 def _percentile(
@@ -241,15 +270,22 @@ def _influence(costs: Floats, reached: Bools, kind: Kind) -> Floats:
     return np.asarray(costs / costs.mean() - reached / reached.mean())
 
 
-def _first_order(changes: Sequence[Floats], weights: Floats, paired: bool) -> tuple[float, float]:
-    """(standard error, degrees of freedom) of a weighted sum over cells; Satterthwaite's where they are independent."""
+def _first_order(changes: Sequence[Floats], weights: Floats, paired: bool) -> list[Part]:
+    """The parts of the variance of a weighted sum over cells: one where seeds are paired, else one per cell."""
     if paired:
-        by_seed = weights @ np.stack(changes)
-        return float(np.sqrt(by_seed.var(ddof=1) / len(by_seed))), float(len(by_seed) - 1)
-    n = np.array([len(x) for x in changes], np.float64)
-    parts = weights**2 * np.array([x.var(ddof=1) for x in changes]) / n
-    spread = float((parts**2 / (n - 1)).sum())
-    return float(np.sqrt(parts.sum())), float(parts.sum() ** 2 / spread) if spread else float((n - 1).sum())
+        return [part_of(weights @ np.stack(changes))]
+    return [part_of(change, float(weight)) for change, weight in zip(changes, weights, strict=True)]
+
+
+def _clocks(
+    runs: Mapping[Levels, tuple[Floats, Bools]],
+    shared: Mapping[Levels, Paces],
+    weights: Mapping[Levels, float],
+    kind: Kind,
+) -> list[Part]:
+    """What processes add. The geometric mean over runs weights a process by how many of them it has, not by costs."""
+    held = {c: runs[c][0] if kind == "expected" else np.ones(len(runs[c][0])) for c in shared}
+    return clock_part([(weights[c] ** 2 * p.spread(held[c]), p) for c, p in shared.items()])
 
 
 def _pairing(paired: bool) -> str:

@@ -20,6 +20,7 @@ from frugalrl.stats.estimate import Floats
 
 SHARED_CLOCK = "no interval: the seeds shared one process's clock"
 """Why there is no interval where all runs are one unit."""
+PERCENTILE_SHARED = "method 'percentile' draws runs anew, which paces say are not independent; use 't'"
 
 Units = NDArray[np.intp]
 """[runs] the unit of each: 0, 1, ..."""
