@@ -23,10 +23,10 @@ from frugalrl.report.results import Comparison, MethodResult
 from frugalrl.report.sentences import _percent
 from frugalrl.report.table import render
 from frugalrl.report.target import to_target
-from frugalrl.report.use import rates_of
+from frugalrl.report.use import origin, rates_of
 from frugalrl.report.words import between, short
 from frugalrl.report.write import html_report
-from frugalrl.types import UserError
+from frugalrl.types import How, UserError
 from oracles import comparison as oracle
 from report.records_made import CODE, MACHINE, line, point, record, two_methods
 
@@ -405,3 +405,17 @@ def test_machines_without_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fast.used["joules"].value is None
     assert fast.used["cpu_s"].value is not None
     assert CODE["version"] == "0.1.0"
+
+
+@pytest.mark.parametrize(("how", "expected"), [("measured", "modelled"), ("assumed", "assumed")])
+def test_money_of_an_own_machine_is_as_weak_as_its_electricity(how: How, expected: How) -> None:
+    """The joules in it are modelled, as the bill says; a measured price was enough for "measured"."""
+    laptop = TABLES.machine("laptop-4c")
+    price = replace(TABLES.prices["laptop-4c"], how="measured")
+    tables = replace(TABLES, electricity=replace(TABLES.electricity, how=how), prices={laptop.name: price})
+    own = rates_of(record("m", 0, [point(1_000, 1.0)], machine={**MACHINE, "profile": laptop.name}), tables)
+    assert origin("eur", own)[0] == expected
+    rented = rates_of(
+        two_methods()[0], replace(tables, prices={"cloud-2vcpu": replace(price, eur_per_hour_on_demand=1.0)})
+    )
+    assert origin("eur", rented)[0] == "measured"

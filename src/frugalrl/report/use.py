@@ -157,12 +157,16 @@ def _eur_origin(rates: Rates) -> tuple[How, str]:
         return "assumed", "no price for the machine of the runs"
     hours = "wall hours" if rates.has_gpu else "CPU-hours"
     share = "" if rates.has_gpu else f" / {machine.cores} cores"
-    power = f", plus electricity at {rates.tables.electricity.eur_per_kwh:g} EUR/kWh" if rates.owned else ""
+    tariff = rates.tables.electricity
+    power = f", plus electricity at {tariff.eur_per_kwh:g} EUR/kWh" if rates.owned else ""
     kind = "owned" if rates.owned else "on demand"
+    # the joules of that electricity are modelled, so a receipt for the machine does not make the sum measured
+    hows: list[How] = ["modelled" if rates.modelled else "measured", price.how]
+    hows += ["modelled", tariff.how] if rates.owned else []
     source = (
         f"{hours} x {per_hour:.4g} EUR/h{share}, {price.name} {kind} ({price.how} {price.date}: {price.source}){power}"
     )
-    return weakest(("modelled" if rates.modelled else "measured", price.how)), source
+    return weakest(hows), source
 
 
 def unit_of(quantity: Quantity) -> str:
