@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy.stats import ttest_ind
 
 from frugalrl.cost.tables import load_tables
 from frugalrl.recipes import build_config
@@ -171,6 +172,23 @@ def test_common_seeds_are_paired() -> None:
     assert fast.ratio["env_steps"].value == pytest.approx(3_000 / 6_000)
     assert fast.ratio["env_steps"].n == 2
     assert any("different seeds" in note for note in found.notes)
+
+
+def test_scores_without_a_common_seed_are_compared_as_independent() -> None:
+    """They were called "no difference shown", although nobody had looked at a difference."""
+    slow, fast = [10.0, 14.0, 12.0], [30.0, 36.0, 33.0, 41.0]
+    runs = [record("epsilon-greedy", i, line([score])) for i, score in enumerate(slow)]
+    runs += [record("counteractive", 10 + i, line([score])) for i, score in enumerate(fast)]
+    found = compared(runs, 100)
+    row = next(r for r in found.envs[0].views[0].rows if r.method == "counteractive")
+    assert row.difference is not None
+    assert (row.difference.value, row.difference.n, row.verdict) == (35.0 - 12.0, 3, "better")
+    welch = ttest_ind(fast, slow, equal_var=False).confidence_interval(0.95)
+    assert row.difference.interval == pytest.approx((welch.low, welch.high), rel=0.1)
+    assert any("+23 " in sentence and "better" in sentence for sentence in found.sentences)
+    # one run says nothing about the spread
+    one = compared([runs[0], *runs[3:]], 100).envs[0].views[0].rows[1]
+    assert (one.difference is not None, one.verdict) == (True, "one seed")
 
 
 def steady(name: str, steps: list[int], seconds_per_step_ms: tuple[float, float] = (2, 3)) -> list[RunRecord]:

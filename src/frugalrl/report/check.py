@@ -168,7 +168,7 @@ def _seeds(records: Sequence[RunRecord]) -> Iterator[str]:
             words = ", ".join(f"{method} {plural(len(s), 'seed')}" for method, s in seeds.items())
             yield (
                 f"The methods have different seeds on {env} ({words}): comparisons pair the common ones of two methods "
-                f"({plural(len(shared), 'seed')} in all of them)."
+                f"({plural(len(shared), 'seed')} in all of them); runs of two without any count as independent."
             )
         for method, group in groups.items():
             if len(group.runs) == 1:

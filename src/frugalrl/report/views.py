@@ -42,10 +42,16 @@ def _view(groups: Mapping[str, Group], baseline: str, axis: ViewAxis, setting: S
     rows = []
     for method, mine in scores.items():
         row = _row(method, mine, method == baseline, source, _units(mine, clocks[method]), setting)
-        seeds = None if method == baseline else pairs(tuple(mine), tuple(scores.get(baseline, {})))
-        if seeds is not None and mine:
-            a, b = ({s: scores[m][s] for s in seeds} for m in (method, baseline))
-            row = _against(row, a, b, source, _units(a, clocks[method], clocks[baseline]), setting)
+        theirs = scores.get(baseline, {})
+        if method != baseline and mine and theirs:
+            seeds = pairs(tuple(mine), tuple(theirs))
+            if seeds is not None:
+                a, b = ({s: scores[m][s] for s in seeds} for m in (method, baseline))
+                made = _paired(a, b, _units(a, clocks[method], clocks[baseline]), setting)
+            else:
+                units = _units(mine, clocks[method]), _units(theirs, clocks[baseline])
+                made = _not_paired(mine, theirs, units, setting)
+            row = _against(row, made, source)
         rows.append(row)
     return View(axis=axis, amount=amount, rows=tuple(rows))
 
@@ -102,18 +108,36 @@ def _row(method: str, mine: Scores, is_baseline: bool, source: str, units: Units
     return ViewRow(method=method, score=score, difference=None, verdict=verdict)
 
 
-def _against(
-    row: ViewRow, mine: Scores, baseline: Scores, source: str, units: Units | None, setting: Setting
-) -> ViewRow:
-    """With its difference to the baseline, of the same seeds in the same order."""
+def _paired(mine: Scores, baseline: Scores, units: Units | None, setting: Setting) -> stats.Estimate:
+    """The difference of the means of the same seeds in the same order."""
     a, b = np.array(list(mine.values())), np.array(list(baseline.values()))
-    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
     if len(a) > 1 and stats.count_of(units, len(a)) < 2:
-        made = stats.Estimate(float(a.mean() - b.mean()), None, len(a), setting.level, stats.SHARED_CLOCK)
-    else:
-        made = stats.paired([stats.by_unit(a, units)], [stats.by_unit(b, units)], stats.mean, **ways)
-    how = f"score minus that of the baseline, {source}"
-    difference = figure(replace(made, n=len(a)), "return", "measured", how)
+        return stats.Estimate(float(a.mean() - b.mean()), None, len(a), setting.level, stats.SHARED_CLOCK)
+    made = stats.paired([stats.by_unit(a, units)], [stats.by_unit(b, units)], stats.mean, **_ways(setting))
+    return replace(made, n=len(a))
+
+
+def _not_paired(
+    mine: Scores, baseline: Scores, units: tuple[Units | None, Units | None], setting: Setting
+) -> stats.Estimate:
+    """The difference of the means of runs that have no seed in common and count as independent."""
+    sides = [np.array(list(scores.values())) for scores in (baseline, mine)]
+    low, high = (stats.by_unit(side, unit) for side, unit in zip(sides, reversed(units), strict=True))
+    n = min(len(side) for side in sides)
+    if n > 1 and min(len(low), len(high)) < 2:
+        value = float(sides[1].mean() - sides[0].mean())
+        return stats.Estimate(value, None, n, setting.level, stats.SHARED_CLOCK)
+    made = stats.score_effect({(0,): low, (1,): high}, (0,), paired=False, **_ways(setting))
+    return replace(made, n=n)
+
+
+def _ways(setting: Setting) -> dict[str, Any]:
+    return {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
+
+
+def _against(row: ViewRow, made: stats.Estimate, source: str) -> ViewRow:
+    """With its difference to the baseline."""
+    difference = figure(made, "return", "measured", f"score minus that of the baseline, {source}")
     return replace(row, difference=difference, verdict=verdict_of(difference))
 
 
