@@ -94,6 +94,35 @@ def test_one_run_is_reported_without_intervals(tmp_path: Path, capsys: pytest.Ca
     assert out.exists()
 
 
+def test_prices_are_those_that_the_runs_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bill of the run had the invoice's price, and its report the package's."""
+    runs = [copied(tmp_path / f"run{seed}", seed) for seed in range(3)]
+    mine = tmp_path / "mine.toml"
+    profile = json.loads((RUN / "machine.json").read_text())["machine"]["profile"]
+    mine.write_text(f"[price.{profile}]\neur_per_hour_on_demand = 7.25\n")
+
+    def begun_with(run: Path, prices: Path) -> None:
+        document = json.loads((run / "machine.json").read_text())
+        (run / "machine.json").write_text(json.dumps({**document, "price_file": str(prices)}))
+
+    def money(*words: str) -> tuple[bool, str]:
+        names = [str(run) for run in runs]
+        assert main(["report", *names, "--out", str(tmp_path / "report.html"), "--json", *words]) == 0
+        printed = capsys.readouterr()
+        return "7.25 EUR/h" in printed.out, printed.err
+
+    for run in runs[:2]:
+        begun_with(run, mine)
+    mixed, said = money()
+    assert not mixed
+    assert f"began with different price files ({mine}, none)" in said
+    begun_with(runs[2], mine)
+    assert money()[0]
+    other = tmp_path / "other.toml"
+    other.write_text("[electricity]\neur_per_kwh = 0.1\n")
+    assert not money("--prices", str(other))[0]
+
+
 def test_anchors_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = tmp_path / "published.csv"
     scores.write_text("name,env,score,source\nSomebody,MinAtar/Breakout-v1,9.5,a table that was made for this test\n")

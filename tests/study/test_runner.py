@@ -73,6 +73,7 @@ def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.C
         (("--retry-failed",), "add --resume, or leave it out"),
         (("--against", "nowhere.csv"), "there is no file nowhere.csv"),
         (("--prices", "nowhere.toml"), "there is no such price file"),
+        (("--set", "machine=my-desktop"), "unknown machine 'my-desktop'"),
     ],
 )
 def test_a_mistake_is_said_before_the_runs(
@@ -82,6 +83,37 @@ def test_a_mistake_is_said_before_the_runs(
     assert main(["compare", "--out", str(out), *words]) == 2
     assert says in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_study_goes_on_with_the_price_file_of_its_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds that were added failed one by one, as the machine of the others was only in that file."""
+    prices, out = tmp_path / "mine.toml", tmp_path / "study"
+    keys = dict.fromkeys(("watts_per_busy_core", "idle_watts", "gpu_busy_watts", "gpu_idle_watts"), 1.0)
+    lines = "".join(f"{key} = {value}\n" for key, value in {**keys, "cores": 2, "memory_gb": 4, "gpus": 0}.items())
+    origin = 'date = "2026-11-01"\nhow = "measured"\nsource = "my receipt"\n'
+    prices.write_text(
+        f'[machine.mine]\ntitle = "mine"\n{lines}{origin}[price.mine]\neur_per_hour_on_demand = 7.25\n{origin}'
+    )
+    words = [
+        *BASE,
+        "machine=mine",
+        "--methods",
+        "epsilon-greedy",
+        "--budget-steps",
+        "300",
+        "--out",
+        str(out),
+        "--quiet",
+    ]
+    assert main([*words, "--seeds", "1", "--prices", str(prices)]) == 0
+    assert main([*words, "--seeds", "2", "--resume", "--json"]) == 0
+    assert outcomes(out) == {f"frugalrl-Catch-v0/epsilon-greedy/seed{i}": "completed" for i in range(2)}
+    assert "7.25 EUR/h" in capsys.readouterr().out
+    prices.unlink()
+    assert main(["report", str(out), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "7.25 EUR/h" not in printed.out
+    assert f"the runs began with the price file {prices}, which is gone" in printed.err
 
 
 def test_the_headline_says_what_the_runs_do(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     command = ["frugal", *words]
     if args.retry_failed and not args.resume:
         raise UserError("--retry-failed runs again what failed in a study that is there; add --resume, or leave it out")
-    tables, anchors = _read_files(args)  # before hours of runs, not after them
-    folder = _folder(args, command)
+    prices, tables, anchors = _read_files(args)  # before hours of runs, not after them
+    folder = _folder(args, command, tables)
     path = context.folder = folder.path
     lock = folder.lock()
     try:
@@ -58,7 +58,7 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
             listener,
             processes=processes,
             environment=environment.seen(),
-            prices=environment.price_file(args.prices),
+            prices=prices,
             command=command,
         )
         whole = runner.run()
@@ -71,13 +71,17 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     return _show(args, folder, comparison, report, took_s=time.monotonic() - began)
 
 
-def _folder(args: arguments.Compare, command: Sequence[str]) -> StudyFolder:
+def _folder(args: arguments.Compare, command: Sequence[str], tables: Tables) -> StudyFolder:
     """The folder of a new study, or of one to go on with; of one that cannot begin nothing is left."""
     from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.matrix import cells
 
     path = args.out or _default_folder(args)
     try:
         study = _study(args)
+        for cell in () if study is None else cells(study):
+            if cell.config.machine is not None:
+                tables.machine(cell.config.machine)
         if args.resume:
             return StudyFolder.open(path, study, command)
         return StudyFolder.create(path, study or _from_flags(args), command)
@@ -121,15 +125,19 @@ def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, 
     return FAILED if failed else OK
 
 
-def _read_files(args: arguments.Compare) -> tuple[Tables, tuple[Anchor, ...]]:
-    """Price tables and published scores. Raises UserError for a file that is missing or has a mistake."""
+def _read_files(args: arguments.Compare) -> tuple[Path | None, Tables, tuple[Anchor, ...]]:
+    """Price file, tables and published scores. Raises UserError for a file that is missing or has a mistake."""
     import numpy as np
 
+    from frugalrl.cli.prices import COMPARISON, prices_of_runs
     from frugalrl.cost.tables import load_tables
     from frugalrl.report.anchors import read_anchors
+    from frugalrl.run.record import RunFolder
 
-    tables = load_tables(environment.price_file(args.prices))
-    return tables, () if args.against is None else read_anchors(args.against, rng=np.random.default_rng(0))
+    begun = (args.out or _default_folder(args)).glob("runs/*/*/*/machine.json") if args.resume else ()
+    prices = prices_of_runs(args.prices, [RunFolder(file.parent).price_file() for file in sorted(begun)], COMPARISON)
+    anchors = () if args.against is None else read_anchors(args.against, rng=np.random.default_rng(0))
+    return prices, load_tables(prices), anchors
 
 
 # -- the matrix ------------------------------------------------------------------------------------------------------

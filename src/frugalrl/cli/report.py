@@ -20,6 +20,7 @@ def report(args: arguments.Report, words: Sequence[str]) -> int:
     environment.prepare()
     import numpy as np
 
+    from frugalrl.cli.prices import COMPARISON, prices_of_runs
     from frugalrl.cost.tables import load_tables
     from frugalrl.report.anchors import read_anchors
     from frugalrl.report.comparison import compare
@@ -32,7 +33,7 @@ def report(args: arguments.Report, words: Sequence[str]) -> int:
         found.records,
         baseline=args.baseline or found.baseline,
         targets={r.env: args.target for r in found.records} if args.target else found.targets or None,
-        tables=load_tables(environment.price_file(args.prices)),
+        tables=load_tables(prices_of_runs(args.prices, [r.price_file for r in found.records if r.machine], COMPARISON)),
         rng=rng,
         anchors=() if args.against is None else read_anchors(args.against, rng=rng),
         command=("frugal", *words),

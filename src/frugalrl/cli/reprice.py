@@ -20,6 +20,7 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
     environment.prepare()
     import numpy as np
 
+    from frugalrl.cli.prices import COMPARISON, prices_of_runs
     from frugalrl.cost.machine import find_facts
     from frugalrl.cost.roofs import measure_roofs
     from frugalrl.cost.tables import load_tables
@@ -35,7 +36,7 @@ def reprice(args: arguments.Reprice, words: list[str]) -> int:
         raise UserError(
             f"--env-step-ms {args.env_step_ms:g}: that is more than a day for one step; it is in milliseconds"
         )
-    tables = load_tables(environment.price_file(args.prices))
+    tables = load_tables(prices_of_runs(args.prices, [r.price_file for r in found.records if r.machine], COMPARISON))
     machine = None if args.on is None else tables.machine(args.on)
     facts, made_on = find_facts(), evaluated(found.records)[0].machine
     made_here = (facts.cpu, facts.cores) == (made_on.get("cpu"), made_on.get("cores"))

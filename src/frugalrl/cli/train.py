@@ -59,13 +59,14 @@ def train(args: arguments.Train, words: Sequence[str], context: Context) -> int:
 def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> int:
     """Go on with a run, with its own budget or a new one."""
     environment.prepare(_threads_of(args.run))
+    from frugalrl.cli.prices import WHOLE_BILL, prices_of_runs
     from frugalrl.cost.tables import load_tables
     from frugalrl.run import train as run
     from frugalrl.run.record import RunFolder
 
     record = RunFolder.open(args.run)
     tables, config = (
-        load_tables(_prices_again(environment.price_file(args.prices), record.price_file())),
+        load_tables(prices_of_runs(args.prices, [record.price_file()], WHOLE_BILL)),
         record.config(),
     )
     context.folder = args.run
@@ -82,18 +83,6 @@ def resume(args: arguments.Resume, words: Sequence[str], context: Context) -> in
             whole_process=context.whole_process,
         ),
     )
-
-
-def _prices_again(named: Path | None, before: Path | None) -> Path | None:
-    """The price file that was named, else the one that the run began with."""
-    if named is not None or before is None or before.is_file():
-        return named or before
-    print(
-        f"note: the run began with the price file {before}, which is gone: the whole bill is made with the package's "
-        f"prices, unless --prices names another",
-        file=sys.stderr,
-    )
-    return None
 
 
 # -- the configuration -----------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ class RunRecord:
     """Seeds that trained together in one process; None for a run of its own."""
     stacks: tuple[str, ...] = ()
     """Names of the processes that it shared with other seeds: their clocks are divided evenly (docs/stacked.md)."""
+    price_file: Path | None = None
+    """The user's price file that it began with; it may be gone."""
     command: tuple[str, ...] = ()
 
     @property
@@ -135,6 +137,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
             code=dict(document.get("code", {})),
             stacked=document.get("stacked_seeds"),
             stacks=_stacks(document, lines),
+            price_file=record.price_file(),
             command=tuple(document.get("command", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
