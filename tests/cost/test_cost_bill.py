@@ -18,6 +18,7 @@ from frugalrl.cost import (
     Tables,
     Total,
     bill_from_json,
+    cost_so_far_eur,
     figure,
     make_bill,
     render,
@@ -113,6 +114,49 @@ def test_measured_joules_replace_the_model(tables: Tables, machine: Make) -> Non
     later = Ledger(whole_process=False)
     later.load_state_dict(ledger.state_dict())
     assert make_bill(later, machine(), tables).find("cpu_j").how == "modelled", "one process had no counter"
+
+
+def moved(before: str, here: str, **more: float) -> Ledger:
+    """Two hours on another machine, then this process."""
+    first, ledger = Ledger(whole_process=False, profile=before), Ledger(whole_process=False, profile=here)
+    state = first.state_dict()
+    state["sessions"]["0"] |= {"cpu_s": 3600.0, "wall_s": 7200.0, **more}
+    ledger.load_state_dict(state)
+    return ledger
+
+
+def test_each_machine_of_a_run_is_charged_at_its_own_price(tables: Tables, machine: Make) -> None:
+    """Two hours at 0.10 EUR that went on on a machine of 4.00 EUR were billed as eight euro."""
+    here = machine("cloud-h100", ("NVIDIA H100",))
+    bill = make_bill(moved("cloud-2vcpu", "cloud-h100"), here, tables)
+    assert bill.find("on_demand_eur").value == pytest.approx(2 * 0.10, abs=0.01)
+    assert "2 h x 0.1 EUR/h, cloud-2vcpu" in bill.find("on_demand_eur").source
+    assert "EUR/h, cloud-h100" in bill.find("on_demand_eur").source
+    assert bill.find("spot_eur").value == pytest.approx(2 * 0.04, abs=0.01)
+    assert bill.find("owned_eur").value is None, "nobody owns the first"
+    assert bill.find("cpu_j").value == pytest.approx(3600 * 5, rel=1e-3)
+    assert bill.find("idle_j").value == pytest.approx(7200 * 5, abs=100)
+    assert cost_so_far_eur(moved("cloud-2vcpu", "cloud-h100"), here, tables) == pytest.approx(0.2, abs=0.01)
+    same = make_bill(moved("cloud-h100", "cloud-h100"), here, tables)
+    assert same.find("on_demand_eur").value == pytest.approx(8.0, abs=0.01)
+
+
+def test_joules_of_a_gpu_stay_on_the_bill_of_a_run_that_leaves_it(tables: Tables, machine: Make) -> None:
+    """They became 0 J, "no GPU", when the run went on on a machine without one."""
+    bill = make_bill(moved("cloud-h100", "cloud-2vcpu", gpu_j=5e5), machine(), tables)
+    assert (bill.find("gpu_j").value, bill.find("gpu_j").how) == (5e5, "measured")
+    ledger = moved("cloud-h100", "cloud-2vcpu")
+    ledger.charge("learner", Cost(cpu_s=1.0, gpu_s=1000.0))
+    modelled = make_bill(ledger, machine(), tables).find("gpu_j")
+    assert modelled.value == pytest.approx(1000 * 700 + 6200 * 70)
+
+
+def test_a_machine_that_no_table_knows_any_more_leaves_no_sum(tables: Tables, machine: Make) -> None:
+    bill = make_bill(moved("my-desktop", "cloud-2vcpu"), machine(), tables)
+    assert [bill.find(name).value for name in ("on_demand_eur", "cpu_j", "idle_j")] == [None, None, None]
+    assert "no such price for machine 'my-desktop'" in bill.find("on_demand_eur").source
+    with pytest.raises(UserError, match="machine 'my-desktop' has no price, so a budget in euro cannot be kept"):
+        cost_so_far_eur(moved("my-desktop", "cloud-2vcpu"), machine(), tables)
 
 
 def test_gpu_seconds_are_asked_for_only_with_a_gpu(bill: Bill, tables: Tables, machine: Make) -> None:

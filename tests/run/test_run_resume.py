@@ -16,10 +16,14 @@ import pytest
 from kill_resume import bill_counts, differences, exact_state, scores
 from run_support import Killed, Watcher, breakout, cartpole, die, ppo, r2d2, vtrace
 
+from frugalrl.cost.machine import find_facts
 from frugalrl.envs import RowEnv
+from frugalrl.report.check import check
+from frugalrl.report.records import read_run
 from frugalrl.run.config import BudgetConfig, RunConfig
 from frugalrl.run.record import RunFolder, read_progress
 from frugalrl.run.score_run import evaluate_run
+from frugalrl.run.stacked import resume_stacked
 from frugalrl.run.status import Silent
 from frugalrl.run.train import Outcome, resume, train
 from frugalrl.types import EnvFailed, RunFailed, Step, UserError
@@ -350,3 +354,36 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         resume(tmp_path / "run", Silent())
     progress.close()
     resume(tmp_path / "run", Silent())
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_run_that_goes_on_on_another_machine_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stacked: bool
+) -> None:
+    """Its seconds were compared as if all of them had been measured on the first."""
+
+    def notes(folder: Path) -> str:
+        watcher = Watcher()
+        if stacked:
+            resume_stacked([folder], reporter=watcher)
+        else:
+            resume(folder, watcher, budget=BudgetConfig(env_steps=steps))
+        return " ".join(watcher.notes)
+
+    folder, steps = tmp_path / "run", 60
+    train(cartpole(steps=steps), folder, Silent())
+    steps = 120
+    assert "another machine" not in notes(folder)
+    assert read_run(folder).moved is None
+    there = replace(find_facts(), gpus=("NVIDIA H100",))
+    monkeypatch.setattr("frugalrl.cost.machine.find_facts", lambda: there)
+    steps = 180
+    assert "this run began on another machine (profile" in notes(folder)
+    record = read_run(folder)
+    assert record.moved is not None
+    assert record.moved["profile"] == "cloud-h100"
+    checked = check([record])
+    assert not checked.same_machine
+    assert "went on on another machine" in checked.notes[0]
+    (charged,) = (row for row in (record.bill.rows if record.bill else ()) if row.name == "spot_eur")
+    assert "EUR/h, cloud-h100" in charged.source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -12,7 +12,8 @@ from frugalrl.cost.ledger import Ledger
 from frugalrl.cost.machine import Machine
 from frugalrl.cost.meters import Usage
 from frugalrl.cost.money import electricity_eur
-from frugalrl.cost.power import Joules, cpu_joules, gpu_joules, idle_joules
+from frugalrl.cost.places import Place, joules_of, places_of
+from frugalrl.cost.power import Joules
 from frugalrl.cost.record import Bill, BillRow, sum_rows, weakest
 from frugalrl.cost.stages import Stages, stage_rows
 from frugalrl.cost.tables import Price, Tables
@@ -38,8 +39,9 @@ def make_bill(
     totals = ledger.totals(used)
     has_gpu = bool(machine.facts.gpus)
     roles = _role_rows(totals, has_gpu=has_gpu)
-    energy = _energy_rows(ledger, used, machine, totals)
-    money = _money_rows(used, machine, tables, energy)
+    places = places_of(ledger, used.cpu_s, used.wall_s, machine, tables)
+    energy = _energy_rows(ledger, places, totals)
+    money = _money_rows(places, tables, energy)
     rows = (
         *scores,
         *_count_rows(ledger),
@@ -156,22 +158,9 @@ def _use(name: str, value: float | None, unit: str, source: str, how: How = "mea
     return BillRow(section="use", name=name, value=value, unit=unit, how=how, source=source)
 
 
-def _energy_rows(ledger: Ledger, used: Usage, machine: Machine, totals: Mapping[str, Cost]) -> tuple[BillRow, ...]:
-    sessions = ledger.sessions
-    profile = machine.profile
+def _energy_rows(ledger: Ledger, places: Sequence[Place], totals: Mapping[str, Cost]) -> tuple[BillRow, ...]:
     gpu_times = [cost.gpu_s for cost in totals.values() if cost.gpu_s is not None]
-    rapl = _all_known(s.cpu_j for s in sessions)
-    parts: dict[str, Joules] = {
-        "cpu_j": cpu_joules(rapl, used.cpu_s, profile),
-        "gpu_j": gpu_joules(
-            _all_known(s.gpu_j for s in sessions),
-            sum(gpu_times) if gpu_times else None,
-            used.wall_s,
-            profile,
-            has_gpu=bool(machine.facts.gpus),
-        ),
-        "idle_j": idle_joules(used.wall_s, profile, cores_counted=rapl is not None),
-    }
+    parts = joules_of(places, ledger.sessions, sum(gpu_times) if gpu_times else None)
     if "redone" in totals:
         parts = {name: _without_the_lost(part) for name, part in parts.items()}
     rows = tuple(
@@ -192,35 +181,35 @@ def _without_the_lost(part: Joules) -> Joules:
     return replace(part, how="modelled", source=f"{part.source}; lost work at the mean watts of its process")
 
 
-def _all_known(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    return None if not found or None in found else sum(cast(list[float], found))
-
-
-def _money_rows(used: Usage, machine: Machine, tables: Tables, energy: Sequence[BillRow]) -> tuple[BillRow, ...]:
-    hours = used.wall_s / 3600
-    price, tariff = machine.price, tables.electricity
-    joules = energy[-1]
+def _money_rows(places: Sequence[Place], tables: Tables, energy: Sequence[BillRow]) -> tuple[BillRow, ...]:
+    tariff, joules = tables.electricity, energy[-1]
     power = None if joules.value is None else electricity_eur(joules.value, tables)
     power_how = weakest((joules.how, tariff.how))
     power_source = f"joules x {tariff.eur_per_kwh:g} EUR/kWh ({tariff.how} {tariff.date}: {tariff.source})"
-    offers = _offers(price)
-    rows = []
-    for name, per_hour in offers.items():
-        if price is None or per_hour is None:
-            source = f"no such price for machine {machine.profile.name!r}"
-            rows.append(BillRow(section="money", name=name, value=None, unit="EUR", how="assumed", source=source))
-            continue
-        value, how = hours * per_hour, weakest(("measured", price.how))
-        source = f"{hours:.4g} h x {per_hour:.4g} EUR/h, {price.name} ({price.how} {price.date}: {price.source})"
-        if name == "owned_eur":
-            source = f"{source}; {price.purchase_eur:g} EUR over {price.years:g} years x {price.hours_per_year:g} h"
-            source, value, how = source + ", plus electricity", value + (power or 0.0), weakest((how, power_how))
-        rows.append(BillRow(section="money", name=name, value=value, unit="EUR", how=how, source=source))
+    rows = [_rent(name, places, power, power_how) for name in ("on_demand_eur", "spot_eur", "owned_eur")]
     rows.append(
         BillRow(section="money", name="electricity_eur", value=power, unit="EUR", how=power_how, source=power_source)
     )
     return tuple(rows)
+
+
+def _rent(name: str, places: Sequence[Place], power: float | None, power_how: How) -> BillRow:
+    """One offer: the hours on each machine x its price there. One machine without such an offer leaves no sum."""
+    value, hows, sources = 0.0, list[How](["measured"]), list[str]()
+    for place in places:
+        price, per_hour = place.price, _offers(place.price)[name]
+        if price is None or per_hour is None:
+            source = f"no such price for machine {place.name!r}"
+            return BillRow(section="money", name=name, value=None, unit="EUR", how="assumed", source=source)
+        hours = place.wall_s / 3600
+        source = f"{hours:.4g} h x {per_hour:.4g} EUR/h, {price.name} ({price.how} {price.date}: {price.source})"
+        if name == "owned_eur":
+            source = f"{source}; {price.purchase_eur:g} EUR over {price.years:g} years x {price.hours_per_year:g} h"
+        value, hows, sources = value + hours * per_hour, [*hows, price.how], [*sources, source]
+    if name == "owned_eur":
+        value, hows, sources[-1] = value + (power or 0.0), [*hows, power_how], sources[-1] + ", plus electricity"
+    source = "; ".join(sources)
+    return BillRow(section="money", name=name, value=value, unit="EUR", how=weakest(hows), source=source)
 
 
 def _share(value: float | None, frames: int) -> float | None:

@@ -56,6 +56,8 @@ class Session:
     """Joules of the processor package, from a counter."""
     gpu_j: float | None = None
     """Joules of the GPUs, from a counter."""
+    profile: str | None = None
+    """Machine profile whose watts and prices hold for it; None counts as that of the newest process."""
 
 
 class Clock(Protocol):
@@ -91,6 +93,8 @@ class Ledger:
     charged to the role ``startup``. Pass ``False`` when the process has done other work before.
     ``lanes``: number of loop threads whose laps are charged; their wall times add up.
     ``clock``: read instead of this process's own, for a run that is one of several in it.
+    ``profile``: name of the machine profile that stands for this process, so that a run that goes on on another machine
+    is charged for each.
     ``charge`` and ``settle`` may be called from any thread.
     """
 
@@ -101,11 +105,13 @@ class Ledger:
         lanes: int = 1,
         energy: EnergySource | None = None,
         clock: Clock | None = None,
+        profile: str | None = None,
     ) -> None:
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a ledger needs at least one loop thread")
         self._clock = clock or ProcessClock(whole_process=whole_process)
         self._energy = energy
+        self._profile = profile
         self._lanes = lanes
         self._lock = threading.Lock()
         self._sums: dict[str, list[Any]] = {}
@@ -204,10 +210,19 @@ class Ledger:
         """Wall seconds of all processes of the run; cheap."""
         return sum(s.wall_s for s in self._past) + self._clock.wall_s()
 
+    def elsewhere(self) -> dict[str, tuple[float, float]]:
+        """(CPU-seconds, wall seconds) of earlier processes on machines of another profile, by its name; cheap."""
+        found: dict[str, tuple[float, float]] = {}
+        for s in self._past:
+            if s.profile not in (None, self._profile):
+                cpu_s, wall_s = found.get(str(s.profile), (0.0, 0.0))
+                found[str(s.profile)] = (cpu_s + s.cpu_s, wall_s + s.wall_s)
+        return found
+
     def _session(self) -> Session:
         used = self._clock.read()
         cpu_j, gpu_j = self._energy.joules() if self._energy is not None else (None, None)
-        return Session(**asdict(used), cpu_j=cpu_j, gpu_j=gpu_j)
+        return Session(**asdict(used), cpu_j=cpu_j, gpu_j=gpu_j, profile=self._profile)
 
     # -- saving -----------------------------------------------------------------------------------------------------
 

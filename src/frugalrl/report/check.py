@@ -124,6 +124,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _machines(records: Sequence[RunRecord]) -> tuple[bool, Iterator[str]]:
     first = records[0]
+    for run in records:
+        if run.moved is not None:
+            fact = next((f for f in _MACHINE if run.moved.get(f) != run.machine.get(f)), _MACHINE[0])
+            note = (
+                f"{run.name} went on on another machine ({fact} is {run.machine.get(fact)!r}, then "
+                f"{run.moved.get(fact)!r}): seconds, joules and money are not compared; samples, updates and FLOPs are."
+            )
+            return False, iter((note,))
     for run in records[1:]:
         for fact in _MACHINE:
             if (a := first.machine.get(fact)) != (b := run.machine.get(fact)):

@@ -77,6 +77,8 @@ class RunRecord:
     """Seeds that trained together in one process; None for a run of its own."""
     stacks: tuple[str, ...] = ()
     """Names of the processes that it shared with other seeds: their clocks are divided evenly (docs/stacked.md)."""
+    moved: Mapping[str, Any] | None = None
+    """Facts of another machine on which it went on; None where it stayed on the one."""
     price_file: Path | None = None
     """The user's price file that it began with; it may be gone."""
     command: tuple[str, ...] = ()
@@ -137,6 +139,7 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
             code=dict(document.get("code", {})),
             stacked=document.get("stacked_seeds"),
             stacks=_stacks(document, lines),
+            moved=next((line["machine"] for line in lines if line["kind"] == "resume" and line.get("machine")), None),
             price_file=record.price_file(),
             command=tuple(document.get("command", ())),
         )

@@ -97,7 +97,7 @@ def resume_stacked(
             if record.begun_with() not in (None, code_version()["source_sha256"]):
                 run.note("the code has changed since this run began, so it may not end like an uninterrupted run")
             at = {"env_steps": steps[-1], "evaluated": run.evaluated_at or 0}
-            record.log("resume", **at, stack=stack.name, command=list(command))
+            record.log("resume", **at, stack=stack.name, command=list(command), **run.moved())
         return stack.play(steps)
     finally:
         stack.close()

@@ -15,6 +15,7 @@ from frugalrl.run.assemble import Parts, assemble
 from frugalrl.run.config import RunConfig
 from frugalrl.run.evaluate import Score
 from frugalrl.run.loop import Counters, Event
+from frugalrl.run.moved import moved
 from frugalrl.run.status import Header, Reporter, Status
 from frugalrl.run.stop import Interrupt
 from frugalrl.run.train import Outcome, Run
@@ -59,7 +60,8 @@ class SeedRun(Run):
         super().__init__(config, reporter, tables=tables, whole_process=False)
 
     def _clocks(self, config: RunConfig, whole_process: bool) -> tuple[Ledger, LapTimer]:
-        ledger = Ledger(whole_process=whole_process, clock=self._share, energy=self._share)
+        machine = self._machine.profile.name
+        ledger = Ledger(whole_process=whole_process, clock=self._share, energy=self._share, profile=machine)
         ledger.charge("startup", self._together.startup)
         ledger.follow(self._share)
         return ledger, self._together.timer
@@ -141,6 +143,10 @@ class SeedRun(Run):
         failure = self._failure(error)
         failure.__cause__ = error
         return failure
+
+    def moved(self) -> StateDict:
+        """What the line of a resume says of this machine; nothing where the run began on it."""
+        return moved(self._record, self._machine, self.note)
 
     def leave(self) -> None:
         """The others go on without this seed: its clocks stand still, its environments are freed."""

@@ -25,6 +25,7 @@ from frugalrl.run.evaluate import Score
 from frugalrl.run.events import events
 from frugalrl.run.kinds import assemble_run, builder, make_evaluator
 from frugalrl.run.loop import Counters, Event
+from frugalrl.run.moved import moved
 from frugalrl.run.probe import make_probe
 from frugalrl.run.record import Done, Progress, RunFolder, code_version, write_json
 from frugalrl.run.redone import begun_in_vain, has_worked, lost_work
@@ -92,9 +93,7 @@ def resume(
 ) -> Outcome:
     """Go on from the newest checkpoint that is whole; ``budget`` replaces the run's own."""
     record, reporter = RunFolder.open(Path(folder)), reporter or Silent()
-    config = record.config()
-    if budget is not None:
-        config = replace(config, budget=budget)
+    config = record.config() if budget is None else replace(record.config(), budget=budget)
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(record)
@@ -103,7 +102,8 @@ def resume(
             reporter.note("the code has changed since this run began, so it may not end like an uninterrupted run")
         if budget is not None:
             write_json(record.path / "config.json", to_dict(config))
-        record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command))
+        where = moved(record, run._machine, reporter.note)
+        record.log("resume", env_steps=step, evaluated=run.evaluated_at or 0, command=list(command), **where)
         return run.play(resumed_at=step)
     finally:
         run.close()
@@ -140,7 +140,8 @@ class Run:
     def _clocks(self, config: RunConfig, whole_process: bool) -> tuple[Ledger, LapTimer]:
         """The ledger, and the started timer of this thread that it follows."""
         lanes = 2 if config.schedule.lag_blocks or is_asynchronous(config) else 1
-        ledger = Ledger(whole_process=whole_process, lanes=lanes, energy=EnergyCounters())
+        name = self._machine.profile.name
+        ledger = Ledger(whole_process=whole_process, lanes=lanes, energy=EnergyCounters(), profile=name)
         timer = LapTimer()
         timer.start()
         ledger.follow(timer)
