@@ -191,6 +191,32 @@ def test_scores_without_a_common_seed_are_compared_as_independent() -> None:
     assert (one.difference is not None, one.verdict) == (True, "one seed")
 
 
+def test_runs_read_at_one_evaluation_tie_although_their_blocks_ended_apart() -> None:
+    """Blocks of several rows end some steps late: 1.5 [1.5, 1.5] times the samples was shown by four seeds."""
+
+    def runs(name: str, first_hit: int, late: list[int]) -> list[RunRecord]:
+        scores = [150.0 if i >= first_hit else 50.0 for i in range(4)]
+        return [
+            record(name, seed, [point(3_000 * (i + 1) + few, score) for i, score in enumerate(scores)])
+            for seed, few in enumerate(late)
+        ]
+
+    slow, fast = runs("epsilon-greedy", 2, [7, 1, 4, 3]), runs("counteractive", 1, [0, 4, 1, 1])
+    made = method(compared([*slow, *fast], 100), "counteractive").targets[0]
+    for figure in (made.expected["env_steps"], made.expected["updates"], made.ratio["env_steps"]):
+        assert figure.interval == (0.0, float("inf"))
+        assert "no bound: 4 runs" in figure.source
+    assert made.ratio["env_steps"].value == pytest.approx(24_006 / 36_015)
+    # another evaluation for one of them is a spread
+    other = [*runs("epsilon-greedy", 1, [7])[:1], *slow[1:]]
+    made = method(compared([*other, *fast], 100), "counteractive").targets[0]
+    assert made.ratio["env_steps"].interval != (0.0, float("inf"))
+    # all at one evaluation in both: nothing is claimed, and that stays
+    same = runs("epsilon-greedy", 1, [7, 1, 4, 3])
+    low, high = method(compared([*same, *fast], 100), "counteractive").targets[0].ratio["env_steps"].interval or (0, 0)
+    assert low == pytest.approx(high, rel=1e-2)
+
+
 def steady(name: str, steps: list[int], seconds_per_step_ms: tuple[float, float] = (2, 3)) -> list[RunRecord]:
     """Reaches 1 at these steps; (sampler, learner) milliseconds per step."""
     sampler, learner = seconds_per_step_ms

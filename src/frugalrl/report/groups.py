@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from frugalrl.report.use import COUNTS, Rates, used_at
 
 Floats = NDArray[np.float64]
 
+BY_STEP: tuple[Quantity, ...] = ("env_steps", "updates")
+"""Known from the step at which a target was reached, which is read at evaluations, so they tie where it does."""
 _ROUNDING = 1e-9
 """A mean of returns that misses its target by less is rounded, not worse."""
 
@@ -112,6 +114,8 @@ class Reached:
     """[runs]; None where it is not known of every run."""
     watched: Floats
     """[runs] agent steps at the target, or until which a run is known to have missed it: see `_watched`."""
+    due: Floats
+    """[runs] agent steps at which the evaluation was due: the block before it ended some steps later, more or fewer."""
     processes: Processes | None = None
     """That runs of the method shared; None where each had its own."""
     at: tuple[int, ...] = ()
@@ -135,6 +139,7 @@ class Reached:
             self.reached[at],
             {name: None if values is None else values[at] for name, values in self.use.items()},
             self.watched[at],
+            self.due[at],
             self.processes,
             tuple(self.at[i] for i in at) if self.at else (),
         )
@@ -157,9 +162,27 @@ def reach(group: Group, target: float, setting: Setting, processes: Processes | 
         reached,
         use_of(points, setting),
         _watched(runs, points, reached),
+        np.array([_due(run, point) for run, point in zip(runs, points, strict=True)], np.float64),
         processes,
         tuple(range(len(runs))),
     )
+
+
+def _due(run: RunRecord, point: Point) -> float:
+    """By the number of the evaluation, as every evaluation but that at the end of a budget is due by it."""
+    if point is run.ended:
+        return float(point.env_steps)
+    return float(run.config.evaluation.every_env_steps * (1 + run.points.index(point)))
+
+
+def unless_tied(made: stats.Estimate, due: stats.Estimate) -> stats.Estimate:
+    """``made`` of samples, without bounds where a few runs were all read at the same evaluation.
+
+    Their samples then differ by no more than the ends of blocks, which is no spread of what was looked for; ``due`` is
+    the estimate of the steps at which the evaluations were due.
+    """
+    no_bounds = due.interval == (0.0, np.inf) and made.interval is not None
+    return replace(made, interval=due.interval, how=due.how) if no_bounds else made
 
 
 def _watched(runs: Sequence[RunRecord], points: Sequence[Point], reached: NDArray[np.bool_]) -> Floats:
