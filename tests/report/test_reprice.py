@@ -88,6 +88,20 @@ def test_networks_move_from_a_gpu_to_a_core_at_the_roof_of_the_core() -> None:
     assert "the least that they can take there" in ways.in_words(run)
 
 
+def test_another_step_leaves_the_seconds_of_the_gpu_as_measured() -> None:
+    """Those of the evaluations were lost, and with them their joules."""
+    run = record(
+        "some", 0, [point(1_000, 1.0, evaluation_s=2.0)], machine={**MACHINE, "profile": "cloud-h100", "gpus": ["H100"]}
+    )
+    costs = {
+        n: replace(c, gpu_s={"learner": 0.5, "evaluation": 0.25}.get(n)) for n, c in (run.points[0].costs or {}).items()
+    }
+    run = replace(run, points=(replace(run.points[0], costs=costs),))
+    found = repriced(run, Repricing(step_ms=7.0, profiles=TABLES.machines))
+    rates = rates_of(run, TABLES)
+    assert used_at(found.points[0], rates)["gpu_s"] == used_at(run.points[0], rates)["gpu_s"] == pytest.approx(0.75)
+
+
 def test_a_run_on_the_core_of_a_machine_with_a_gpu_is_scaled_from_the_core() -> None:
     machine = {**MACHINE, "profile": "cloud-h100", "gpus": ["H100"]}
     run = replace(record("some", 0, [point(1_000, 1.0)]), machine=machine)

@@ -135,9 +135,10 @@ def _role(
         to_core = from_gpu and roofs[1].gpu_gflop_per_s is None and role in NETWORK_ROLES
         least = _roofline_s(cost, roofs[1]) if to_core else 0.0
         seconds = least or seconds * scale(role, cost, *roofs)
-    on_gpu = role in NETWORK_ROLES and (roofs[1].gpu_gflop_per_s is not None if roofs is not None else from_gpu)
-    gpu_s = (seconds if roofs is not None else cost.gpu_s) if on_gpu else None
-    return replace(cost, cpu_s=seconds, busy_s=seconds, gpu_s=gpu_s)
+    if roofs is None:  # the same machine: what its GPU did stays, evaluations included
+        return replace(cost, cpu_s=seconds, busy_s=seconds)
+    on_gpu = role in NETWORK_ROLES and roofs[1].gpu_gflop_per_s is not None
+    return replace(cost, cpu_s=seconds, busy_s=seconds, gpu_s=seconds if on_gpu else None)
 
 
 def scale(role: str, cost: Cost, here: Roofs, there: Roofs) -> float:
