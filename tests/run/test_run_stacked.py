@@ -210,6 +210,14 @@ def test_the_bills_share_the_process_and_say_so(stacked: Path) -> None:
         assert abs(rows["unassigned", "cpu_s"]["value"]) < 0.1 * rows[None, "cpu_s"]["value"]
 
 
+def test_the_gpu_memory_of_a_stack_is_that_of_its_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("frugalrl.cost.meters._peak_gpu_bytes", lambda: 10**9)
+    stack(short(), tmp_path, PAIR)
+    rows = json.loads((tmp_path / str(PAIR[0]) / "bill.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["name"] == "peak_gpu_memory")
+    assert row["source"].endswith("of the process that trained 2 seeds")
+
+
 def test_a_stacked_seed_goes_on_alone(stacked: Path, tmp_path: Path) -> None:
     """The last checkpoint is an ordinary one."""
     seed = SEEDS[1]

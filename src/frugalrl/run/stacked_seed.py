@@ -169,10 +169,10 @@ class SeedRun(Run):
         bill, seeds = super()._bill(), self._together.parts
         part = f"; 1/{seeds} of a process that trained {seeds} seeds"
         divided = ("cpu_s", "busy_s", "wall_h", "steps_per_cpu_s", "cpu_h_per_1e9_frames", "cpu_j", "gpu_j")
-        whole = f"; of the process that trained {seeds} seeds"
+        undivided, whole = ("peak_memory", "peak_gpu_memory"), f"; of the process that trained {seeds} seeds"
         rows = tuple(
             replace(row, source=row.source + (part if row.name in divided else whole))
-            if row.name in (*divided, "peak_memory")
+            if row.name in (*divided, *undivided)
             else row
             for row in bill.rows
         )
