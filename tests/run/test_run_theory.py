@@ -168,6 +168,36 @@ def test_blocks_without_a_forward_pass_are_left_out() -> None:
     assert meter.close()["td_gap"] == pytest.approx(5 / 3, abs=0.1)
 
 
+def test_ends_count_no_more_than_their_share_where_steps_have_no_q_values() -> None:
+    """Epsilon-greedy at epsilon near 1: most steps explore in all rows and make no forward pass."""
+    rng = np.random.default_rng(0)
+    steps, rows = 60_000, 2
+    last = np.zeros((steps, rows), np.bool_)
+    for t in range(1, steps):
+        last[t] = (rng.random(rows) < 0.2) & ~last[t - 1]  # the step after an end is a reset
+    valid = np.concatenate([np.zeros((1, rows), np.bool_), ~last[:-1]])
+    action = rng.integers(0, 3, last.shape)
+    data = block(
+        steps,
+        rows,
+        np.zeros(last.shape, np.int64),
+        action=action,
+        reward=(last & (action == 0)).astype(np.float32),
+        discount=(~last).astype(np.float32),
+        last=last,
+        valid=valid,
+        explored=valid.copy(),
+    )
+    q = np.broadcast_to(np.array([0.0, 1.0, 2.0], np.float32), (steps, rows, 3)).copy()
+    q[rng.random(steps) < 0.8] = np.nan
+    q[1:][last[:-1].all(1)] = np.nan  # nor does a step in which all rows are reset
+    meter = BranchMeter(gamma=0.5, share=1.0)
+    meter.add(replace(collected(data), q=q))
+    got = meter.close()
+    # an episode ends with probability 0.2, and pays 1 if it does so after argmin: 0.2 against 0.2 / 3
+    assert got["eta"] == pytest.approx(0.2 * 2 / 3, abs=0.04)
+
+
 def test_the_meter_keeps_no_observations() -> None:
     meter = BranchMeter(gamma=0.5, share=0.5)
     for c in mixed_blocks(10):

@@ -173,7 +173,7 @@ class BranchMeter:
             self._work()
 
     def _work(self) -> None:
-        """All transitions whose successor's Q-values are known; the newest row waits for its successor."""
+        """All transitions of which is known whether their successor's Q-values are; the newest rows wait for that."""
         names = ("action", "reward", "discount", "valid", "explored")
         parts: dict[str, list[NDArray[Any]]] = {n: [getattr(c, n) for c in self._pending] for n in names}
         made = next((c.q for c in self._pending if c.q is not None), None)
@@ -184,17 +184,20 @@ class BranchMeter:
         if self._before is not None:
             parts = {n: [self._before[n], *arrays] for n, arrays in parts.items()}
         rows = {n: np.concatenate(arrays) for n, arrays in parts.items()}
-        self._before = {n: x[-1:] for n, x in rows.items()}
+        self._before = {n: x[-2:] for n, x in rows.items()}
         self._pending, self._rows = [], 0
 
-        goes_on = rows["discount"][:-1] > 0
-        known_t = np.isfinite(rows["q"][1:, :, 0]) & rows["valid"][1:]
-        use = rows["valid"][:-1] & rows["explored"][:-1] & np.isfinite(rows["q"][:-1, :, 0]) & (known_t | ~goes_on)
+        goes_on, follows = rows["discount"][:-2] > 0, rows["valid"][1:-1]
+        has_q = np.isfinite(rows["q"][:, :, 0])
+        # a step in which all rows explore has no Q-values. An end needs none after it, but if all ends were used they
+        # would count for more than their share: one stands or falls with the first step of the next episode
+        known = np.where(follows, has_q[1:-1], has_q[2:] & ~goes_on)
+        use = rows["valid"][:-2] & rows["explored"][:-2] & has_q[:-2] & known
         if not use.any():
             return
-        q_tm1, action = rows["q"][:-1][use], rows["action"][:-1][use]
-        max_q_t = np.where(goes_on, rows["q"][1:].max(2), 0.0)[use]
-        r_t, discount_t = rows["reward"][:-1][use], rows["discount"][:-1][use]
+        q_tm1, action = rows["q"][:-2][use], rows["action"][:-2][use]
+        max_q_t = np.where(goes_on, rows["q"][1:-1].max(2), 0.0)[use]
+        r_t, discount_t = rows["reward"][:-2][use], rows["discount"][:-2][use]
         td = r_t + self._gamma * discount_t * max_q_t - q_tm1[np.arange(len(action)), action]
         self._sums += branch_sums(q_tm1, action, r_t, td, max_q_t, goes_on[use].astype(np.float64), self._share)
         self._gap += float(disadvantage_gap(q_tm1).sum())
