@@ -39,6 +39,15 @@ def test_replayed_batches() -> None:
     assert meter.close()["argmin_persistence"] == 0.5
 
 
+def test_tied_actions_share_the_argmin_of_a_state() -> None:
+    """An untouched table: argmin is any action, and not action 0 everywhere."""
+    meter = ReplayedMeter(4, 10)
+    meter.add(seen(np.zeros((5, 4)), np.zeros(5), np.zeros(5), range(5)))
+    assert meter.close()["argmin_entropy"] == pytest.approx(1.0)
+    meter.add(seen([[0, 0, 1, 1]], [0.0], [False], [3]))
+    assert meter.close()["argmin_entropy"] == pytest.approx(0.5)
+
+
 def test_entropy_is_a_share() -> None:
     assert entropy_share(np.array([4, 4, 4])) == pytest.approx(1.0)
     assert entropy_share(np.array([9, 0, 0])) == 0.0

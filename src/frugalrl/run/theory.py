@@ -116,7 +116,7 @@ class ReplayedMeter:
     def _reset(self) -> None:
         self._gap, self._states = 0.0, 0
         self._td = np.zeros((2, 3))  # greedy, explored: number, sum, sum of absolute values
-        self._histogram = np.zeros(self._actions, np.int64)
+        self._histogram = np.zeros(self._actions)
         self._same = self._again = 0
 
     def add(self, seen: Seen) -> None:
@@ -126,7 +126,8 @@ class ReplayedMeter:
         for column, values in enumerate((np.ones_like(td), td, np.abs(td))):
             self._td[:, column] += np.bincount(explored, values, 2)
         argmin = q.argmin(1)
-        self._histogram += np.bincount(argmin, minlength=self._actions)
+        low = q == q.min(1, keepdims=True)
+        self._histogram += (low / low.sum(1, keepdims=True)).sum(0)  # ties are broken evenly, as explorers do
         place = seen.keys % len(self.last_key)
         known = self.last_key[place] == seen.keys
         self._again += int(known.sum())
@@ -231,7 +232,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def entropy_share(histogram: NDArray[np.int64]) -> float | None:
+def entropy_share(histogram: NDArray[np.integer[Any] | np.floating[Any]]) -> float | None:
     """Entropy of a histogram over A actions as a share of log A: 1 when uniform, 0 when it is always the same."""
     total = histogram.sum()
     if not total or len(histogram) < 2:
