@@ -42,8 +42,9 @@ class CentralSampler:
     """As `InlineSampler`, with the environments behind a transport: while one group is acted for, others step.
 
     Groups are acted for in their order, one forward pass each. With one group the rows are those of an inline sampler
-    bit for bit, with more they agree as far as forward passes of different sizes do. An environment that fails ends
-    the block, as inline: a group that is started again cannot be part of a lockstep.
+    bit for bit, with more they agree as far as forward passes of different sizes do: noise of the network is another
+    one in each pass. An environment that fails ends the block, as inline: a group that is started again cannot be part
+    of a lockstep.
     """
 
     def __init__(
