@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from frugalrl.nets.heads import Categorical, Head, Quantiles
 from frugalrl.nets.precision import Computing, autocast, bf16_is_slow
 
 CPU = torch.device("cpu")
@@ -103,3 +104,16 @@ def test_noisy_layers_and_gpus_stay_under_autocast(device: str, noisy: bool) -> 
     computing = Computing(net, "bf16", torch.device(device), noisy=noisy)
     assert computing.net is net
     assert computing.rounded is None
+
+
+@pytest.mark.parametrize("head", [Categorical(51, -10.0, 10.0), Quantiles(51)], ids=["categorical", "quantiles"])
+def test_expectations_are_not_rounded_by_autocast(head: Head) -> None:
+    """The learner chooses bootstrap actions inside of it: in bfloat16 values near 8 are 0.06 apart."""
+    torch.manual_seed(0)
+    mean = 8.0 + 0.1 * torch.randn(1_000, 4, 1)
+    grid = torch.linspace(-10.0, 10.0, 51)
+    out = -((grid - mean) ** 2) / 2 if isinstance(head, Categorical) else mean + grid / 10
+    with autocast("bf16", CPU):
+        q = head.to_q(out)
+    assert q.dtype == torch.float32
+    torch.testing.assert_close(q, head.to_q(out), rtol=0.0, atol=1e-5)

@@ -64,7 +64,8 @@ class Categorical:
     v_max: float
 
     def to_q(self, out: Tensor) -> Tensor:
-        return out.softmax(2) @ support(self.outputs, self.v_min, self.v_max, out)
+        # not as a matrix product, which autocast rounds to bfloat16 and a GPU to TF32: then actions tie that do not
+        return (out.softmax(2) * support(self.outputs, self.v_min, self.v_max, out)).sum(2)
 
 
 @dataclass(frozen=True, slots=True)
