@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mismatch_cells import CARTPOLE, NONE
+from scipy import special
 
-from frugalrl.stats import Estimate, mean, paired, stratified
+from frugalrl.stats import Estimate
+from frugalrl.stats.estimate import one_run, unless_alike
 
 Run = dict[str, Any]
 TRAINING = ("environment", "inference", "learner", "correction", "replay", "transport", "unassigned")
 """Roles that a round takes: no evaluation, start-up, checkpoint or report."""
+LEVEL = 0.95
 
 
 class Grid:
@@ -39,7 +44,9 @@ class Grid:
         values = [v for run in self.runs(sampler, correction).values() if (v := of(run)) is not None]
         if not values:
             return None
-        return stratified(np.array(values)[:, None], mean, rng=np.random.default_rng(0), draws=400, bounds=(0, np.inf))
+        found = student(np.array(values))
+        ends = found.interval and (max(found.interval[0], 0.0), found.interval[1])
+        return replace(found, interval=ends)
 
     def against(
         self, one: tuple[str, str], other: tuple[str, str], of: Callable[[Run], float | None]
@@ -50,7 +57,10 @@ class Grid:
         known = np.array([p for p in pairs if None not in p], float)
         if len(known) < 2:
             return None
-        return paired(known[:, :1], known[:, 1:], mean, rng=np.random.default_rng(0), draws=400)
+        found = student(known[:, 0] - known[:, 1])
+        assert found.interval is not None
+        ends, _ = unless_alike(found.interval, 0.0, found.n, found.level, scale=float(np.abs(known).max()))
+        return replace(found, interval=ends)
 
     def seeds(self) -> int:
         """Most seeds of a cell."""
@@ -59,6 +69,18 @@ class Grid:
     def reference(self) -> tuple[str, str]:
         """The cell without mismatch."""
         return "none", NONE
+
+
+def student(values: np.ndarray) -> Estimate:
+    """Mean of [n] and Student's 95 % interval; None in its place for one value.
+
+    By its formula, not by resampling: the noise of a bootstrap would decide on which side of 0 a narrow bound lies.
+    """
+    n, value = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(value, None, n, LEVEL, one_run(LEVEL))
+    half = float(special.stdtrit(n - 1, (1.0 + LEVEL) / 2.0)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(value, (value - half, value + half), n, LEVEL, f"Student's interval of {n} seeds")
 
 
 def read(folder: Path) -> dict[str, Grid]:

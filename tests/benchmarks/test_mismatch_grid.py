@@ -20,6 +20,7 @@ from mismatch_cells import CARTPOLE, CORRECTIONS, ENVS, LANGUAGE, SAMPLERS, Cell
 from mismatch_results import Grid, final
 from mismatch_samples import samples_table
 from mismatch_vllm import vllm_part
+from scipy import stats
 
 
 @pytest.mark.parametrize("env", [LANGUAGE, CARTPOLE])
@@ -214,6 +215,26 @@ def test_the_break_even_is_that_of_the_bills() -> None:
     assert "10 CPU-s without evaluations, 40% of it" in told
     assert "+5.0% of that" in told
     assert "below 0.85, 0.75, 0.65," in told
+
+
+def test_intervals_are_students_and_not_those_of_a_few_resamples() -> None:
+    """Which side of 0 a narrow bound lies on must not be a matter of drawing."""
+    x, y = np.array([0.41, 0.45, 0.52, 0.47, 0.58]), np.array([0.40, 0.46, 0.47, 0.47, 0.53])
+    runs = [known(s, "none", i, float(v)) for s, scores in (("none", x), ("int3", y)) for i, v in enumerate(scores)]
+    for found, values in (
+        (Grid(runs).estimate("none", "none", final), x),
+        (Grid(runs).against(("none", "none"), ("int3", "none"), final), x - y),
+    ):
+        assert found is not None
+        expected = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+        assert found.interval == pytest.approx(expected, rel=1e-9)
+
+
+def test_few_seeds_that_differ_by_the_same_amount_have_no_bounds() -> None:
+    runs = [known(s, "none", i, float(400 + i + more)) for s, more in (("none", 0), ("int3", -9)) for i in range(4)]
+    found = Grid(runs).against(("int3", "none"), ("none", "none"), final)
+    assert found is not None
+    assert (found.value, found.interval) == (-9.0, (-math.inf, math.inf))
 
 
 def test_one_seed_shows_nothing() -> None:
