@@ -136,6 +136,12 @@ def test_what_a_language_model_has_no_use_for_is_one_sentence(
         make()
 
 
+def test_a_task_without_a_prompt_to_score_on_is_refused_before_it_trains(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lm:copy has too few prompts to hold out; give a larger length"):
+        train(copying('env.kwargs={"length": 1}'), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_study_trains_language_models_one_by_one() -> None:
     assert why_alone(copying()) == "agent.kind=grpo is a language model"
 

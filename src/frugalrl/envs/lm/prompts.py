@@ -43,6 +43,12 @@ def eval_prompts(task: Task, seed: int, n: int) -> Ids:
     return _draw(task, (seed, 1), n, want=True)
 
 
+def check_sides(task: Task) -> None:
+    """Raises UserError for a task so small that one of its sides is empty: said before anything is trained."""
+    train_prompts(task, 0, 0, 1)
+    eval_prompts(task, 0, 1)
+
+
 def _draw(task: Task, key: tuple[int, ...], n: int, *, want: bool) -> Ids:
     rng = np.random.default_rng(np.random.SeedSequence(key))
     found = np.empty((0, task.prompt_tokens), np.int64)

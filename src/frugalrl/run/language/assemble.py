@@ -9,7 +9,7 @@ import torch
 from frugalrl.algos.grpo import GRPOLearner
 from frugalrl.algos.grpo_config import GRPOConfig
 from frugalrl.cost.meters import LapTimer
-from frugalrl.envs.lm import Task, find_task
+from frugalrl.envs.lm import Task, check_sides, find_task
 from frugalrl.nets.config import TokenNetConfig
 from frugalrl.nets.token_model import TokenModel, build_token_model
 from frugalrl.policies.tokens import TokenPolicy
@@ -35,6 +35,7 @@ def assemble_language(config: RunConfig, timer: LapTimer) -> Parts:
     agent = config.agent
     assert isinstance(agent, GRPOConfig)
     task = find_task(config.env.id, config.env.kwargs)
+    check_sides(task)
     device = pick_device(config.device)
     torch.set_num_threads(config.threads)
     watch_tensor_threads(config.threads, timer)
