@@ -120,6 +120,24 @@ def test_vtrace_logs_ratios_without_the_prefix(
     assert [f["name"] for f in found["findings"]] == ["low ESS"]
 
 
+def test_of_a_run_another_correction_has_no_shares_that_were_logged_for_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were printed as those of the correction that was asked for."""
+    log_pi, log_mu = recorded("noise 0.3")
+    logged = correct(log_pi, log_mu, mode="truncate", high=8.0).metrics
+    assert correct(log_pi, log_mu, mode="truncate", high=1.0).metrics["mismatch_clipped_high_share"] > 0.3
+    run = run_folder(tmp_path / "run", {"kind": "ppo", "correction": "token-tis:8"}, [logged])
+    other = told([str(run), "--correction", "token-tis:1"], capsys)
+    assert other["correction"] == "token-tis:1"
+    assert "what token-tis:8, with which it ran, clipped and masked is left out" in other["about"]
+    gone = {"clipped_high_share", "clipped_low_share", "masked_share", "masked_sequence_share", "weight_mean"}
+    assert logged.keys() - other["metrics"].keys() == {f"mismatch_{name}" for name in gone | {"ess_weight"}}
+    assert told([str(run), "--correction", "token-tis:8"], capsys) == told([str(run)], capsys)
+    assert main(["mismatch", str(run), "--correction", "token-tis:1"]) == 0
+    assert "ratios above the bound" not in capsys.readouterr().out
+
+
 def test_bad_places_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.full((2, 3), -1.0)
     (tmp_path / "text.npz").write_text("no zip")

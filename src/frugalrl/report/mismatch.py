@@ -22,6 +22,13 @@ Floats = NDArray[np.floating[Any]]
 _PI, _MU = ("log_pi", "log_pi_old"), ("log_mu",)
 _OTHER_NAMES = {"ratio_mean": "ratio_mean", "ratio_max": "ratio_max", "ess": "ess"}
 """Metrics that V-trace and PPO log without the prefix."""
+_OF_CORRECTION = frozenset(
+    PREFIX + name
+    for name in (
+        "clipped_high_share", "clipped_low_share", "masked_share", "masked_sequence_share", "weight_mean", "ess_weight",
+    )
+)  # fmt: skip
+"""Metrics of the correction with which they were logged; all others are of raw ratios."""
 RECENT = 0.25
 """Share of a run's log that warnings are about: a mismatch grows or is mended as a run goes on."""
 DEFAULT = "token-tis:2"
@@ -48,7 +55,8 @@ def report_of(place: Path, correction: str | None = None) -> MismatchReport:
     Args:
         place: a folder, or a file with ``log_pi`` (or ``log_pi_old``), ``log_mu`` and perhaps ``mask`` and
             ``advantage``, [B, T] with sequences in rows, or [N] without sequences.
-        correction: short name; None: the run's own, or `DEFAULT` for a file.
+        correction: short name; None: the run's own, or `DEFAULT` for a file. Of a run, another than its own is what
+            warnings are about; what that would clip and mask nobody knows.
 
     Raises:
         UserError: no such place, nothing to read there, or numbers that are no log-probabilities.
@@ -170,10 +178,14 @@ def _of_run(folder: Path, name: str | None) -> MismatchReport:
             f"log none; runs with the agents ppo, impala and grpo do"
         )
     agent = read_json(folder / "config.json").get("agent") or {}
-    correction = _of_config(agent) if name is None else _parse(name)
+    own = _of_config(agent)
+    correction = own if name is None else _parse(name)
     recent = lines[-max(1, round(RECENT * len(lines))) :]
     metrics = joined(recent)
     about = f"the last {len(recent)} of {len(lines)} progress lines"
+    if correction != own:  # the log has no ratios of single tokens, of which another correction could be asked
+        metrics = {name: value for name, value in metrics.items() if name not in _OF_CORRECTION}
+        about += f" (what {own.name()}, with which it ran, clipped and masked is left out)"
     return _report(str(folder), about, correction, metrics, find(metrics, correction))
 
 
