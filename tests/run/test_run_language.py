@@ -77,6 +77,9 @@ def test_a_run_from_its_first_line_to_its_bill(tmp_path: Path) -> None:
     assert {"entropy", "grad_norm", "response_length", "clipped_share", "mismatch_k3", "reference_kl"} <= last.keys()
     # the share that the warm start tells is that of its last weights, not of older ones
     assert evaluate_run(tmp_path / "run", episodes=48).returns == done.score.returns
+    for actions in ("greedy", "sampled"):
+        with pytest.raises(UserError, match=f"actions={actions} with agent.kind=grpo: answers are always sampled"):
+            evaluate_run(tmp_path / "run", episodes=48, actions=actions)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="can be trained and evaluated, but not drawn or exported"):
         last_policy(tmp_path / "run").env(rows=1, seed=0)
 

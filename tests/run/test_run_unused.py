@@ -47,6 +47,7 @@ OF_BACKGROUND = ("restarts=3", "deadline_ms=9", "live_share=0.5", "max_batch_row
             for one in ("warmup_env_steps", "steps_per_round", "updates_per_round")
         ),
         ("grpo-tiny", (), "explore.prefill=counteractive", "agent.kind=grpo has no prefill"),
+        ("grpo-tiny", (), "evaluation.actions=greedy", "answers are always sampled"),
         *(
             ("grpo-tiny", ("agent.warm_start_steps=0",), f"agent.warm_start_{one}", "warm_start_steps=0")
             for one in ("until=0.5", "batch=9", "learning_rate=0.1")

@@ -50,11 +50,14 @@ def explorer_of(agent: AgentConfig, name: str) -> Explorer:
     return known[name]
 
 
+ALWAYS_SAMPLED = "answers are always sampled, at temperature 1"
+
+
 def check_sampled(agent: AgentConfig) -> None:
     """Raises ValueError for an agent from which an evaluation cannot draw, or draws anyway."""
     if isinstance(agent, PolicyConfig):
         return
-    why = "answers are always sampled" if isinstance(agent, TokenConfig) else "it has Q-values and no policy"
+    why = ALWAYS_SAMPLED if isinstance(agent, TokenConfig) else "it has Q-values and no policy"
     raise ValueError(f"evaluation.actions=sampled is for actor-critics; agent.kind={agent.kind}: {why}. Leave it out.")
 
 

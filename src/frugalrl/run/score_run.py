@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from frugalrl.algos.agents import ALWAYS_SAMPLED, TokenConfig
 from frugalrl.math.explore import Actions
 from frugalrl.run.assemble import pick_device
 from frugalrl.run.evaluate import Score
@@ -22,14 +23,17 @@ def evaluate_run(
 ) -> Score:
     """Play full episodes under the run's protocol; by default as many as the protocol wants after training.
 
-    ``seed`` and ``actions`` default to those of the run's evaluation. Raises UserError for a folder that is no run and
-    for ``sampled`` actions of an agent without a policy, RunFailed when no checkpoint can be used.
+    ``seed`` and ``actions`` default to those of the run's evaluation. Raises UserError for a folder that is no run, for
+    ``sampled`` actions of an agent without a policy and for any of a language model, RunFailed when no checkpoint can
+    be used.
     """
     if episodes is not None and episodes < 1:
         raise UserError(f"episodes={episodes}: play at least 1, or None for as many as the protocol wants")
     last = last_policy(Path(folder))
     config = last.config
     if actions is not None:
+        if isinstance(config.agent, TokenConfig):
+            raise UserError(f"actions={actions} with agent.kind={config.agent.kind}: {ALWAYS_SAMPLED}; leave it out")
         try:
             config = replace(config, evaluation=replace(config.evaluation, actions=actions))
         except ValueError as error:

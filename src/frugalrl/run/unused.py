@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frugalrl.algos.agents import PolicyConfig, SequenceConfig, TokenConfig, explorer_of, explorers_of
+from frugalrl.algos.agents import (
+    ALWAYS_SAMPLED,
+    PolicyConfig,
+    SequenceConfig,
+    TokenConfig,
+    explorer_of,
+    explorers_of,
+)
 from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.algos.r2d2 import R2D2Config
 from frugalrl.algos.tabular import TabularConfig
@@ -53,6 +60,8 @@ def why_unused(config: RunConfig, setting: str) -> str | None:
         return _FINDERS[part](config, names)
     if (part, *names) == ("env", "threads") and named_protocol(config.env.protocol).suite != "ale":
         return f"under protocol {config.env.protocol} environments have no threads of their own (what has: Atari games)"
+    if (part, *names) == ("evaluation", "actions") and isinstance(config.agent, TokenConfig):
+        return ALWAYS_SAMPLED
     if (part, *names) == ("evaluation", "probe_steps") and not config.evaluation.probe_rows:
         return "evaluation.probe_rows=0, so there is no probe"
     return None
