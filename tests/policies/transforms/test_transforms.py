@@ -136,6 +136,26 @@ def test_a_shared_tensor_is_changed_once_for_both() -> None:
     assert 0.2 < float((other.embed.weight - weight).std() / weight.std()) < 0.45  # type: ignore[union-attr, operator]
 
 
+def test_dense_layers_of_gpt2_are_changed_by_their_outputs() -> None:
+    """Their class is no nn.Linear, and their weight is [in, out]: all but the output layer had stayed as it was."""
+    transformers = pytest.importorskip("transformers")
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=11, n_positions=8, n_embd=16, n_layer=1, n_head=2)
+    )
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    after = dict(transformed(model, "int3").named_parameters())
+    dense = [n for n in before if n.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))]
+    assert len(dense) == 4
+    for name in dense:
+        assert torch.equal(after[name], round_rows(before[name].T, 3).T)
+        assert not torch.equal(after[name], round_rows(before[name], 3))
+    assert torch.equal(after["transformer.wpe.weight"], before["transformer.wpe.weight"]), "no embedding of places"
+    noisy = dict(transformed(model, "noise:0.1").named_parameters())
+    assert all(not torch.equal(noisy[name], before[name]) for name in dense)
+    with pytest.raises(UserError, match="int8-dynamic does not know the layer Conv1D of this model; use int8-weight"):
+        transformed(model, "int8")
+
+
 def test_noise_is_a_function_of_seed_and_version() -> None:
     a, b, c, d = (
         transformed(mlp(), "noise:0.2", seed=s, version=v)[0].weight for s, v in ((1, 5), (1, 5), (1, 6), (2, 5))

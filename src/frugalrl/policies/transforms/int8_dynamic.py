@@ -22,6 +22,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from frugalrl.nets.noisy import NoisyLinear
 from frugalrl.nets.torsos import Hidden
 from frugalrl.policies.transforms.rounding import row_scales
+from frugalrl.policies.transforms.turned import is_turned
 from frugalrl.types import UserError
 
 _KNOWN = (nn.Linear, Hidden)
@@ -95,6 +96,8 @@ def to_int8(module: nn.Module) -> nn.Module:
             )
     if isinstance(module, nn.Linear):
         return _int8(module)
+    if is_turned(module):
+        raise UserError(f"int8-dynamic does not know the layer {type(module).__name__} of this model; use int8-weight")
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, _int8(child))

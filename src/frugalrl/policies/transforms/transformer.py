@@ -105,8 +105,9 @@ class Transformer:
             self._act_with_oldest()
 
 
-def needed_weights(plan: Plan, module: nn.Module) -> tuple[str, ...]:
-    """The weights that ``plan`` changes. Raises UserError where there are none, so that it would do nothing."""
+def needed_weights(plan: Plan, module: nn.Module) -> dict[str, bool]:
+    """The weights that ``plan`` changes, as `weight_names` has them. Raises UserError where there are none, so that it
+    would do nothing."""
     names = weight_names(module)
     dense = any(isinstance(m, nn.Linear) for m in module.modules())
     if (plan.changes and not names) or (plan.compute_name == "int8-dynamic" and not dense):
