@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kill_resume import bill_counts, differences, exact_state, scores
 from run_support import Killed, Watcher, die
@@ -152,6 +153,26 @@ def test_a_study_trains_language_models_one_by_one() -> None:
 def test_the_interval_of_a_share_has_a_width_even_at_its_ends() -> None:
     assert wilson(0.0, 512) == pytest.approx((0.0, 0.0074), abs=1e-4)
     assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_page_takes_the_weights_out_of_a_run(tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a model whose output layer is its embedding, so that a run has one name less than a state_dict."""
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    sizes = transformers.LlamaConfig(
+        vocab_size=12, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(sizes).save_pretrained("given")
+    train(copying("net.checkpoint=given", "budget.env_steps=60"), "runs/NAME", Silent())
+    page = (Path(__file__).parents[2] / "docs" / "language-models.md").read_text(encoding="utf-8")
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    model = transformers.AutoModelForCausalLM.from_pretrained("my-model")
+    saved = last_policy(Path("runs/NAME")).snapshot.parameters
+    assert len(saved) == len(dict(model.named_parameters()))
+    for name, parameter in model.named_parameters():
+        assert np.array_equal(parameter.detach().numpy(), np.asarray(saved[f"lm.{name}"]))
 
 
 @pytest.mark.slow
