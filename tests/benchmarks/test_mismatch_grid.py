@@ -217,6 +217,20 @@ def test_the_break_even_is_that_of_the_bills() -> None:
     assert "below 0.85, 0.75, 0.65," in told
 
 
+def test_the_break_even_compares_like_with_like_and_counts_each_run_once() -> None:
+    """The machine was slower in one tier than in another: that is nothing that fp32 saves against itself."""
+    runs = [known(s, c, i, 400.0 + i) for s in ("none", "int3") for c in ("none", "token-tis:2") for i in range(3)]
+    for run in runs:
+        if run["correction"] == "token-tis:2":
+            run["bill"]["roles"]["inference"]["cpu_s"] = 2.0
+            run["bill"]["roles"]["correction"]["cpu_s"] = 0.4 if run["sampler"] == "none" else 0.8
+    told = list(break_even(Grid(runs)))
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in told}
+    assert rows["fp32"][1:4] == ["3.0", "+0.0", "+0"]
+    assert rows["int3"][1:4] == ["3.0", "+0.0", "+0"]
+    assert "included, is 6.0%" in told[0], "the median of three runs of 4 % and three of 8 %"
+
+
 def test_intervals_are_students_and_not_those_of_a_few_resamples() -> None:
     """Which side of 0 a narrow bound lies on must not be a matter of drawing."""
     x, y = np.array([0.41, 0.45, 0.52, 0.47, 0.58]), np.array([0.40, 0.46, 0.47, 0.47, 0.53])
