@@ -48,6 +48,19 @@ def test_modes_and_defaults_of_the_caller_change_nothing(
     assert differences(exact_state(tmp_path / "alone"), exact_state(tmp_path / "inside")) == []
 
 
+def test_a_default_device_of_the_caller_changes_nothing(tmp_path: Path) -> None:
+    """On a GPU machine ``torch.set_default_device("cuda")`` drew other weights; a device without data shows it here."""
+    train(cartpole(steps=200), tmp_path / "alone")
+    torch.set_default_device("meta")
+    try:
+        assert train(cartpole(steps=200), tmp_path / "inside").completed
+        assert evaluate_run(tmp_path / "inside", episodes=2).episodes == 2
+        assert torch.zeros(1).device.type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert differences(exact_state(tmp_path / "alone"), exact_state(tmp_path / "inside")) == []
+
+
 def test_arguments_of_an_environment_that_no_file_can_hold_are_refused(tmp_path: Path) -> None:
     """Before a folder is made that would then be taken."""
     with pytest.raises(ValueError, match=r"env\.kwargs=.*: expected what JSON can hold \(Object of type"):

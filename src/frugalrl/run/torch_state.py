@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -15,7 +15,7 @@ _IN_USE = threading.RLock()
 
 @contextmanager
 def own_torch_state() -> Iterator[None]:
-    """Gradients on, float32 by default, inside; thread count, random stream and these two as they were, afterwards.
+    """Gradients on, float32 on the CPU by default; afterwards thread count, random stream and these are as they were.
 
     For whoever calls `train` from a program of their own. The state belongs to the process, like the CPU-seconds that
     a bill is made of: a second run in another thread would draw from the first one's stream and pay for its work.
@@ -39,9 +39,15 @@ def _changed() -> Iterator[None]:
     threads, stream, dtype = torch.get_num_threads(), torch.get_rng_state(), torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _on_cpu():
             yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_rng_state(stream)
         torch.set_num_threads(threads)
+
+
+def _on_cpu() -> AbstractContextManager[object]:
+    """Tensors without a device of their own are made on the CPU inside: parts that belong elsewhere are moved there."""
+    # a mode costs each call of torch some time, so none where that is the default already
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
