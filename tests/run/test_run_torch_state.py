@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from kill_resume import differences, exact_state
 from run_support import cartpole
 
 from frugalrl.run.config import BudgetConfig, EnvConfig
+from frugalrl.run.record import RunFolder
 from frugalrl.run.score_run import evaluate_run
 from frugalrl.run.stacked import resume_stacked, train_stacked
 from frugalrl.run.torch_state import own_torch_state
@@ -59,6 +61,49 @@ def test_a_default_device_of_the_caller_changes_nothing(tmp_path: Path) -> None:
     finally:
         torch.set_default_device(None)
     assert differences(exact_state(tmp_path / "alone"), exact_state(tmp_path / "inside")) == []
+
+
+def test_numbers_of_numpy_are_taken_as_what_they_are(tmp_path: Path) -> None:
+    """``for seed in np.arange(3)`` ended in a traceback of json's, and the folder was taken."""
+    mine = cartpole(steps=200)
+    config = replace(
+        mine,
+        seed=np.int64(1),  # type: ignore[arg-type]
+        agent=replace(mine.agent, learning_rate=np.float32(0.0009765625), batch_size=16.0),  # type: ignore[arg-type]
+        budget=BudgetConfig(env_steps=np.int64(200)),  # type: ignore[arg-type]
+    )
+    done = train(config, tmp_path / "run")
+    assert done.reason == "the budget of 200 steps is used"
+    kept = RunFolder.open(tmp_path / "run").config()
+    assert (kept.seed, kept.agent.batch_size, kept.budget.env_steps) == (1, 16, 200)
+    assert resume(tmp_path / "run", budget=BudgetConfig(env_steps=np.int64(300))).completed  # type: ignore[arg-type]
+    stacked = train_stacked([config, replace(config, seed=np.int64(2))], [tmp_path / "a", tmp_path / "b"])  # type: ignore[arg-type]
+    assert all(isinstance(one, Outcome) and one.completed for one in stacked)
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value", "said"),
+    [
+        ("agent", "precision", "fp8", r"config\.agent\.precision='fp8': expected one of fp32"),
+        ("agent", "learning_rate", float("nan"), r"config\.agent\.learning_rate=nan: expected a finite number"),
+        ("schedule", "steps_per_round", 2.5, r"config\.schedule\.steps_per_round=2\.5: expected a whole number"),
+        (None, "device", "gpu", r"config\.device='gpu': expected one of auto, cpu, cuda"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_anything_is_made(
+    group: str | None, field: str, value: object, said: str, tmp_path: Path
+) -> None:
+    """Dataclasses do not look at types: a precision that there is not was trained with as fp32."""
+    config: Any = cartpole(steps=200)
+    changed = {field: value} if group is None else {group: replace(getattr(config, group), **{field: value})}
+    with pytest.raises(UserError, match=said):
+        train(replace(config, **changed), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs a RunConfig, but got 'CartPole-v1'; frugalrl\.build_config\(ENV\)"):
+        train("CartPole-v1", tmp_path / "run")  # type: ignore[arg-type]
 
 
 def test_arguments_of_an_environment_that_no_file_can_hold_are_refused(tmp_path: Path) -> None:

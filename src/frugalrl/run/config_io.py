@@ -10,6 +10,8 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from frugalrl.types import UserError
 
 C = TypeVar("C")
@@ -23,7 +25,17 @@ def to_dict(config: Any) -> Any:
         return {k: to_dict(v) for k, v in config.items()}
     if isinstance(config, tuple | list):
         return [to_dict(v) for v in config]
-    return config
+    return config.tolist() if isinstance(config, np.generic | np.ndarray) else config
+
+
+def checked(cls: type[C], config: C) -> C:
+    """A configuration as its file will hold it: dataclasses do not look at types, and numpy's numbers are not JSON.
+
+    Raises UserError, naming the field.
+    """
+    if not isinstance(config, cls):
+        raise UserError(f"a run needs a {cls.__name__}, but got {config!r}; frugalrl.build_config(ENV) makes one")
+    return from_dict(cls, to_dict(config))
 
 
 def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "config") -> C:

@@ -16,6 +16,7 @@ from frugalrl.cost.share import SharedClocks
 from frugalrl.cost.tables import Tables
 from frugalrl.run import tell
 from frugalrl.run.config import RunConfig
+from frugalrl.run.config_io import checked
 from frugalrl.run.record import RunFolder, code_version, refuse_used
 from frugalrl.run.stackable import check_same, why_not_stacked
 from frugalrl.run.stacked_loop import StackedLoop
@@ -56,6 +57,7 @@ def train_stacked(
     Raises:
         UserError: the configurations differ, cannot be stacked, a folder is used, or another thread is in a run.
     """
+    configs = [checked(RunConfig, config) for config in configs]
     check_same(configs)
     if len(folders) != len(configs):
         raise UserError(f"{len(configs)} seeds need as many run folders, but got {len(folders)}")

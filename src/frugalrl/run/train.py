@@ -20,7 +20,7 @@ from frugalrl.run import tell
 from frugalrl.run.assemble import Parts
 from frugalrl.run.checkpoint import Checkpoints
 from frugalrl.run.config import BudgetConfig, RunConfig
-from frugalrl.run.config_io import to_dict
+from frugalrl.run.config_io import checked, to_dict
 from frugalrl.run.evaluate import Score
 from frugalrl.run.events import events
 from frugalrl.run.kinds import assemble_run, builder, make_evaluator
@@ -73,6 +73,7 @@ def train(
     """
     folder, reporter = Path(folder), reporter or Silent()
     place = folder.absolute()  # an environment may change the working directory
+    config = checked(RunConfig, config)
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(RunFolder.create(place, config, run.machine_document(command), shown=folder))
@@ -93,7 +94,8 @@ def resume(
 ) -> Outcome:
     """Go on from the newest checkpoint that is whole; ``budget`` replaces the run's own."""
     record, reporter = RunFolder.open(Path(folder)), reporter or Silent()
-    config = record.config() if budget is None else replace(record.config(), budget=budget)
+    config = record.config()
+    config = config if budget is None else checked(RunConfig, replace(config, budget=budget))
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(record)
