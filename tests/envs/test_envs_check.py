@@ -6,6 +6,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from counting_envs import Counting, CountingVector, Forgetful, Spaced
 from gymnasium import spaces
 
@@ -77,6 +78,44 @@ def test_what_is_broken_is_named(env, kwargs, name):
     assert not report.ok
     assert verdicts(report)[name] is False
     assert f"FAIL  {name}: " in str(report)
+
+
+class Closing(Counting):
+    closed = 0
+
+    def close(self):
+        type(self).closed += 1
+
+
+def test_an_environment_of_the_caller_stays_open(monkeypatch):
+    """A simulator that is closed cannot be used again, and who gave it goes on with it."""
+    monkeypatch.setattr(Closing, "closed", 0)
+    check_env(Closing(), steps=20)
+    assert Closing.closed == 0
+    check_env(Closing, steps=20)
+    assert Closing.closed == 5, "two rows, one alone, and two that come back"
+
+
+class Tensors(Spaced):
+    """Gives tensors of torch."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__(obs_space=spaces.Box(0, 1, (2,), np.float32))
+        self.dtype = dtype
+
+    def reset(self, **kwargs):
+        super().reset(**kwargs)
+        return torch.zeros(2, dtype=self.dtype), {}
+
+    def step(self, action):
+        return torch.zeros(2, dtype=self.dtype), *super().step(action)[1:]
+
+
+def test_tensors_are_compared_with_the_space_too():
+    """Training takes them; the check failed with "did not understand one of the types"."""
+    assert check_env(Tensors, steps=20).ok, str(check_env(Tensors, steps=20))
+    wide = check_env(Tensors, env_kwargs={"dtype": torch.float64}, steps=20)
+    assert "is float64 but the space says float32" in str(wide)
 
 
 class Beside(Spaced):

@@ -71,7 +71,7 @@ def check_env(
 
     Args:
         env: an id as ``make_env`` takes it, a callable that makes one environment, or an environment (which is
-            reset and stepped; what needs a second one is then not checked).
+            reset and stepped, and not closed; what needs a second one is then not checked).
         protocol: a protocol or its name; by default the one of the id.
         steps: agent steps per pass. Ends and resets are only checked if an episode ends within them.
         seed: of episodes and actions.
@@ -106,7 +106,8 @@ def check_env(
     except BaseException as error:  # what was found before it stands
         items.append(Item(_NAMES[len(items)], False, f"failed with {say_error(error)}"))
     finally:
-        opened.close()
+        if not isinstance(env, gym.Env):  # that one belongs to the caller
+            opened.close()
     return Report(name, chosen.name, tuple(items))
 
 
@@ -133,9 +134,9 @@ class _Looking:
 
     def _fault(self, raw: Any) -> str:
         space, array = self.space, np.asarray(raw)
-        given = getattr(raw, "dtype", None)  # a list has none of its own
-        if given is not None and not np.can_cast(given, np.dtype(space.dtype)):
-            return f"an observation is {given} but the space says {space.dtype}"
+        # a list has no type of its own, and that of a tensor is none of numpy's
+        if hasattr(raw, "dtype") and not np.can_cast(array.dtype, np.dtype(space.dtype)):
+            return f"an observation is {array.dtype} but the space says {space.dtype}"
         if isinstance(space, spaces.Box) and array.shape == space.shape:
             outside = (array < space.low) | (array > space.high)
             if outside.any():
