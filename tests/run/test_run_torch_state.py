@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -143,6 +144,32 @@ def test_a_second_run_in_another_thread_is_refused(tmp_path: Path) -> None:
     assert refused
     assert not (tmp_path / "second").exists()
     assert train(cartpole(steps=100), tmp_path / "second").completed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_during_a_run_may_run(tmp_path: Path) -> None:
+    """The thread that is in a run does not exist there; the copy of its lock was held for ever."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with own_torch_state():
+            inside.set()
+            go_on.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(30)
+    if not (child := os.fork()):
+        try:
+            with own_torch_state():
+                os._exit(0)
+        except UserError:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_stacked_runs_leave_the_state_alone_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,15 @@ from frugalrl.types import UserError
 _IN_USE = threading.RLock()
 
 
+def _begin_anew() -> None:
+    global _IN_USE
+    _IN_USE = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # the thread that was in here does not exist in the copy
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 @contextmanager
 def own_torch_state() -> Iterator[None]:
     """Gradients on, float32 on the CPU by default; afterwards thread count, random stream and these are as they were.
@@ -22,7 +32,8 @@ def own_torch_state() -> Iterator[None]:
 
     Raises UserError while another thread of this process is in here.
     """
-    if not _IN_USE.acquire(blocking=False):
+    lock = _IN_USE  # a fork inside makes another one
+    if not lock.acquire(blocking=False):
         raise UserError(
             "another thread of this process is in a run of its own: two would share torch's random stream and pay for "
             "each other's work; start a process for each, as `frugal compare` does, or wait for the first"
@@ -31,7 +42,7 @@ def own_torch_state() -> Iterator[None]:
         with _changed():
             yield
     finally:
-        _IN_USE.release()
+        lock.release()
 
 
 @contextmanager
