@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from kill_resume import differences, exact_state
-from run_support import cartpole
+from run_support import cartpole, ppo
 
 from frugalrl.run.config import BudgetConfig, EnvConfig
 from frugalrl.run.record import RunFolder
@@ -116,6 +116,21 @@ def test_arguments_of_an_environment_that_no_file_can_hold_are_refused(tmp_path:
 def test_no_episodes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="episodes=0: play at least 1"):
         evaluate_run(tmp_path, episodes=0)
+
+
+@pytest.mark.parametrize("episodes", [3.5, np.nan, np.inf])
+def test_a_number_of_episodes_that_is_no_whole_one_is_refused(episodes: float, tmp_path: Path) -> None:
+    """3.5 episodes were played for ever: a half was always missing."""
+    with pytest.raises(UserError, match="play at least 1 and a whole number"):
+        evaluate_run(tmp_path, episodes=episodes)  # type: ignore[arg-type]
+
+
+def test_a_way_to_choose_actions_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    """Everything but "greedy" was played as "sampled", and the score was labelled with what was asked for."""
+    train(ppo("evaluation.every_env_steps=10_000", steps=200), tmp_path / "run")
+    assert evaluate_run(tmp_path / "run", episodes=2, actions="sampled").actions == "sampled"
+    with pytest.raises(UserError, match=r"evaluation\.actions='Greedy': expected one of greedy, sampled"):
+        evaluate_run(tmp_path / "run", episodes=2, actions="Greedy")  # type: ignore[arg-type]
 
 
 def test_budgets_that_never_end_a_run_are_refused() -> None:

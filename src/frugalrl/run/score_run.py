@@ -10,6 +10,8 @@ import torch
 from frugalrl.algos.agents import ALWAYS_SAMPLED, TokenConfig
 from frugalrl.math.explore import Actions
 from frugalrl.run.assemble import pick_device
+from frugalrl.run.config import RunConfig
+from frugalrl.run.config_io import checked
 from frugalrl.run.evaluate import Score
 from frugalrl.run.kinds import builder, make_evaluator
 from frugalrl.run.last_policy import last_policy
@@ -27,15 +29,18 @@ def evaluate_run(
     ``sampled`` actions of an agent without a policy and for any of a language model, RunFailed when no checkpoint can
     be used.
     """
-    if episodes is not None and episodes < 1:
-        raise UserError(f"episodes={episodes}: play at least 1, or None for as many as the protocol wants")
+    if episodes is not None and (episodes < 1 or episodes % 1):
+        raise UserError(
+            f"episodes={episodes}: play at least 1 and a whole number, or None for as many as the protocol wants"
+        )
+    episodes = None if episodes is None else int(episodes)
     last = last_policy(Path(folder))
     config = last.config
     if actions is not None:
         if isinstance(config.agent, TokenConfig):
             raise UserError(f"actions={actions} with agent.kind={config.agent.kind}: {ALWAYS_SAMPLED}; leave it out")
         try:
-            config = replace(config, evaluation=replace(config.evaluation, actions=actions))
+            config = checked(RunConfig, replace(config, evaluation=replace(config.evaluation, actions=actions)))
         except ValueError as error:
             raise UserError(str(error)) from error
     spec = last.spec()
