@@ -107,11 +107,12 @@ def method_of(config: RunConfig) -> str:
     return f"{config.recipe} {config.explore.name}"
 
 
-def read_run(folder: Path, *, method: str | None = None, name: str | None = None) -> RunRecord:
+def read_run(folder: Path | str, *, method: str | None = None, name: str | None = None) -> RunRecord:
     """The record of a run's folder; ``method`` and ``name`` replace the labels it would get.
 
     Raises UserError for a folder that is no run, or that this version cannot read.
     """
+    folder = Path(folder)
     record = RunFolder.open(folder)
     try:
         config = record.config()
@@ -149,13 +150,13 @@ def read_run(folder: Path, *, method: str | None = None, name: str | None = None
         ) from error
 
 
-def find_runs(places: list[Path]) -> list[Path]:
+def find_runs(places: Iterable[Path | str]) -> list[Path]:
     """Run folders at or below these places, in natural order (seed2 before seed10).
 
     Raises UserError for a place that does not exist or holds no run.
     """
     found: dict[Path, None] = {}
-    for place in places:
+    for place in map(Path, [places] if isinstance(places, str | Path) else places):
         if not place.is_dir():
             raise UserError(f"there is no folder {place}; give run folders, or a folder that holds some")
         here = [place] if (place / "config.json").exists() else [p.parent for p in place.rglob("config.json")]
