@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from frugalrl.cost.tables import load_tables
 from frugalrl.report.check import check
 from frugalrl.report.comparison import compare
-from frugalrl.report.records import RunRecord
+from frugalrl.report.records import RunRecord, find_runs, read_run
 from frugalrl.types import UserError
 from report.records_made import MACHINE, record, two_methods
 
@@ -64,6 +65,23 @@ def test_the_same_run_twice_is_refused() -> None:
         check([*records, twin])
     with pytest.raises(UserError, match="there is no run to compare"):
         check([])
+
+
+def test_a_record_that_stands_twice_is_refused() -> None:
+    """As a notebook makes it with ``records += others``: three of three runs reached a target where two did."""
+    records = two_methods()
+    with pytest.raises(UserError, match=f"{records[0].name} stands twice among the runs, and would count double"):
+        check([*records, records[0]])
+
+
+def test_folders_may_be_given_as_texts(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    for name in ("config.json", "machine.json"):
+        (run / name).write_text("{}")
+    assert find_runs(str(tmp_path)) == find_runs([str(tmp_path)]) == find_runs([tmp_path]) == [run]
+    with pytest.raises(UserError, match="cannot be compared"):
+        read_run(str(run))
 
 
 def test_different_machines_do_not_compare_seconds() -> None:

@@ -42,12 +42,15 @@ def check(records: Sequence[RunRecord]) -> Checked:
     first_of_method: dict[tuple[str, str], _Seen] = {}
     known: dict[tuple[str, str, int], RunRecord] = {}
     for run in records:
-        twin = known.setdefault((run.method, run.env, run.seed), run)
-        if twin is not run:
+        twin = known.get((run.method, run.env, run.seed))
+        if twin is run:
+            raise UserError(f"{run.name} stands twice among the runs, and would count double; leave one out")
+        if twin is not None:
             raise UserError(
                 f"{twin.name} and {run.name} are both {run.method} on {run.env} with seed {run.seed}; leave one out, "
                 f"or give their methods different names"
             )
+        known[run.method, run.env, run.seed] = run
         _finite_scores(run)
         seen = run, _flat(to_dict(run.config))
         _same_protocol(first_of_env.setdefault(run.env, seen), seen)
