@@ -94,8 +94,7 @@ def resume(
 ) -> Outcome:
     """Go on from the newest checkpoint that is whole; ``budget`` replaces the run's own."""
     record, reporter = RunFolder.open(Path(folder)), reporter or Silent()
-    config = record.config()
-    config = config if budget is None else checked(RunConfig, replace(config, budget=budget))
+    config = record.config() if budget is None else checked(RunConfig, replace(record.config(), budget=budget))
     run = Run(config, reporter, tables=tables, whole_process=whole_process)
     try:
         run.open(record)
