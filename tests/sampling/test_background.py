@@ -198,6 +198,33 @@ def test_unrolls_episodes_and_costs_agree() -> None:
     assert 0 < statistics.fill <= 1
 
 
+class Copying(Linear):
+    """Keeps a copy of what it loads, as a policy does whose learner works in another thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+
+    def load(self, snapshot: PolicySnapshot) -> int:
+        super().load(snapshot)
+        one = 2 * sum(p.nbytes for p in snapshot.parameters.values())
+        self.moved += one
+        return one
+
+
+def test_the_copy_that_the_policy_makes_is_billed_beside_that_of_the_handover() -> None:
+    sampler = background(policy=(policy := Copying()))
+    sampler.start()
+    assert sampler.get(4, 10.0) is not None
+    sampler.load(snapshot(2))
+    while sampler.acting().version < 2:
+        time.sleep(0.01)
+    sampler.close()
+    handed_over = 2 * 2 * snapshot(1).parameters["w"].nbytes  # two snapshots, each read once and written once
+    assert policy.moved == handed_over
+    assert sampler.take().costs["transport"].bytes_min == handed_over + policy.moved
+
+
 def test_a_learner_that_does_not_come_stops_the_engine() -> None:
     sampler = background()
     sampler.start()

@@ -277,9 +277,8 @@ class BackgroundSampler:
         if snapshot is None:
             return False
         moved = self._policy.load(snapshot)  # always: what it had before may be written from now on
-        if isinstance(self._policy, SamplerPolicy):
-            with self._lock:
-                self._counted.append({"transport": Cost(bytes_min=float(moved))})
+        with self._lock:
+            self._counted.append({"transport": Cost(bytes_min=float(moved))})
         return True
 
     def _put(self, unroll: Unroll, rows: Ints) -> None:
