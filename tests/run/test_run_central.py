@@ -20,6 +20,7 @@ from frugalrl.recipes import build_config
 from frugalrl.run.assemble import Parts, assemble, stream_seed
 from frugalrl.run.config import RunConfig
 from frugalrl.run.config_io import override
+from frugalrl.run.last_policy import last_policy
 from frugalrl.run.record import RunFolder
 from frugalrl.run.samplers import make_rows
 from frugalrl.run.status import Silent
@@ -263,6 +264,29 @@ def test_rows_beyond_max_lag_are_masked(tmp_path: Path) -> None:
         assert 0 <= last["lag_min"] <= last["lag_mean"] <= last["lag_max"]
         assert last["lag_mean"] > 1
         assert share[0] <= last["too_old_share"] <= share[1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [cartpole("env.rows=4", steps=400), r2d2("frugalrl/Recall-v0", steps=300)],
+    ids=["dqn", "r2d2"],
+)
+def test_a_lockstep_with_one_group_is_the_inline_run(config: RunConfig, tmp_path: Path) -> None:
+    ways = {
+        "inline": ["sampler.kind=inline"],
+        "central": ["sampler.kind=central", "sampler.groups=1", "sampler.lockstep=true"],
+    }
+    found = {}
+    for name, settings in ways.items():
+        outcome = train(override(config, settings), tmp_path / name)
+        rows = {row.name: row.value for row in outcome.bill.rows if row.section == "counts"}
+        found[name] = rows, last_policy(tmp_path / name).snapshot.parameters
+    (counts, weights), (counts_too, weights_too) = found["inline"], found["central"]
+    assert counts["invalid_rows"] > 4  # episodes ended: resets are no agent steps
+    assert counts == counts_too
+    assert weights.keys() == weights_too.keys()
+    for key, value in weights.items():
+        np.testing.assert_array_equal(value, weights_too[key], err_msg=key)
 
 
 # -- Atari -----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,14 @@ from frugalrl.types import Collected, EnvFailed, PolicySnapshot
 FALLING = Schedule(kind="linear", start=1.0, end=0.1, steps=40)
 
 
-def central(groups: tuple[int, ...], make: Any = None, policy: Any = None, prefill: int = 10, **explore: Any) -> Any:
+def central(
+    groups: tuple[int, ...],
+    make: Any = None,
+    policy: Any = None,
+    prefill: int = 10,
+    whole_unrolls: bool = True,
+    **explore: Any,
+) -> Any:
     config = exploring(**explore)
     sampler = CentralSampler(
         ThreadTransport(make or make_rows(), groups, restarts=0),
@@ -31,6 +38,7 @@ def central(groups: tuple[int, ...], make: Any = None, policy: Any = None, prefi
         forward_cost=cost_of,
         timer=running_timer(),
         needs_log_mu=True,
+        whole_unrolls=whole_unrolls,
     )
     sampler.load(PolicySnapshot(version=1, parameters={}))
     return sampler
@@ -90,6 +98,22 @@ def test_rows_are_those_of_an_inline_sampler(groups: tuple[int, ...], explore: d
     assert ended <= set(theirs[0].episodes)
     assert len(ended) == columns(mine, "last").sum() > 4
     assert columns(mine, "version").tolist() == [[1] * 4] * 5 + [[v] * 4 for v in (2, 3, 4, 5, 6) for _ in range(4)]
+    sampler.close()
+
+
+@pytest.mark.parametrize("groups", [(4,), (2, 2), (1, 3)])
+@pytest.mark.parametrize("n", [1, 3, 16, 31])
+def test_blocks_of_transitions_end_where_those_of_an_inline_sampler_do(groups: tuple[int, ...], n: int) -> None:
+    sampler, other = central(groups, whole_unrolls=False), inline(4)
+    mine, theirs = play(sampler, 8, n), play(other, 8, n)
+    assert [b.data.last.shape for b in mine] == [b.data.last.shape for b in theirs]
+    assert [b.env_steps for b in mine] == [b.env_steps for b in theirs]
+    assert all(n <= b.env_steps < n + 4 for b in mine)
+    for name in ("obs", "reward", "discount", "last", "valid", "version"):
+        np.testing.assert_array_equal(columns(mine, name), columns(theirs, name), err_msg=name)
+    for one, two in zip(mine, theirs, strict=True):
+        if len(groups) == 1 and two.q is not None:
+            np.testing.assert_array_equal(one.q, two.q)
     sampler.close()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from frugalrl.algos.agents import SequenceConfig
+from frugalrl.algos.agents import PolicyConfig, SequenceConfig
 from frugalrl.algos.ppo import PPOConfig
 from frugalrl.cost.meters import LapTimer, LiveThreads, NativeThreads
 from frugalrl.envs import RowEnv, make_env, named_protocol
@@ -175,5 +175,6 @@ def make_sampler(config: RunConfig, worlds: Worlds, acting: Acting, inline: type
         config.explore,
         forward_cost=acting.cost_of_forward,
         needs_log_mu=acting.needs_log_mu,
+        whole_unrolls=isinstance(config.agent, PolicyConfig),
         **common,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ class Block:
         self.episodes: list[Episode] = []
         self.q: NDArray[Any] | None = None
         """[steps, num_rows, A], NaN where the explorer chose without values; None without any."""
+
+    def end_after(self, steps: int) -> None:
+        """There are fewer steps than was thought; what was added stays."""
+        cut = {f.name: getattr(self.data, f.name)[:steps] for f in fields(Rows) if f.name != "state"}
+        self.data = Rows(**cut, state={name: array[:steps] for name, array in self.data.state.items()})
+        self.q = None if self.q is None else self.q[:steps]
+        self.steps = steps
 
     def add(
         self, at: int, rows: Ints, step: Step, fields: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]

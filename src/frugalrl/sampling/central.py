@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -59,10 +60,12 @@ class CentralSampler:
         forward_cost: Callable[[int], Cost],
         timer: LapTimer,
         needs_log_mu: bool = False,
+        whole_unrolls: bool = True,
     ) -> None:
         """``forward_cost``: FLOPs and bytes of a forward pass over so many rows. ``timer``: of the thread that calls
-        ``collect``. The other arguments as in `InlineSampler`."""
-        self._transport, self._policy, self._timer = transport, policy, timer
+        ``collect``. ``whole_unrolls``: a block is ``ceil(n / rows)`` steps of every row, resets included; else as many
+        as ``n`` transitions take. The other arguments as in `InlineSampler`."""
+        self._transport, self._policy, self._timer, self._whole = transport, policy, timer, whole_unrolls
         rows = transport.num_rows
         self._chooser = Chooser(
             explorer, explore, transport.spec, rows, seed=seed, prefill_env_steps=prefill_env_steps,
@@ -101,19 +104,21 @@ class CentralSampler:
         return self._chooser.epsilon(self.env_steps)
 
     def collect(self, n: int) -> Collected:
-        """``ceil(n / rows)`` steps of every row; the first block of all begins with the reset.
+        """``ceil(n / rows)`` steps of every row, or as many as make ``n`` transitions, fewer than ``n + rows``; the
+        first block of all begins with the reset.
 
         When an environment fails (EnvFailed) or values are not finite (FloatingPointError), the block is dropped:
         ``state_dict`` then gives the state before it.
         """
-        steps = -(-n // self._transport.num_rows)
+        # of two steps of a row at most one is a reset
+        steps = -(-n // self._transport.num_rows) if self._whole else 2 * -(-n // self._transport.num_rows) + 1
         before = self.env_steps
         self._actor.mark()
         try:
             first = None if self._begun else self._begin(steps)
             if isinstance(self._transport, Exact):
                 self._transport.mark()
-            collected = self._collect(steps, first)
+            collected = self._collect(steps, first, sys.maxsize if self._whole else n)
         except (EnvFailed, FloatingPointError):
             self.env_steps = before
             self._actor.roll_back()
@@ -139,7 +144,8 @@ class CentralSampler:
     def _new_block(self, steps: int) -> Block:
         return Block(self._transport.spec, steps, self._transport.num_rows, self._actor.state)
 
-    def _collect(self, steps: int, first: Block | None) -> Collected:
+    def _collect(self, steps: int, first: Block | None, most: int) -> Collected:
+        """``most``: transitions, after which it takes no further step."""
         block = first or self._new_block(steps)
         begin = block.steps - steps
         costs_before = self._actor.costs
@@ -155,6 +161,9 @@ class CentralSampler:
             self._lost[:] = False
             # what is a transition is known before it comes, so that schedules need not wait for all groups
             counted += valid_next
+            if counted - self.env_steps >= most:
+                block.end_after(at + 1)
+                break
         for group, rows in enumerate(self._rows):
             self._store(block, block.steps - 1, group, rows)
         return self._close_block(block, costs_before)
