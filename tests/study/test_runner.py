@@ -185,6 +185,37 @@ def test_the_screen_is_closed_before_the_table_comes(tmp_path: Path) -> None:
     assert shown.rstrip().endswith("\x1b[?25h"), "and gives it back"
 
 
+class Gone(io.StringIO):
+    """A terminal whose window was closed, or a pipe that nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_study_outlives_its_reader(
+    tmp_path: Path, live: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error of the screen killed all runs, without a checkpoint or a bill."""
+    from frugalrl.cli.compare_screen import Lines, MatrixScreen
+    from frugalrl.study.folder import StudyFolder
+    from frugalrl.study.matrix import Method, Study
+    from frugalrl.study.runner import Progressing, Runner
+
+    study = Study(envs=("CartPole-v1",), methods=(Method(name="a"),), seeds=(0,), baseline="a")
+    folder, gone = StudyFolder(tmp_path, study), Gone()
+    console = Console(file=gone, force_terminal=True)
+    listener = MatrixScreen(console, folder) if live else Lines(gone, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone)
+        assert Runner(folder, [], listener, processes=1, environment={}).run()
+        listener.note("SIGHUP")
+        listener.ended(Progressing(folder.cells[0], ended="failed"), "an environment raised")
+        sys.stdout.close()
+    said = f"frugal: nobody reads stdout any more; the study goes on in {tmp_path}\n"
+    assert capsys.readouterr().err == said
+
+
 def test_files_of_the_working_folder_hide_nothing_of_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -65,7 +66,8 @@ def compare(args: arguments.Compare, words: Sequence[str], context: Context) -> 
     finally:
         lock.close()
     if not whole:
-        print(f"frugal: interrupted; go on with: frugal compare --out {quote(str(path))} --resume", file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone
+            print(f"frugal: interrupted; go on with: frugal compare --out {quote(str(path))} --resume", file=sys.stderr)
         return FAILED
     comparison, report = conclude(folder, tables, command=command, anchors=anchors)
     return _show(args, folder, comparison, report, took_s=time.monotonic() - began)
@@ -120,8 +122,9 @@ def _show(args: arguments.Compare, folder: StudyFolder, comparison: Comparison, 
             ("more", f"frugal compare --out {quote(str(folder.path))} --resume, with more --seeds or --methods"),
         ):
             console.print(f"{what:<7} {value}", highlight=False, markup=False, soft_wrap=True)
-    for line in failed:
-        print(f"frugal: failed: {line}", file=sys.stderr)
+    with suppress(OSError):
+        for line in failed:
+            print(f"frugal: failed: {line}", file=sys.stderr)
     return FAILED if failed else OK
 
 

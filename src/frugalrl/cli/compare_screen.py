@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -10,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from frugalrl.cli.errors import forget_stdout
+from frugalrl.cli.plain import say_unread
 from frugalrl.cli.words import duration, short
 from frugalrl.report.numbers import count
 
@@ -62,6 +66,7 @@ class Lines:
         self._stream, self._folder, self._quiet = stream, folder, quiet
         self.interval_s = 30.0
         self._begun = False
+        self._open = True
 
     def show(self, view: View) -> None:
         if self._quiet:
@@ -82,7 +87,15 @@ class Lines:
     def close(self) -> None: ...
 
     def _write(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if not self._open:
+            return
+        try:
+            print(line, file=self._stream, flush=True)
+        except OSError as error:  # an error here would cost all runs what they did since their last checkpoint
+            self._open = False
+            if self._stream is sys.stdout:
+                forget_stdout()
+                say_unread(error, str(self._folder.path), what="study")
 
 
 class MatrixScreen:
@@ -97,6 +110,7 @@ class MatrixScreen:
         self._console, self._folder = console, folder
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
         self._on = False
+        self._gone = False
         self._before: dict[str, float] = {}
         """Final scores of cells that an earlier session has finished."""
 
@@ -104,21 +118,36 @@ class MatrixScreen:
         if not self._on:
             self._on = True
             self.look_back(view)
-            self._console.print(headline(self._folder, view), style="bold", highlight=False, markup=False)
-            self._live.start()
-        self._live.update(self.render(view), refresh=True)
+            self._print(headline(self._folder, view), "bold")
+            self._draw(self._live.start)
+        shown = self.render(view)
+        self._draw(lambda: self._live.update(shown, refresh=True))
 
     def ended(self, progressing: Progressing, reason: str) -> None:
         if progressing.ended == "failed":
-            self._console.print(ended_line(progressing, reason), style="red", highlight=False, markup=False)
+            self._print(ended_line(progressing, reason), "red")
 
     def note(self, text: str) -> None:
-        self._console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+        self._print(f"note: {text}", "yellow")
 
     def close(self) -> None:
         if self._on:
             self._on = False
-            self._live.stop()
+            self._draw(self._live.stop)
+
+    def _print(self, line: str, style: str) -> None:
+        self._draw(lambda: self._console.print(line, style=style, highlight=False, markup=False))
+
+    def _draw(self, draw: Callable[[], None]) -> None:
+        """The runs are worth more than their screen: a terminal that is gone is not drawn on any more."""
+        if self._gone:
+            return
+        try:
+            draw()
+        except OSError as error:
+            self._gone = True
+            forget_stdout()
+            say_unread(error, str(self._folder.path), what="study")
 
     def look_back(self, view: View) -> None:
         """Read what was there before; once, as it does not change."""

@@ -72,11 +72,11 @@ class Plain:
                 say_unread(error, self._folder)
 
 
-def say_unread(error: OSError, folder: str) -> None:
-    """Stdout cannot be written any more: the run goes on without it."""
+def say_unread(error: OSError, folder: str, *, what: str = "run") -> None:
+    """Stdout cannot be written any more: the run, or the study, goes on without it."""
     why = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else f"stdout: {error.strerror or error}"
     with suppress(OSError):
-        print(f"frugal: {why}; the run goes on in {folder}", file=sys.stderr)
+        print(f"frugal: {why}; the {what} goes on in {folder}", file=sys.stderr)
 
 
 class Quiet(Plain):
