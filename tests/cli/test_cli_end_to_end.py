@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +43,24 @@ def test_train_resume_eval_bill(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     assert main(words) == 2
     assert "already used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_before_a_run_is_under_way_is_said(tmp_path: Path, name: str) -> None:
+    """It ended with 143 and no word, and a supervisor that goes by the documented codes took it for something else."""
+    code = "import os, signal\nfrom frugalrl.cli import app, main\n"
+    code += f"app.main = lambda argv: os.kill(os.getpid(), signal.{name}) or 0\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"frugal: error: ended by {name}\n")
+    ignored = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code  # as nohup does
+    done = subprocess.run([sys.executable, "-c", ignored], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == (1 if name == "SIGTERM" else 0)
+
+
+def test_a_command_called_by_a_program_leaves_its_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["list", "explorers", "--json"]) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
