@@ -20,6 +20,7 @@ from frugalrl.report.comparison import compare
 from frugalrl.report.records import RunRecord, read_run
 from frugalrl.report.reprice import Repricing, repriced
 from frugalrl.report.results import Comparison, MethodResult
+from frugalrl.report.write import write_report
 from frugalrl.run.config_io import override
 from frugalrl.run.train import train
 from report.records_made import line, point, record
@@ -124,6 +125,14 @@ def test_an_end_counts_for_survival_and_for_other_machines() -> None:
     dear = repriced(runs[1], Repricing(step_ms=1_000.0, profiles=TABLES.machines))
     assert dear.ended is not None
     assert dear.ended.cpu_s > 3_500
+
+
+def test_runs_that_all_ended_early_and_reached_nothing_have_a_report(completed: Path, tmp_path: Path) -> None:
+    """No budget was used and no target reached: an axis from 0 to 0 ended the command, and the report of a study in
+    which every run of one environment had failed."""
+    records = [read_run(failed(completed, tmp_path / "failed"))]
+    write_report(compared(records), records, tmp_path / "report.html")
+    assert "a loss is not finite" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("text", ["{", '{"schema": "frugalrl.bill/1"}', '{"schema": "another"}', "[]"])

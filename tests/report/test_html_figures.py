@@ -148,6 +148,7 @@ def test_ticks_of_known_axes() -> None:
     assert Axis(1.0, 100.0, 0.0, 200.0, log=True).at(10.0) == pytest.approx(100.0)
     assert bounds([None, math.inf]) is None
     assert bounds([3.0, 3.0]) == pytest.approx((2.7, 3.3))
+    assert bounds([0.0, 0.0], zero=True) == (0.0, 1.0), "a range of no width has no ticks"
 
 
 def slow_frontier(points: list[Point]) -> list[Point]:

@@ -69,6 +69,8 @@ def bounds(values: Iterable[float | None], *, zero: bool = False, log: bool = Fa
     if log:
         return (low / 1.25, high * 1.25)
     if zero:
+        if low == high == 0.0:  # runs of which nothing is known but that they began
+            return (0.0, 1.0)
         low, high = min(low, 0.0), max(high, 0.0)
     air = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     return (low if zero and low == 0 else low - air, high if zero and high == 0 else high + air)
