@@ -91,9 +91,20 @@ def test_with_ffmpeg_an_mp4_stays_one(tmp_path: Path) -> None:
     assert plan_video(tmp_path / "a.mp4") == (tmp_path / "a.mp4", None)
 
 
-@pytest.mark.parametrize("script", ["exit 3", "echo 'no such codec' >&2; exit 3", "head -c 9 > /dev/null; exit 3"])
+FULL = "echo '[out] Could not write header: No space left on device' >&2; echo 'Nothing was written' >&2; exit 228"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", "failed with code 3"),
+        ("echo 'no such codec' >&2; exit 3", "no such codec"),
+        ("head -c 9 > /dev/null; exit 3", "failed with code 3"),
+        (FULL, "a.mp4 cannot be written: No space left on device$"),
+    ],
+)
 def test_an_ffmpeg_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
@@ -103,7 +114,7 @@ def test_an_ffmpeg_that_fails_leaves_what_was_there(
     path = tmp_path / "out" / "a.mp4"
     path.parent.mkdir()
     path.write_text("an older video")
-    with pytest.raises(RunFailed, match="no such codec" if "codec" in script else "failed with code 3"):
+    with pytest.raises(RunFailed, match=said):
         write_video(frames(40, (640, 480)), path, 10)
     assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]
     assert path.read_text() == "an older video"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -127,6 +128,9 @@ def _ffmpeg(part: Path, size: tuple[int, int], fps: float) -> Iterator[Sink]:
         if code != 0:
             complaint.seek(0)
             said = complaint.read().decode(errors="replace").strip().splitlines()
+            full = os.strerror(errno.ENOSPC)
+            if any(full in line for line in said):  # in its first lines; the last one tells of what came of it
+                raise OSError(errno.ENOSPC, full)
             raise RunFailed(f"ffmpeg ({program}) failed with code {code}: {said[-1] if said else 'it said nothing'}")
 
 
