@@ -37,3 +37,23 @@ def test_transitions_that_are_never_learned_from_are_told(settings: tuple[str, .
     found = cautions(override(build_config("FrozenLake-v1", "tabular-q"), settings), torch.device("cpu"))
     assert any("collects 4 transitions and learns from 1" in sentence for sentence in found) is told
     assert len(found) == told
+
+
+@pytest.mark.parametrize(
+    ("env", "recipe", "settings", "told"),
+    [
+        ("CartPole-v1", "ppo", (), None),
+        ("CartPole-v1", "ppo", ("budget.env_steps=200_000",), "from about step 59,904 on (agent.lr_decay_batches=117)"),
+        ("CartPole-v1", "ppo", ("budget.env_steps=200_000",), "--set agent.lr_decay_batches=390"),
+        ("CartPole-v1", "ppo", ("budget.env_steps=200_000", "agent.lr_decay_batches=390"), None),
+        ("CartPole-v1", "ppo", ("budget.env_steps=200_000", "agent.lr_decay_batches=None"), None),
+        ("ALE/Pong-v5", "seed-vtrace", ("agent.lr_decay_updates=10",), "agent.lr_decay_updates=78125"),
+        ("ALE/Pong-v5", "seed-vtrace", (), None),
+    ],
+)
+def test_a_learning_rate_that_ends_long_before_the_budget_is_told(
+    env: str, recipe: str, settings: tuple[str, ...], told: str | None
+) -> None:
+    found = cautions(override(build_config(env, recipe), settings), torch.device("cpu"))
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]

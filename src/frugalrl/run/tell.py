@@ -12,6 +12,7 @@ import torch
 
 from frugalrl.algos.agents import AgentConfig, TokenConfig, explorer_of, explorers_of
 from frugalrl.algos.dqn import ValueConfig
+from frugalrl.algos.impala import ImpalaConfig
 from frugalrl.algos.ppo import PPOConfig
 from frugalrl.algos.tabular import TabularConfig
 from frugalrl.cost import BillRow, score_row
@@ -29,6 +30,8 @@ from frugalrl.run.stop import Used, in_words, share_done
 from frugalrl.run.window import Window
 from frugalrl.sampling.exploration import ExploreConfig
 
+_LATE = 1.05
+"""Budget over the steps after which the learning rate is 0, above which a user hears of it."""
 _CLIPPED = 0.05
 """Share of the target probability beyond the support above which a user hears of it."""
 
@@ -47,7 +50,7 @@ def cautions(config: RunConfig, device: torch.device) -> tuple[str, ...]:
                 f"noisy layers explore by themselves, and epsilon stays at {last:g} beside them, as in Dopamine's DER; "
                 f"for noise alone set explore.epsilon.kind=constant explore.epsilon.start=0"
             )
-    found += _never_learned(config)
+    found += [*_never_learned(config), *_rate_ends(config)]
     for knob in unread_knobs(config):
         readers = " and ".join(e.name for e in explorers_of(config.agent).values() if knob in e.knobs)
         found.append(f"explore.{knob} is set, but the explorer {explore.name!r} does not read it; {readers} would")
@@ -65,6 +68,25 @@ def _never_learned(config: RunConfig) -> list[str]:
     return [
         f"a round collects {block} transitions and learns from {used}, and the replay does not outlive it: the others "
         f"are never learned from; raise replay.capacity_transitions or schedule.updates_per_round"
+    ]
+
+
+def _rate_ends(config: RunConfig) -> list[str]:
+    """Of a learning rate that reaches 0 long before the budget ends, as where only the budget was raised."""
+    agent, budget = config.agent, config.budget.env_steps
+    if isinstance(agent, PPOConfig):
+        knob, batches = "lr_decay_batches", agent.lr_decay_batches
+    elif isinstance(agent, ImpalaConfig):
+        knob, batches = "lr_decay_updates", agent.lr_decay_updates
+    else:
+        return []
+    batch = agent.unroll_steps * agent.batch_unrolls
+    if batches is None or budget is None or budget <= _LATE * batches * batch:
+        return []
+    return [
+        f"the learning rate is 0 from about step {batches * batch:,} on (agent.{knob}={batches}), so nothing is "
+        f"learned in the rest of the budget of {budget:,} steps; start with --set agent.{knob}={budget // batch}, or "
+        f"None for a rate that stays"
     ]
 
 
