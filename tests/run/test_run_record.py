@@ -81,6 +81,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
             RunFolder.create(tmp_path / "run", CONFIG, {})
     with files_of_at_most(100), pytest.raises(UserError, match="cannot be written"):
         RunFolder.create(tmp_path / "full", CONFIG, {})
+    RunFolder.create(tmp_path / "full", CONFIG, {})  # once there is room again, it is not used
 
 
 def test_the_traceback_of_a_message_that_no_encoding_knows_is_kept(tmp_path: Path) -> None:

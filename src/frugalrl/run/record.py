@@ -166,7 +166,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config: RunConfig, machine: Mapping[str, Any], shown: Path | None = None) -> RunFolder:
         """Make a new run folder. Raises UserError when the folder is used or cannot be written."""
-        called = path if shown is None else shown
+        called, mine = path if shown is None else shown, False
         refuse_used(path, called)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -174,9 +174,13 @@ class RunFolder:
                 (path / PROGRESS).touch(exist_ok=False)  # of processes that found the folder empty, one gets it
             except FileExistsError:
                 raise UserError(f"the run folder {called} was just taken by another process; choose another") from None
+            mine = True
             write_json(path / "config.json", to_dict(config))
             write_json(path / "machine.json", dict(machine))
         except (OSError, RunFailed) as error:
+            for name in ("config.json", "machine.json", PROGRESS) if mine else ():  # else the folder counts as used
+                with suppress(OSError):
+                    (path / name).unlink()
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UserError(f"the run folder {called} cannot be written ({why}); choose another --out") from error
         return cls(path, called)
