@@ -1,6 +1,7 @@
 """Ends, seeds, returns and restoring, the same for Python rows and for both autoreset modes of vector rows."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -357,3 +358,10 @@ def test_rows_of_a_group_play_what_they_would_play_among_all_rows() -> None:
     assert not np.array_equal(again, part)
     with pytest.raises(UserError, match="first_row=-1 must be at least 0"):
         episodes_of(1, first_row=-1)
+
+
+def test_a_protocol_may_be_given_by_its_name() -> None:
+    ways: dict[str, Any] = {"num_rows": 1, "seed": 0, "training": True}
+    assert make_env("CartPole-v1", protocol="plain", **ways).protocol is PROTOCOLS["plain"]
+    with pytest.raises(UserError, match="did you mean 'plain'"):
+        make_env("CartPole-v1", protocol="plian", **ways)

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from frugalrl.envs.atari import frames_of, make_atari
 from frugalrl.envs.lookup import Found, find_env, quiet
 from frugalrl.envs.minatar import ForgetLastAction, minatar_kwargs
-from frugalrl.envs.protocols import Protocol, default_protocol
+from frugalrl.envs.protocols import Protocol, default_protocol, named_protocol
 from frugalrl.envs.python_rows import PythonRows
 from frugalrl.envs.rows import RowEnv, native_threads, say_error
 from frugalrl.envs.spaces import ObsCodec, action_range, obs_codec
@@ -25,7 +25,7 @@ _SUITES = {"ale": "ALE/ games", "minatar": "MinAtar/ games", "lm": "lm: tasks"}
 def make_env(
     env_id: str,
     *,
-    protocol: Protocol,
+    protocol: Protocol | str,
     num_rows: int,
     seed: int,
     training: bool,
@@ -39,7 +39,7 @@ def make_env(
     Args:
         env_id: a Gymnasium id, ``module:id`` (the module is imported first), or ``module:Class`` (any callable that
             returns an environment).
-        protocol: see ``named_protocol`` and ``default_protocol``.
+        protocol: a protocol or its name; see ``named_protocol`` and ``default_protocol``.
         num_rows: environments side by side.
         seed: row b starts its episode k from ``episode_seed(seed, first_row + b, first_episode + k)``.
         training: rewards are clipped and life losses end the return only then, where the protocol says so;
@@ -61,7 +61,8 @@ def make_env(
     ):
         if value < least:
             raise UserError(f"{name}={value} must be at least {least}.")
-    env = _make_rows(env_id, protocol, num_rows, seed, training, threads, env_kwargs)
+    chosen = protocol if isinstance(protocol, Protocol) else named_protocol(protocol)
+    env = _make_rows(env_id, chosen, num_rows, seed, training, threads, env_kwargs)
     env.first_row, env.first_episode = first_row, first_episode
     return env
 
