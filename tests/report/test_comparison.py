@@ -202,10 +202,16 @@ def test_runs_read_at_one_evaluation_tie_although_their_blocks_ended_apart() -> 
         ]
 
     slow, fast = runs("epsilon-greedy", 2, [7, 1, 4, 3]), runs("counteractive", 1, [0, 4, 1, 1])
-    made = method(compared([*slow, *fast], 100), "counteractive").targets[0]
-    for figure in (made.expected["env_steps"], made.expected["updates"], made.ratio["env_steps"]):
-        assert figure.interval == (0.0, float("inf"))
-        assert "no bound: 4 runs" in figure.source
+    found = compared([*slow, *fast], 100)
+    made = method(found, "counteractive").targets[0]
+    for quantity in ("env_steps", "updates", "flop", "cpu_s", "sampler_s", "wall_s", "joules", "eur"):
+        for figure in (made.expected[quantity], made.ratio[quantity]):  # type: ignore[index]
+            assert figure.interval == (0.0, float("inf")), quantity
+            assert "no bound: 4 runs" in figure.source
+    assert any("no difference shown, so break-even in sampler cores is refused" in text for text in found.sentences)
+    lines = found.envs[0].crossovers[0].lines
+    assert {x.low[0] for x in lines} == {0.0}
+    assert {x.high[-1] for x in lines} == {float("inf")}
     assert made.ratio["env_steps"].value == pytest.approx(24_006 / 36_015)
     # another evaluation for one of them is a spread
     other = [*runs("epsilon-greedy", 1, [7])[:1], *slow[1:]]

@@ -135,6 +135,27 @@ def test_the_effect_by_the_cost_of_a_step_by_hand(whole: Comparison) -> None:
     assert "sampler saves whatever a step costs." in said
 
 
+def test_a_lever_that_ties_in_a_few_seeds_has_no_bounds_whatever_the_quantity() -> None:
+    """Three seeds that all need half of the evaluations differ by the same amount, but for the ends of blocks."""
+
+    def late(run: RunRecord) -> RunRecord:
+        few = (run.seed + len(run.method)) % 3
+        return replace(
+            run, points=tuple(replace(p, env_steps=p.env_steps + few, cpu_s=p.cpu_s + few) for p in run.points)
+        )
+
+    found = levers_in(compared([late(run) for run in factorial(3)]))
+    for quantity in ("env_steps", "frames", "flop", "cpu_s", "eur"):
+        assert effect(found, quantity, "exploration").effect.interval == (0.0, float("inf")), quantity
+    explore, sampling, sampler = found.targets[0].by_step
+    assert (set(explore.low), set(explore.high)) == ({0.0}, {float("inf")})
+    # what needs as many evaluations with both levels saves what it saves at each of them
+    assert sampler.high[-1] is not None
+    assert sampler.high[-1] < 1.01
+    assert sampling.high[-1] is not None
+    assert sampling.high[-1] < 1.01
+
+
 def test_words_of_a_line() -> None:
     steps, far = (0.1, 1.0, 10.0, 100.0), (2.0,) * 4
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from frugalrl import stats
 from frugalrl.report.check import pairs
-from frugalrl.report.groups import Floats, Group, Reached, Setting
+from frugalrl.report.groups import Floats, Group, Reached, Setting, unless_tied
 from frugalrl.report.records import Point
 from frugalrl.report.results import Crossing, CrossLine, Crossover
 
@@ -126,7 +126,9 @@ def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:
 
 def _drawn(line: Line, setting: Setting) -> CrossLine:
     ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level}
-    made = [stats.expected_cost(line.cost_s(c), line.mine.reached, paces=line.paces(c), **ways) for c in GRID_MS]
+    due = stats.expected_cost(line.mine.due, line.mine.reached, **ways)
+    found = [stats.expected_cost(line.cost_s(c), line.mine.reached, paces=line.paces(c), **ways) for c in GRID_MS]
+    made = [unless_tied(each, due) for each in found]
     return CrossLine(
         method=line.method,
         value=tuple(e.value for e in made),
@@ -167,19 +169,15 @@ def _crossing(a: Line, b: Line, setting: Setting) -> Crossing | None:
 def _interval(left: Line, right: Line, at: float, setting: Setting, *, paired: bool) -> tuple[float, float] | None:
     """Step costs around the crossing where the interval of the cost ratio holds 1; ends 0 and inf beyond the grid."""
 
+    def of(a: Floats, b: Floats, **paces: Any) -> stats.Estimate:
+        ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level, "paired": paired}
+        return stats.expected_cost_ratio(a, left.mine.reached, b, right.mine.reached, **paces, **ways)
+
+    due = of(left.mine.due, right.mine.due)
+
     def ratio(step_ms: float) -> stats.Estimate:
-        return stats.expected_cost_ratio(
-            left.cost_s(step_ms),
-            left.mine.reached,
-            right.cost_s(step_ms),
-            right.mine.reached,
-            rng=setting.rng,
-            paired=paired,
-            draws=setting.draws,
-            level=setting.level,
-            paces_a=left.paces(step_ms),
-            paces_b=right.paces(step_ms),
-        )
+        paces = {"paces_a": left.paces(step_ms), "paces_b": right.paces(step_ms)}
+        return unless_tied(of(left.cost_s(step_ms), right.cost_s(step_ms), **paces), due)
 
     def undecided(step_ms: float) -> bool:
         ends = ratio(step_ms).interval

@@ -17,8 +17,6 @@ from frugalrl.report.use import COUNTS, Rates, used_at
 
 Floats = NDArray[np.float64]
 
-BY_STEP: tuple[Quantity, ...] = ("env_steps", "updates")
-"""Known from the step at which a target was reached, which is read at evaluations, so they tie where it does."""
 _ROUNDING = 1e-9
 """A mean of returns that misses its target by less is rounded, not worse."""
 
@@ -176,10 +174,11 @@ def _due(run: RunRecord, point: Point) -> float:
 
 
 def unless_tied(made: stats.Estimate, due: stats.Estimate) -> stats.Estimate:
-    """``made`` of samples, without bounds where a few runs were all read at the same evaluation.
+    """``made`` of what runs used, without bounds where a few of them were all read at the same evaluation.
 
-    Their samples then differ by no more than the ends of blocks, which is no spread of what was looked for; ``due`` is
-    the estimate of the steps at which the evaluations were due.
+    Their samples then differ by no more than the ends of blocks, their FLOPs by the evaluations and their seconds by
+    the clocks too, which is no spread of what was looked for; ``due`` is the estimate of the steps at which the
+    evaluations were due.
     """
     no_bounds = due.interval == (0.0, np.inf) and made.interval is not None
     return replace(made, interval=due.interval, how=due.how) if no_bounds else made

@@ -9,12 +9,13 @@ the ratios are the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from frugalrl import stats
 from frugalrl.report.crossover import GRID_MS, Line, line_of
-from frugalrl.report.groups import Reached, Setting
+from frugalrl.report.groups import Reached, Setting, unless_tied
 from frugalrl.report.lever_design import Design
 from frugalrl.report.results import LeverLine
 from frugalrl.stats.factorial import Levels
@@ -37,21 +38,15 @@ def lever_lines(
 
 def _effect(name: str, at: int, lines: Mapping[Levels, Line], paired: bool, setting: Setting) -> LeverLine:
     reached = {levels: line.mine.reached for levels, line in lines.items()}
-    made = [
-        stats.cost_effect(
-            {levels: line.cost_s(float(step_ms)) for levels, line in lines.items()},
-            reached,
-            (at,),
-            paired=paired,
-            rng=setting.rng,
-            draws=setting.draws,
-            level=setting.level,
-            paces={
-                levels: paces for levels, line in lines.items() if (paces := line.paces(float(step_ms))) is not None
-            },
-        )
-        for step_ms in GRID_MS
-    ]
+    ways: dict[str, Any] = {"rng": setting.rng, "draws": setting.draws, "level": setting.level, "paired": paired}
+    due = stats.cost_effect({levels: line.mine.due for levels, line in lines.items()}, reached, (at,), **ways)
+
+    def effect(step_ms: float) -> stats.Estimate:
+        costs = {levels: line.cost_s(step_ms) for levels, line in lines.items()}
+        paces = {levels: found for levels, line in lines.items() if (found := line.paces(step_ms)) is not None}
+        return unless_tied(stats.cost_effect(costs, reached, (at,), paces=paces, **ways), due)
+
+    made = [effect(float(step_ms)) for step_ms in GRID_MS]
     return LeverLine(
         lever=name,
         step_ms=tuple(float(c) for c in GRID_MS),

@@ -9,7 +9,7 @@ import numpy as np
 
 from frugalrl import stats
 from frugalrl.report.figure import figure, unknown
-from frugalrl.report.groups import BY_STEP, Floats, Group, Reached, Setting, unless_tied
+from frugalrl.report.groups import Floats, Group, Reached, Setting, unless_tied
 from frugalrl.report.lever_design import Design, design_of
 from frugalrl.report.lever_steps import lever_lines
 from frugalrl.report.results import QUANTITIES, Figure, LeverEffect, LeverQuantity, Levers, LeverTarget
@@ -79,10 +79,9 @@ def _costs(design: Design, reached: Mapping[str, Reached], setting: Setting) -> 
             costs = {c: values for c, values in used.items() if values is not None}
             paces = _paces(by_cell, quantity, setting)
             made = [_effect(costs, by_cell, paces, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
-            if quantity in (*BY_STEP, "frames"):
-                due = {c: r.due for c, r in by_cell.items()}
-                tied = [_effect(due, by_cell, {}, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
-                made = [(unless_tied(m, t), words) for (m, words), (t, _) in zip(made, tied, strict=True)]
+            due = {c: r.due for c, r in by_cell.items()}
+            tied = [_effect(due, by_cell, {}, effect, kind, seeds, setting) for kind in ("expected", "restricted")]
+            made = [(unless_tied(m, t), words) for (m, words), (t, _) in zip(made, tied, strict=True)]
             figures: list[Figure] = [figure(m, "ratio", how, f"{words}; {source}") for m, words in made]
             yield LeverEffect(levers=names, quantity=quantity, effect=figures[0], restricted=figures[1])
 

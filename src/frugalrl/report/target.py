@@ -7,7 +7,7 @@ from typing import Any
 from frugalrl import stats
 from frugalrl.report.check import pairs
 from frugalrl.report.figure import figure, unknown
-from frugalrl.report.groups import BY_STEP, Reached, Setting, unless_tied
+from frugalrl.report.groups import Reached, Setting, unless_tied
 from frugalrl.report.results import QUANTITIES, Figure, Quantity, ToTarget
 from frugalrl.report.use import origin, unit_of
 
@@ -39,8 +39,7 @@ def _expected(mine: Reached, quantity: Quantity, setting: Setting) -> Figure:
     if cost is None:
         return unknown(unit_of(quantity), how, _why_unknown(quantity, setting))
     found = stats.expected_cost(cost, mine.reached, paces=mine.clocks(quantity, setting), **_ways(setting))
-    if quantity in BY_STEP:
-        found = unless_tied(found, stats.expected_cost(mine.due, mine.reached, **_ways(setting)))
+    found = unless_tied(found, stats.expected_cost(mine.due, mine.reached, **_ways(setting)))
     return figure(found, unit_of(quantity), how, f"{source}; sum over all runs / runs that reached it, {_AT}")
 
 
@@ -51,12 +50,10 @@ def _ratio(mine: Reached, baseline: Reached, quantity: Quantity, setting: Settin
     a, b = ours.use[quantity], theirs.use[quantity]
     if a is None or b is None or not len(b):
         return unknown("ratio", how, _why_unknown(quantity, setting))
-    ways = _ways(setting) | {"paces_a": ours.clocks(quantity, setting), "paces_b": theirs.clocks(quantity, setting)}
-    paired = seeds is not None
-    found = stats.expected_cost_ratio(a, ours.reached, b, theirs.reached, paired=paired, **ways)
-    if quantity in BY_STEP:
-        due = stats.expected_cost_ratio(ours.due, ours.reached, theirs.due, theirs.reached, paired=paired, **ways)
-        found = unless_tied(found, due)
+    ways = _ways(setting) | {"paired": seeds is not None}
+    paces: dict[str, Any] = {"paces_a": ours.clocks(quantity, setting), "paces_b": theirs.clocks(quantity, setting)}
+    found = stats.expected_cost_ratio(a, ours.reached, b, theirs.reached, **paces, **ways)
+    found = unless_tied(found, stats.expected_cost_ratio(ours.due, ours.reached, theirs.due, theirs.reached, **ways))
     return figure(found, "ratio", how, f"expected cost over that of the baseline; {source}")
 
 
