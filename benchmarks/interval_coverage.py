@@ -171,9 +171,7 @@ def shared_costs(kind: str, n: int, spread: float, rng: np.random.Generator) -> 
         pace = np.exp(rng.normal(0, spread, 2))[units]
         found[at] = found[at] * pace
         ends.append((units, pace, np.ones(n)))
-    paces = stats.paces_of(ends)
-    assert paces is not None
-    return found, paces
+    return found, stats.paces_of(ends)
 
 
 def of_processes(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from frugalrl.report.results import Comparison, MethodResult
 from frugalrl.report.shared import units_of
 from frugalrl.run.config_io import override
 from frugalrl.run.stacked import resume_stacked, train_stacked
-from report.records_made import line, record
+from report.records_made import line, point, record
 
 CLOCKS = ("cpu_s", "wall_s", "sampler_s", "learner_s", "joules", "eur")
 COUNTED = ("env_steps", "updates", "flop")
@@ -117,6 +119,24 @@ def test_the_pace_of_a_lone_process_is_judged_by_those_of_other_methods() -> Non
     assert of(found, B).targets[0].ratio["cpu_s"].interval is not None
     assert any("shared 1 process per method" in note and "(1 degree of freedom)" in note for note in found.notes)
     assert of(found, B).peak_memory.interval is None
+
+
+@pytest.mark.parametrize("steps", [0, 50])
+def test_a_process_that_fails_at_its_start_does_not_blur_the_others(steps: int) -> None:
+    """Two seconds of start-up over 50 steps are no pace: b had 16.5 [4.2, 64] CPU-s because a process of a failed."""
+    made = runs(lambda m, s: f"{m} {s // 2}", seeds=6)
+    ended = replace(point(steps, math.nan), cpu_s=2.0, wall_s=2.0)
+    ways: dict[str, Any] = {"points": (), "outcome": "failed", "reason": "out of memory", "ended": ended}
+    found = compared([replace(r, **ways) if r.method == A and r.seed >= 4 else r for r in made])
+    whole, hurt = (of(c, B) for c in (compared(made), found))
+    for figure, before in (
+        (hurt.used["cpu_s"], whole.used["cpu_s"]),
+        (hurt.targets[0].expected["cpu_s"], whole.targets[0].expected["cpu_s"]),
+    ):
+        assert figure.interval == pytest.approx(before.interval, rel=0.02)
+        assert "(3 degrees of freedom)" in figure.source
+    assert of(found, A).used["cpu_s"].interval is not None
+    assert any("(3 degrees of freedom)" in note for note in found.notes)
 
 
 def test_runs_that_went_on_in_a_stack_hang_together_too() -> None:

@@ -17,9 +17,7 @@ BUDGET = 1.15
 
 
 def paces(units: Any, use: Any, steps: Any = None) -> stats.Paces:
-    found = stats.paces_of([(np.asarray(units), use, np.ones(len(use)) if steps is None else steps)])
-    assert found is not None
-    return found[0]
+    return stats.paces_of([(np.asarray(units), use, np.ones(len(use)) if steps is None else steps)])[0]
 
 
 def two_methods(seeds: int, processes: int, spread: float, rng: np.random.Generator) -> tuple[list[Floats], Any, Any]:
@@ -64,7 +62,6 @@ def test_the_mean_of_one_method_is_held_where_seeds_alone_do_not_hold_it() -> No
 def test_the_spread_is_that_of_all_methods_and_the_pace_a_process_s_own() -> None:
     units = np.array([0, 0, 1])
     found = stats.paces_of([(units, [1.0, 3.0, 4.0], [2, 2, 1]), (ONE, np.full(4, 2.0), np.full(4, 4))])
-    assert found is not None
     first, second = found
     assert first.pace.tolist() == [1.0, 1.0, 4.0]
     assert second.pace.tolist() == [0.5] * 4
@@ -77,7 +74,25 @@ def test_the_spread_is_that_of_all_methods_and_the_pace_a_process_s_own() -> Non
 
 @pytest.mark.parametrize(("use", "steps"), [([0.0, 1.0], [1, 1]), ([1.0, 1.0], [0, 1]), ([np.nan, 1.0], [1, 1])])
 def test_a_process_that_used_nothing_has_no_pace(use: Any, steps: Any) -> None:
-    assert stats.paces_of([(np.arange(2), use, steps)]) is None
+    alone = paces(np.arange(2), use, steps)
+    assert (alone.freedom, alone.pace.tolist()) == (0, [1.0, 1.0])
+    assert stats.expected_cost([1.0, 2.0], [True, True], paces=alone).how == stats.SHARED_CLOCK
+    # among others it says nothing, instead of making all of them unknown
+    units, others = np.arange(4), ([*use, 1.0, 4.0], [*steps, 1, 1])
+    found, second = stats.paces_of([(units, *others), (np.arange(2), [2.0, 2.0], [1, 1])])
+    assert (found.freedom, second.freedom) == (3, 3)
+    assert found.pace.tolist()[1:] == [1.0, 1.0, 4.0]
+
+
+def test_a_process_that_only_began_has_no_pace() -> None:
+    """Its start-up over its few steps is 100 times the others' pace, and would be taken for the spread of all."""
+    units, whole = np.array([0, 0, 1, 1, 2, 2]), ([1.0, 1.0, 1.1, 1.1], [1000] * 4)
+    begun = stats.paces_of([(units, [*whole[0], 2.0, 2.0], [*whole[1], 20, 20]), (ONE, np.ones(4), np.ones(4))])
+    without = stats.paces_of([(units[:4], *whole), (ONE, np.ones(4), np.ones(4))])
+    assert (begun[1].variance, begun[1].freedom) == (without[1].variance, without[1].freedom)
+    assert begun[0].pace[4:] == pytest.approx(np.sqrt(1.0 * 1.1) / 1000)
+    half = stats.paces_of([(units, [*whole[0], 0.6, 0.6], [*whole[1], 500, 500])])
+    assert half[0].freedom == 2
 
 
 def test_where_nothing_is_known_of_the_spread_there_is_no_interval() -> None:
@@ -151,7 +166,6 @@ def test_the_main_effect_of_four_cells_that_do_the_same_rarely_shows() -> None:
         speed = [np.exp(rng.normal(0, 0.2, 2))[units] for _ in names]
         work = [np.exp(rng.normal(0, 0.1, 10)) for _ in names]
         made = stats.paces_of([(units, s, np.ones(10)) for s in speed])
-        assert made is not None
         costs = {c: w * s for c, w, s in zip(names, work, speed, strict=True)}
         reached = {c: np.ones(10, bool) for c in names}
         for kind in ("expected", "restricted"):

@@ -51,13 +51,12 @@ class Processes:
     """Of the other methods on this environment whose runs shared processes."""
 
     def paces(self, use: Callable[[Point], float | None], at: Sequence[int] | None = None) -> stats.Paces:
-        """For one quantity, their spread from all methods, of the runs at ``at`` (None: all). Nothing is known of the
-        spread where a run does not tell, or a process used nothing."""
+        """For one quantity, their spread from all methods, of the runs at ``at`` (None: all). A process of which a run
+        does not tell says nothing of the spread."""
         sides = (self, *self.others)
         used = [[np.nan if (value := use(end)) is None else value for end in side.ends] for side in sides]
         steps = [[end.env_steps for end in side.ends] for side in sides]
-        found = stats.paces_of([(side.units, u, n) for side, u, n in zip(sides, used, steps, strict=True)])
-        mine = stats.Paces(self.units, np.ones(len(self.units)), 0.0, 0) if found is None else found[0]
+        mine = stats.paces_of([(side.units, u, n) for side, u, n in zip(sides, used, steps, strict=True)])[0]
         return mine if at is None else mine.among(np.asarray(at, np.intp))
 
 
@@ -112,7 +111,8 @@ def notes_of(groups: Mapping[str, Mapping[str, Group]]) -> Iterator[str]:
             units = units_of(group.runs)
             if units is not None:
                 found.setdefault(stats.count_of(units, len(group.runs)), []).append(method)
-        freedom = sum((count - 1) * len(names) for count, names in found.items())
+        shared = processes_of({method: methods[method].runs for names in found.values() for method in names})
+        freedom = next((p.paces(lambda end: end.cpu_s).freedom for p in shared.values()), 0)
         for count, names in found.items():
             who = f"The seeds of {listed(names)} on {env} shared"
             if freedom == 0:

@@ -47,22 +47,28 @@ class Paces:
         return self.variance * float(((summed(costs, self.units) / costs.sum()) ** 2).sum())
 
 
-def paces_of(methods: Sequence[tuple[Units, ArrayLike, ArrayLike]]) -> list[Paces] | None:
+def paces_of(methods: Sequence[tuple[Units, ArrayLike, ArrayLike]]) -> list[Paces]:
     """Paces of the processes of several methods, whose spread is taken to be the same in all of them.
 
     Args:
         methods: (units, use [runs] at the end of each run, steps [runs] until then) of each.
 
-    None where a process used nothing or made no step, so that it has no pace.
+    A process that used nothing, or whose runs got less than half as far on average as those of the method that got
+    furthest, has no pace: starting is no step, and what it takes would pass for slowness. It says nothing of the
+    spread, and its own runs have the geometric mean of the others' paces, which leaves their costs apart as they are.
     """
     found, squares, freedom = [], 0.0, 0
     for units, use, steps in methods:
         used, made = summed(use, units), summed(steps, units)
-        if not ((used > 0).all() and (made > 0).all()):
-            return None
-        pace = used / made
-        squares += float(((np.log(pace) - np.log(pace).mean()) ** 2).sum())
-        freedom += len(pace) - 1
+        far = made / np.bincount(units)
+        known = (used > 0) & (made > 0) & (far >= far.max() / 2)
+        pace = np.ones(len(used))
+        if known.any():
+            logs = np.log(used[known] / made[known])
+            squares += float(((logs - logs.mean()) ** 2).sum())
+            freedom += len(logs) - 1
+            pace[:] = np.exp(logs.mean())
+            pace[known] = used[known] / made[known]
         found.append((units, pace[units]))
     return [Paces(units, pace, squares / max(freedom, 1), freedom) for units, pace in found]
 
