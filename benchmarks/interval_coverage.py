@@ -33,6 +33,8 @@ RATES = ((1.0, 0.7), (0.9, 0.6), (0.9, 0.8), (0.9, 0.9))
 """Rates at which runs of a and of b reach the target."""
 PACES = (0.03, 0.1, 0.3)
 """Standard deviation of the log pace of processes."""
+PIECES, MEMORY = 100, (0.1, 1.0)
+"""Pieces of a run, and for how much of it a pace lasts that changes on the way."""
 NAIVE = ("percentile", "as if apart")
 """In brackets in the table: the percentile bootstrap, and seeds of one process taken for runs of their own."""
 KINDS = ("normal", "lognormal", "bimodal", "early or never", "shared clocks")
@@ -174,6 +176,23 @@ def shared_costs(kind: str, n: int, spread: float, rng: np.random.Generator) -> 
     return found, stats.paces_of(ends)
 
 
+def drifting_costs(n: int, memory: float, rng: np.random.Generator) -> tuple[list[Any], list[stats.Paces]]:
+    """CPU times of two methods until a target at a seventh of the budget, two processes each, whose paces (10 % apart
+    at any moment) change on the way: what a process took in all is not what it took until there."""
+    found, ends, units, seed = [], [], np.arange(n) * 2 // n, rng.normal(size=n)
+    keep, grid = np.exp(-1 / (PIECES * memory)), np.linspace(0.0, 1.0, PIECES + 1)
+    for _ in range(2):
+        log = np.empty((2, PIECES))
+        log[:, 0] = rng.normal(0, 0.1, 2)
+        for piece in range(1, PIECES):
+            log[:, piece] = keep * log[:, piece - 1] + rng.normal(0, 0.1 * np.sqrt(1 - keep**2), 2)
+        used = np.cumsum(np.exp(np.pad(log, ((0, 0), (1, 0)), constant_values=-np.inf)), 1) / PIECES
+        work = 0.15 * np.exp(0.1 * (seed + rng.normal(size=n)) / np.sqrt(2.0))
+        found += [np.array([np.interp(w, grid, used[u]) for w, u in zip(work, units, strict=True)]), np.ones(n, bool)]
+        ends.append((units, used[units, -1], np.ones(n)))
+    return found, stats.paces_of(ends)
+
+
 def of_processes(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:
     """Expected CPU time and its ratio where seeds of each method shared two processes."""
     found: dict[str, tuple[float, Callable[[int], stats.Estimate]]] = {}
@@ -194,6 +213,15 @@ def of_processes(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[i
 
                 found[f"expected cost, {kind}, paces {sd:.0%} apart, {method}"] = (alone * np.exp(sd**2 / 2), cost)
                 found[f"expected cost ratio, {kind}, paces {sd:.0%} apart, paired, {method}"] = (ratio, against)
+    for memory in MEMORY:
+        for method in ("t", "as if apart"):
+
+            def drifting(n: int, lasts: float = memory, known: bool = method == "t") -> stats.Estimate:
+                made, (of_a, of_b) = drifting_costs(n, lasts, rng)
+                ways: dict[str, Any] = {"paces_a": of_a, "paces_b": of_b} if known else {}
+                return stats.expected_cost_ratio(*made, **ways)
+
+            found[f"expected cost ratio, paces that last {memory:g} of a run, paired, {method}"] = (1.0, drifting)
     return found
 
 
