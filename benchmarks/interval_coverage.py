@@ -168,19 +168,22 @@ def of_rates(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int],
 
 def shared_costs(kind: str, n: int, spread: float, rng: np.random.Generator) -> tuple[list[Any], list[stats.Paces]]:
     """`some_costs` times the paces of two processes per method, whose seeds all go on until the budget ends."""
-    found, ends, units = some_costs(kind, n, rng), [], np.arange(n) * 2 // n
+    found, units, grid = some_costs(kind, n, rng), np.arange(n) * 2 // n, np.linspace(0.05, 1.0, 20)
+    clocks, read = [], []
     for at in (0, 2):
         pace = np.exp(rng.normal(0, spread, 2))[units]
+        read.append(found[at])
         found[at] = found[at] * pace
-        ends.append((units, pace, np.ones(n)))
-    return found, stats.paces_of(ends)
+        clocks.append(stats.Clocks(units, [grid] * n, [grid * p for p in pace]))
+    return found, [stats.paces_of(clocks[i], [clocks[1 - i]], read[i]) for i in (0, 1)]
 
 
 def drifting_costs(n: int, memory: float, rng: np.random.Generator) -> tuple[list[Any], list[stats.Paces]]:
     """CPU times of two methods until a target at a seventh of the budget, two processes each, whose paces (10 % apart
     at any moment) change on the way: what a process took in all is not what it took until there."""
-    found, ends, units, seed = [], [], np.arange(n) * 2 // n, rng.normal(size=n)
+    units, seed, clocks, read, found = np.arange(n) * 2 // n, rng.normal(size=n), [], [], []
     keep, grid = np.exp(-1 / (PIECES * memory)), np.linspace(0.0, 1.0, PIECES + 1)
+    seen = slice(5, None, 5)  # 20 evaluations
     for _ in range(2):
         log = np.empty((2, PIECES))
         log[:, 0] = rng.normal(0, 0.1, 2)
@@ -188,9 +191,10 @@ def drifting_costs(n: int, memory: float, rng: np.random.Generator) -> tuple[lis
             log[:, piece] = keep * log[:, piece - 1] + rng.normal(0, 0.1 * np.sqrt(1 - keep**2), 2)
         used = np.cumsum(np.exp(np.pad(log, ((0, 0), (1, 0)), constant_values=-np.inf)), 1) / PIECES
         work = 0.15 * np.exp(0.1 * (seed + rng.normal(size=n)) / np.sqrt(2.0))
+        read.append(work)
         found += [np.array([np.interp(w, grid, used[u]) for w, u in zip(work, units, strict=True)]), np.ones(n, bool)]
-        ends.append((units, used[units, -1], np.ones(n)))
-    return found, stats.paces_of(ends)
+        clocks.append(stats.Clocks(units, [grid[seen]] * n, [used[u, seen] for u in units]))
+    return found, [stats.paces_of(clocks[i], [clocks[1 - i]], read[i]) for i in (0, 1)]
 
 
 def of_processes(rng: np.random.Generator) -> dict[str, tuple[float, Callable[[int], stats.Estimate]]]:

@@ -16,8 +16,16 @@ ONE = np.zeros(4, np.intp)
 BUDGET = 1.15
 
 
-def paces(units: Any, use: Any, steps: Any = None) -> stats.Paces:
-    return stats.paces_of([(np.asarray(units), use, np.ones(len(use)) if steps is None else steps)])[0]
+GRID = np.linspace(0.1, BUDGET, 20)
+
+
+def steady(units: Any, pace: Any, grid: Floats = GRID) -> stats.Clocks:
+    """Runs whose processes keep their paces [runs]."""
+    return stats.Clocks(np.asarray(units), [grid] * len(units), [grid * p for p in pace])
+
+
+def paces(units: Any, pace: Any) -> stats.Paces:
+    return stats.paces_of(steady(units, pace), [], np.ones(len(units)))
 
 
 def two_methods(seeds: int, processes: int, spread: float, rng: np.random.Generator) -> tuple[list[Floats], Any, Any]:
@@ -25,9 +33,11 @@ def two_methods(seeds: int, processes: int, spread: float, rng: np.random.Genera
     units = np.arange(seeds) * processes // seeds
     work = [np.exp(rng.normal(0, 0.1, seeds)) for _ in range(2)]
     speed = [np.exp(rng.normal(0, spread, processes))[units] for _ in range(2)]
-    costs = [np.minimum(w, BUDGET) * s for w, s in zip(work, speed, strict=True)]
-    ends = [BUDGET * s for s in speed]  # all seeds of a stack go on until the end of the budget
-    return costs, [w <= BUDGET for w in work], stats.paces_of([(units, end, np.full(seeds, BUDGET)) for end in ends])
+    read = [np.minimum(w, BUDGET) for w in work]
+    clocks = [steady(units, s) for s in speed]  # all seeds of a stack go on until the end of the budget
+    costs = [r * s for r, s in zip(read, speed, strict=True)]
+    known = [stats.paces_of(clocks[i], [clocks[1 - i]], read[i]) for i in (0, 1)]
+    return costs, [w <= BUDGET for w in work], known
 
 
 @pytest.mark.parametrize(("seeds", "processes", "spread"), [(10, 2, 0.02), (10, 2, 0.3), (12, 4, 0.3)])
@@ -59,40 +69,54 @@ def test_the_mean_of_one_method_is_held_where_seeds_alone_do_not_hold_it() -> No
     assert held["ignored"] < 0.75 * reps < 0.9 * reps < held["known"]
 
 
+def test_a_pace_that_changes_on_the_way_is_taken_until_the_target() -> None:
+    """One process is slow at first and fast later, the other the other way round: in all they used the same."""
+    units, steps = np.array([0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 4.0])
+    slow_first, fast_first = np.array([2.0, 4.0, 5.0, 6.0]), np.array([1.0, 2.0, 4.0, 6.0])
+    clocks = stats.Clocks(units, [steps] * 4, [slow_first, slow_first, fast_first, fast_first])
+    early, late = (stats.paces_of(clocks, [], np.full(4, at)) for at in (2.0, 4.0))
+    assert early.pace == pytest.approx([np.sqrt(2), np.sqrt(2), np.sqrt(0.5), np.sqrt(0.5)])
+    assert early.variance == pytest.approx(np.log(2.0) ** 2 / 2)
+    assert late.pace == pytest.approx(np.ones(4))
+    assert late.variance == pytest.approx(0.0)
+    one = stats.paces_of(clocks, [], [2.0, 4.0], [1, 3])
+    assert (one.units.tolist(), one.pace.tolist()) == ([0, 1], [pytest.approx(np.sqrt(2)), pytest.approx(1.0)])
+
+
 def test_the_spread_is_that_of_all_methods_and_the_pace_a_process_s_own() -> None:
-    units = np.array([0, 0, 1])
-    found = stats.paces_of([(units, [1.0, 3.0, 4.0], [2, 2, 1]), (ONE, np.full(4, 2.0), np.full(4, 4))])
-    first, second = found
-    assert first.pace.tolist() == [1.0, 1.0, 4.0]
-    assert second.pace.tolist() == [0.5] * 4
-    assert (first.freedom, second.freedom) == (1, 1)
-    assert first.variance == second.variance == pytest.approx(np.log(4.0) ** 2 / 2)
-    assert first.spread(np.array([1.0, 1.0, 2.0])) == pytest.approx(first.variance / 2)
-    part = first.among(np.array([2]))
-    assert (part.units.tolist(), part.pace.tolist(), part.variance) == ([0], [4.0], first.variance)
+    units, other = np.array([0, 0, 1]), steady(ONE, np.full(4, 2.0))
+    found = stats.paces_of(steady(units, [1.0, 1.0, 4.0]), [other], np.ones(3))
+    assert found.pace == pytest.approx([0.5, 0.5, 2.0])
+    assert (found.freedom, found.variance) == (1, pytest.approx(np.log(4.0) ** 2 / 2))
+    assert found.spread(np.array([1.0, 1.0, 2.0])) == pytest.approx(found.variance / 2)
+    lone = stats.paces_of(other, [steady(units, [1.0, 1.0, 4.0])], np.ones(4))
+    assert lone.pace == pytest.approx(np.ones(4))
+    assert (lone.freedom, lone.variance) == (1, pytest.approx(found.variance))
 
 
-@pytest.mark.parametrize(("use", "steps"), [([0.0, 1.0], [1, 1]), ([1.0, 1.0], [0, 1]), ([np.nan, 1.0], [1, 1])])
-def test_a_process_that_used_nothing_has_no_pace(use: Any, steps: Any) -> None:
-    alone = paces(np.arange(2), use, steps)
+@pytest.mark.parametrize("use", [0.0, np.nan])
+def test_a_process_that_used_nothing_has_no_pace(use: float) -> None:
+    alone = paces(np.arange(2), [use, 1.0])
     assert (alone.freedom, alone.pace.tolist()) == (0, [1.0, 1.0])
     assert stats.expected_cost([1.0, 2.0], [True, True], paces=alone).how == stats.SHARED_CLOCK
     # among others it says nothing, instead of making all of them unknown
-    units, others = np.arange(4), ([*use, 1.0, 4.0], [*steps, 1, 1])
-    found, second = stats.paces_of([(units, *others), (np.arange(2), [2.0, 2.0], [1, 1])])
-    assert (found.freedom, second.freedom) == (3, 3)
-    assert found.pace.tolist()[1:] == [1.0, 1.0, 4.0]
+    found = stats.paces_of(steady(np.arange(4), [use, 1.0, 1.0, 8.0]), [steady([0, 1], [2.0, 2.0])], np.ones(4))
+    assert found.freedom == 3
+    assert found.pace == pytest.approx([1.0, 0.5, 0.5, 4.0])
 
 
 def test_a_process_that_only_began_has_no_pace() -> None:
     """Its start-up over its few steps is 100 times the others' pace, and would be taken for the spread of all."""
-    units, whole = np.array([0, 0, 1, 1, 2, 2]), ([1.0, 1.0, 1.1, 1.1], [1000] * 4)
-    begun = stats.paces_of([(units, [*whole[0], 2.0, 2.0], [*whole[1], 20, 20]), (ONE, np.ones(4), np.ones(4))])
-    without = stats.paces_of([(units[:4], *whole), (ONE, np.ones(4), np.ones(4))])
-    assert (begun[1].variance, begun[1].freedom) == (without[1].variance, without[1].freedom)
-    assert begun[0].pace[4:] == pytest.approx(np.sqrt(1.0 * 1.1) / 1000)
-    half = stats.paces_of([(units, [*whole[0], 0.6, 0.6], [*whole[1], 500, 500])])
-    assert half[0].freedom == 2
+    units, other = np.array([0, 0, 1, 1]), steady(ONE, np.ones(4))
+    whole = steady(units, [1.0, 1.0, 1.1, 1.1])
+    grids, uses = [*whole.steps, *[np.array([0.02])] * 2], [*whole.use, *[np.array([2.0])] * 2]
+    begun = stats.Clocks(np.array([0, 0, 1, 1, 2, 2]), grids, uses)
+    found, without = (stats.paces_of(c, [other], np.ones(len(c.units))) for c in (begun, whole))
+    assert (found.variance, found.freedom) == (without.variance, without.freedom)
+    assert found.pace[4:].tolist() == [1.0, 1.0]
+    assert stats.paces_of(other, [begun], np.ones(4)).variance == without.variance
+    never = stats.Clocks(units, [np.empty(0)] * 4, [np.empty(0)] * 4)
+    assert stats.paces_of(never, [], np.ones(4)).freedom == 0
 
 
 def test_where_nothing_is_known_of_the_spread_there_is_no_interval() -> None:
@@ -165,7 +189,8 @@ def test_the_main_effect_of_four_cells_that_do_the_same_rarely_shows() -> None:
     for _ in range(reps):
         speed = [np.exp(rng.normal(0, 0.2, 2))[units] for _ in names]
         work = [np.exp(rng.normal(0, 0.1, 10)) for _ in names]
-        made = stats.paces_of([(units, s, np.ones(10)) for s in speed])
+        clocks = [steady(units, s) for s in speed]
+        made = [stats.paces_of(c, [o for o in clocks if o is not c], w) for c, w in zip(clocks, work, strict=True)]
         costs = {c: w * s for c, w, s in zip(names, work, speed, strict=True)}
         reached = {c: np.ones(10, bool) for c in names}
         for kind in ("expected", "restricted"):

@@ -11,7 +11,7 @@ separated from their forward passes, so with an expensive step they would cost m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -37,7 +37,8 @@ class Line:
     steps: Floats
     rest_s: Floats
     mine: Reached
-    has_gpu: bool
+    rest: Sequence[stats.Clocks] = ()
+    """Other seconds on the way, of this method and of the others, where runs shared processes."""
 
     def cost_s(self, step_ms: float) -> Floats:
         """[runs] serial seconds when a step costs that much."""
@@ -46,16 +47,17 @@ class Line:
     def among(self, seeds: tuple[int, ...]) -> Line:
         """Only the runs of these seeds."""
         at = np.array([self.mine.seeds.index(seed) for seed in seeds], np.intp)
-        return Line(self.method, self.steps[at], self.rest_s[at], self.mine.among(seeds), self.has_gpu)
+        return Line(self.method, self.steps[at], self.rest_s[at], self.mine.among(seeds), self.rest)
 
     def paces(self, step_ms: float) -> stats.Paces | None:
         """Of the processes that the runs shared, when a step costs that much."""
-
-        def serial_s(end: Point) -> float | None:
-            rest = serial_rest_s(end, has_gpu=self.has_gpu)
-            return None if rest is None else end.env_steps * step_ms / 1e3 + rest
-
-        return self.mine.paces(serial_s)
+        if not self.rest:
+            return None
+        clocks = [
+            replace(c, use=[n * step_ms / 1e3 + rest for n, rest in zip(c.steps, c.use, strict=True)])
+            for c in self.rest
+        ]
+        return stats.paces_of(clocks[0], clocks[1:], self.steps, self.mine.at)
 
     def expected(self) -> tuple[float, float]:
         """(steps, other seconds) per success."""
@@ -109,7 +111,9 @@ def line_of(method: str, mine: Reached, setting: Setting) -> Line | None:
     steps = mine.use["env_steps"]
     if steps is None or None in rest:
         return None
-    return Line(method, steps, np.array(rest, np.float64), mine, setting.rates.has_gpu)
+    shared = mine.processes
+    clocks = [] if shared is None else shared.clocks(lambda p: serial_rest_s(p, has_gpu=setting.rates.has_gpu))
+    return Line(method, steps, np.array(rest, np.float64), mine, clocks)
 
 
 def serial_rest_s(point: Point, *, has_gpu: bool) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,13 +119,10 @@ class Reached:
     at: tuple[int, ...] = ()
     """[runs] their places among those of ``processes``."""
 
-    def paces(self, use: Callable[[Point], float | None]) -> stats.Paces | None:
-        """Of the processes that the runs shared, in a quantity of a clock; None where they shared none."""
-        return None if self.processes is None else self.processes.paces(use, self.at)
-
     def clocks(self, quantity: Quantity, setting: Setting) -> stats.Paces | None:
-        """The same for a named quantity; None too where it is counted for each run."""
-        return paces_in(quantity, self.processes, setting.rates, self.at)
+        """Of the processes that the runs shared, in this quantity; None where they shared none, or where it is counted
+        for each run."""
+        return paces_in(quantity, self.processes, setting.rates, self.points, self.at)
 
     def among(self, seeds: Sequence[int]) -> Reached:
         """Only the runs of these seeds, in their order."""

@@ -101,7 +101,7 @@ def _used(group: Group, setting: Setting, processes: Processes | None) -> Mappin
             why = "not known of every run" if setting.shown(quantity) else "not compared: different machines"
             found[quantity] = unknown(unit_of(quantity), how, why if last else _NONE)
             continue
-        made = mean_use(values, setting, paces_in(quantity, processes, setting.rates, at))
+        made = mean_use(values, setting, paces_in(quantity, processes, setting.rates, last, at))
         found[quantity] = figure(made, unit_of(quantity), how, f"mean over runs at their last evaluation; {source}")
     return {q: found[q] for q in QUANTITIES}
 

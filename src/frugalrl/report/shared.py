@@ -45,38 +45,48 @@ class Processes:
 
     units: Units
     """[runs]"""
-    ends: tuple[Point, ...]
-    """[runs] all that each used."""
+    points: tuple[tuple[Point, ...], ...]
+    """[runs] of each: its evaluations, and its end."""
     others: tuple[Processes, ...] = ()
     """Of the other methods on this environment whose runs shared processes."""
 
-    def paces(self, use: Callable[[Point], float | None], at: Sequence[int] | None = None) -> stats.Paces:
-        """For one quantity, their spread from all methods, of the runs at ``at`` (None: all). A process of which a run
-        does not tell says nothing of the spread."""
-        sides = (self, *self.others)
-        used = [[np.nan if (value := use(end)) is None else value for end in side.ends] for side in sides]
-        steps = [[end.env_steps for end in side.ends] for side in sides]
-        mine = stats.paces_of([(side.units, u, n) for side, u, n in zip(sides, used, steps, strict=True)])[0]
-        return mine if at is None else mine.among(np.asarray(at, np.intp))
+    def clocks(self, use: Callable[[Point], float | None]) -> list[stats.Clocks]:
+        """Of this method, then of the others, in one quantity."""
+        return [side._clocks(use) for side in (self, *self.others)]
+
+    def _clocks(self, use: Callable[[Point], float | None]) -> stats.Clocks:
+        def read(points: Sequence[Point]) -> Floats:
+            return np.array([np.nan if (value := use(point)) is None else value for point in points], np.float64)
+
+        steps = [np.array([point.env_steps for point in points], np.float64) for points in self.points]
+        return stats.Clocks(self.units, steps, [read(points) for points in self.points])
 
 
 def paces_in(
-    quantity: Quantity, processes: Processes | None, rates: Rates, at: Sequence[int] | None = None
+    quantity: Quantity, processes: Processes | None, rates: Rates, read: Sequence[Point], at: Sequence[int]
 ) -> stats.Paces | None:
-    """Of the runs at ``at``; None where they shared nothing, or where the quantity is counted for each of them."""
+    """Of the runs at ``at``, which were read at the points ``read``; None where they shared nothing, or where the
+    quantity is counted for each of them."""
     if processes is None or quantity in COUNTS:
         return None
-    return processes.paces(lambda point: used_at(point, rates)[quantity], at)
+    mine, *others = processes.clocks(lambda point: used_at(point, rates)[quantity])
+    return stats.paces_of(mine, others, [point.env_steps for point in read], at)
 
 
 def processes_of(runs: Mapping[str, Sequence[RunRecord]]) -> dict[str, Processes]:
-    """By method, of those whose runs shared processes; every run is one of which it is known what it used."""
+    """By method, of those whose runs shared processes."""
     found = {}
     for method, mine in runs.items():
-        units, ends = units_of(mine), tuple(end for run in mine if (end := run.spent) is not None)
+        units = units_of(mine)
         if units is not None:
-            found[method] = Processes(units, ends)
+            found[method] = Processes(units, tuple(_course(run) for run in mine))
     return {m: replace(p, others=tuple(o for n, o in found.items() if n != m)) for m, p in found.items()}
+
+
+def _course(run: RunRecord) -> tuple[Point, ...]:
+    end, last = run.ended, run.last
+    goes_on = end is not None and (last is None or end.env_steps > last.env_steps)
+    return (*run.points, end) if goes_on and end is not None else run.points
 
 
 def mean_over(
@@ -111,8 +121,7 @@ def notes_of(groups: Mapping[str, Mapping[str, Group]]) -> Iterator[str]:
             units = units_of(group.runs)
             if units is not None:
                 found.setdefault(stats.count_of(units, len(group.runs)), []).append(method)
-        shared = processes_of({method: methods[method].runs for names in found.values() for method in names})
-        freedom = next((p.paces(lambda end: end.cpu_s).freedom for p in shared.values()), 0)
+        freedom = _freedom(processes_of({method: methods[method].charged for method in methods}))
         for count, names in found.items():
             who = f"The seeds of {listed(names)} on {env} shared"
             if freedom == 0:
@@ -128,3 +137,12 @@ def notes_of(groups: Mapping[str, Mapping[str, Group]]) -> Iterator[str]:
                     f"to what the seeds differ by in intervals of CPU time, wall time, loads, energy and money; for "
                     f"memory, curves and scores at equal money a process counts as one run. {_OWN}"
                 )
+
+
+def _freedom(shared: Mapping[str, Processes]) -> int:
+    """Degrees of freedom of the spread of paces at the end of the budget."""
+    first = next(iter(shared.values()), None)
+    if first is None:
+        return 0
+    mine, *others = first.clocks(lambda point: point.cpu_s)
+    return stats.paces_of(mine, others, [steps[-1] if len(steps) else 0.0 for steps in mine.steps]).freedom

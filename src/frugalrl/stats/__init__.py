@@ -11,7 +11,7 @@ from frugalrl.stats.estimate import Estimate
 from frugalrl.stats.expected_cost import expected_cost, expected_cost_ratio
 from frugalrl.stats.factorial import cost_effect, effects, score_effect
 from frugalrl.stats.improvement import probability_of_improvement
-from frugalrl.stats.shared import SHARED_CLOCK, Paces, by_unit, count_of, linked, paces_of
+from frugalrl.stats.shared import SHARED_CLOCK, Clocks, Paces, by_unit, count_of, linked, paces_of
 from frugalrl.stats.time_to_target import (
     Reach,
     Survival,
@@ -25,6 +25,7 @@ from frugalrl.stats.tolerance import Tolerance, seeds_needed, tolerance_interval
 
 __all__ = [
     "SHARED_CLOCK",
+    "Clocks",
     "Curve",
     "Estimate",
     "Paces",

@@ -4,14 +4,16 @@ Whatever slows that process down is in all of its shares alike, so they say noth
 done. The unit of such a quantity is the process: its runs are added up before a spread is taken.
 
 Where more is known than sums, fewer processes will do. What a run takes until a target is its work times the pace of
-its process. The pace of each is known from all that it did, and how far paces vary is a property of the machine that
-methods have in common (`Paces`); what is left when the pace is divided out is each seed's own.
+its process until then. The pace of each is seen beside that of the others at the same steps, and how far paces vary is
+a property of the machine that methods have in common (`Paces`); what is left when the pace is divided out is each
+seed's own.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +22,42 @@ from frugalrl.stats.estimate import Floats
 
 SHARED_CLOCK = "no interval: the seeds shared one process's clock"
 """Why there is no interval where all runs are one unit."""
+_NEAR = 0.1
+"""How far from the first or last reading of a run, as a share of its steps, its use still counts as known."""
 PERCENTILE_SHARED = "method 'percentile' draws runs anew, which paces say are not independent; use 't'"
 
 Units = NDArray[np.intp]
 """[runs] the unit of each: 0, 1, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What the runs of one method had used of a quantity on their way, where they shared processes."""
+
+    units: Units
+    steps: Sequence[Floats]
+    """[runs] of each: the steps at which it was read, rising."""
+    use: Sequence[Floats]
+    """[runs] of each: what it had used then, in the same order."""
+
+    def at(self, steps: Floats) -> Floats:
+        """[processes, steps] what runs of each had used on average; nan where none of them was looked at so early or
+        so late, or where it is 0 or not known."""
+        found = np.stack([self._run(i, steps) for i in range(len(self.units))])
+        there = np.isfinite(found)
+        total, count = (np.zeros((int(self.units.max()) + 1, len(steps))) for _ in range(2))
+        np.add.at(total, self.units, np.where(there, found, 0.0))
+        np.add.at(count, self.units, there)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / count
+        return np.where(mean > 0.0, mean, np.nan)
+
+    def _run(self, i: int, steps: Floats) -> Floats:
+        mine = self.steps[i]
+        if not len(mine):
+            return np.full(len(steps), np.nan)
+        near = (steps >= mine[0] * (1 - _NEAR)) & (steps <= mine[-1] * (1 + _NEAR))
+        return np.where(near, np.interp(steps, mine, self.use[i]), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,45 +66,44 @@ class Paces:
 
     units: Units
     pace: Floats
-    """[runs] what its process took for a step, the same for all of its runs."""
+    """[runs] what the run's process had used when the run was read, over what those of the method had on average."""
     variance: float
     """Of log pace between processes of one method, as `paces_of` estimates it from several methods."""
     freedom: int
     """Degrees of freedom of ``variance``; 0: nothing is known of it."""
-
-    def among(self, at: NDArray[np.intp]) -> Paces:
-        """Only these runs, in this order."""
-        return replace(self, units=linked(self.units[at]), pace=self.pace[at])
 
     def spread(self, costs: Floats) -> float:
         """Variance of the logarithm of the sum of costs [runs] that the paces alone cause, to first order."""
         return self.variance * float(((summed(costs, self.units) / costs.sum()) ** 2).sum())
 
 
-def paces_of(methods: Sequence[tuple[Units, ArrayLike, ArrayLike]]) -> list[Paces]:
-    """Paces of the processes of several methods, whose spread is taken to be the same in all of them.
+def paces_of(mine: Clocks, others: Sequence[Clocks], steps: ArrayLike, runs: ArrayLike | None = None) -> Paces:
+    """Paces of the processes of one method at the steps [runs] at which its runs were read; ``runs``: only these of
+    them, by their places in ``mine``.
 
-    Args:
-        methods: (units, use [runs] at the end of each run, steps [runs] until then) of each.
-
-    A process that used nothing, or whose runs got less than half as far on average as those of the method that got
-    furthest, has no pace: starting is no step, and what it takes would pass for slowness. It says nothing of the
-    spread, and its own runs have the geometric mean of the others' paces, which leaves their costs apart as they are.
+    A pace may change on the way, so each is taken until there. How far paces differ until there is taken to be the same
+    in all methods, and is estimated from all of them. A process that was not looked at near most of these steps, as one
+    that failed at its start, says nothing of the spread: what starting takes would pass for slowness. Runs of such a
+    process have the pace of the others.
     """
-    found, squares, freedom = [], 0.0, 0
-    for units, use, steps in methods:
-        used, made = summed(use, units), summed(steps, units)
-        far = made / np.bincount(units)
-        known = (used > 0) & (made > 0) & (far >= far.max() / 2)
-        pace = np.ones(len(used))
-        if known.any():
-            logs = np.log(used[known] / made[known])
-            squares += float(((logs - logs.mean()) ** 2).sum())
-            freedom += len(logs) - 1
-            pace[:] = np.exp(logs.mean())
-            pace[known] = used[known] / made[known]
-        found.append((units, pace[units]))
-    return [Paces(units, pace, squares / max(freedom, 1), freedom) for units, pace in found]
+    at = np.asarray(steps, np.float64)
+    units = mine.units if runs is None else mine.units[np.asarray(runs, np.intp)]
+    squares, freedom, pace = 0.0, 0, np.ones(len(at))
+    for clocks in (mine, *others):
+        used = clocks.at(at)
+        known = np.isfinite(used).mean(1) > 0.5
+        if not known.any():
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # steps near which no process was looked at
+            logs = np.log(used) - np.nanmean(np.log(used[known]), 0)
+            means = np.nanmean(logs[known], 1)
+        squares += float(((means - means.mean()) ** 2).sum())
+        freedom += int(known.sum()) - 1
+        if clocks is mine:
+            own = logs[units, np.arange(len(at))]
+            pace = np.exp(np.where(known[units] & np.isfinite(own), own, 0.0))
+    return Paces(linked(units), pace, squares / max(freedom, 1), freedom)
 
 
 def linked(*sides: ArrayLike) -> Units:
