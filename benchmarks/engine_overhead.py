@@ -165,10 +165,12 @@ def vars_of(quantiles: Any) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--case", default="")
+    parser.add_argument("--case", default="", help=f"part of a name: {'; '.join(CASES)}")
     parser.add_argument("--share", type=float, default=1.0, help="share of the steps")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if not any(given.case in name for name in CASES):
+        parser.error(f"--case {given.case!r} is part of none of: {'; '.join(CASES)}")
     torch.set_num_threads(1)
     results: dict[str, Any] = {"date": datetime.date.today().isoformat(), "torch": torch.__version__, "cases": {}}
     for name, case in CASES.items():

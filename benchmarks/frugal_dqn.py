@@ -103,6 +103,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         outcome = train(config, args.keep or Path(folder) / "run", reader, whole_process=True)
     first, last = reader.marks[0], reader.marks[-1]
+    if first.env_steps == last.env_steps:
+        sys.exit(
+            f"frugal_dqn: {args.steps} steps after the warmup were too few for two readings of the clocks; use more"
+        )
     steps, cpu_s, wall_s = last.env_steps - first.env_steps, last.cpu_s - first.cpu_s, last.wall_s - first.wall_s
     # a window is at least two seconds, so that the status lines themselves do not show in it
     windows, wall_windows, start = [], [], first
@@ -165,7 +169,15 @@ def main() -> int:
     parser.add_argument("--explorer", default="epsilon-greedy")
     parser.add_argument("--epsilon", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
-    print(json.dumps(measure(parser.parse_args())))
+    args = parser.parse_args()
+    if args.steps < 1:
+        parser.error(f"--steps is {args.steps}; it must be at least 1")
+    learning_starts = WORK["learning_starts"]
+    if args.warmup <= learning_starts:  # as for the peer: steps without updates would count as fast ones
+        parser.error(
+            f"--warmup is {args.warmup}; it must be above {learning_starts}, the step at which learning starts"
+        )
+    print(json.dumps(measure(args)))
     return 0
 
 

@@ -133,6 +133,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             run.close()
     if not (outcome.completed and window.closed):
         sys.exit(f"frugal_seed: the run ended before its {args.steps} steps were counted: {outcome.reason}")
+    if len(window.marks) < 2:
+        sys.exit(
+            f"frugal_seed: {args.steps} steps after the warmup were too few for two readings of the clocks; use more"
+        )
     counted = window.result()
     return {
         "peer": "frugalrl",

@@ -135,6 +135,8 @@ def main() -> int:
     parser.add_argument("--case", choices=("nature", "gpt"), action="append")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error(f"--rounds is {args.rounds}; quartiles need 2 or more")
     torch.set_num_threads(1)
     results = [compare(case, args.rounds) for case in args.case or ("nature", "gpt")]
     missed = False
@@ -157,6 +159,7 @@ def main() -> int:
         "results": results,
     }
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(record, indent=1) + "\n")
     return int(missed)
 

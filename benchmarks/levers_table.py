@@ -10,10 +10,10 @@ lever, on that cost and on the final score) and budget (what each cell used in a
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 import re
-import sys
 from pathlib import Path
 
 Rows = list[dict[str, str]]
@@ -133,4 +133,6 @@ def row(*cells: str) -> str:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
+    main(parser.parse_args().pages)

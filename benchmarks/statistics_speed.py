@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--improvement", choices=("score", "percentile"), default="score", help="interval (score)")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.draws < 100:
+        parser.error(f"--draws is {args.draws}; an interval needs 100 or more")
     rng = np.random.default_rng(0)
     scores = rng.lognormal(0.0, 1.0, (args.methods, args.seeds, args.tasks))
     cpu, wall = time.process_time(), time.perf_counter()

@@ -208,6 +208,8 @@ def main() -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16"), action="append")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error(f"--rounds is {args.rounds}; quartiles need 2 or more")
     torch.set_num_threads(1)
     results = [
         compare(case, precision, args.rounds)
@@ -230,6 +232,7 @@ def main() -> int:
         "results": results,
     }
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
