@@ -45,6 +45,7 @@ def main() -> None:
         "overhead_cpu_s": whole - runs,
         "overhead_share": (whole - runs) / runs,
     }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found))
 

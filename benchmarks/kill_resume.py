@@ -347,6 +347,7 @@ def main() -> int:
             "kills": [asdict(kill) | {"redone_steps": kill.redone_steps} for kill in kills],
             "runs": [asdict(result) | {"equal": result.equal} for result in checked],
         }
+        args.log.parent.mkdir(parents=True, exist_ok=True)
         args.log.write_text(json.dumps(document, indent=1) + "\n")
     print(f"{len(kills)} kills in {len(checked)} runs: {good} passed, {len(checked) - good} failed")
     return 0 if good == len(checked) else 1

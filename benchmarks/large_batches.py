@@ -114,6 +114,7 @@ def main() -> int:
     }  # fmt: skip
     print(json.dumps(document))
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 

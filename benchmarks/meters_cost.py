@@ -104,6 +104,7 @@ def main() -> int:
         "machine": machine(), "results": results,
     }  # fmt: skip
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 

@@ -84,6 +84,7 @@ def main() -> int:
     parser.add_argument("evidence", type=Path)
     parser.add_argument("images", type=Path)
     args = parser.parse_args()
+    args.images.mkdir(parents=True, exist_ok=True)
     for env, grid in read(args.evidence).items():
         if len({run["sampler"] for run in grid.all()}) > 1:
             figure_of(grid, args.images / f"{FIGURES[env]}.png")

@@ -118,6 +118,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "curve": curve,
         }
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(curve[-1]), flush=True)
 

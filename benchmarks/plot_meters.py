@@ -79,6 +79,7 @@ def main() -> int:
         axis.set_xlabel("agent steps")
     env = json.loads((args.run[0] / "config.json").read_text())
     figure.suptitle(f"{env['env']['id']}, {env['recipe']}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=110)
     print(args.out)
     return 0

@@ -294,6 +294,7 @@ def main() -> None:
     }
     print(tables(results))
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 

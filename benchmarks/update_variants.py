@@ -345,6 +345,7 @@ def main() -> int:
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, "machine": machine(),
             "variants": results, "failed": failed, "layers": layers, "target_forward_ms_per_32": sizes,
         }  # fmt: skip
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 

@@ -172,6 +172,7 @@ def main() -> None:
     }  # fmt: skip
     line = json.dumps(record)
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(line + "\n", encoding="utf-8")
     print(line)
 
