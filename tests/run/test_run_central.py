@@ -255,6 +255,19 @@ def test_rows_between_episodes_are_counted_once_where_sequences_overlap(tmp_path
     assert episodes <= between <= episodes + 4
 
 
+@pytest.mark.parametrize("config", [vtrace("CartPole-v1"), cartpole("budget.env_steps=600")], ids=["central", "inline"])
+def test_the_cpu_time_of_a_score_is_that_of_its_evaluation(config: RunConfig, tmp_path: Path) -> None:
+    """While a central run is evaluated its engine goes on until the queue is full: that is no part of the score."""
+    settings = ["evaluation.every_env_steps=200", "evaluation.episodes=4"]
+    if config.sampler.kind == "central":
+        settings.append("sampler.queue_batches=200")  # the engine has work for the whole evaluation
+    train(override(config, settings), tmp_path / "run", Silent())
+    lines = [line for line in RunFolder.open(tmp_path / "run").lines() if line["kind"] == "evaluation"]
+    charged = [0.0, *(line["costs"]["evaluation"]["cpu_s"] for line in lines)]
+    assert len(lines) >= 3
+    assert [line["score"]["cpu_s"] for line in lines] == pytest.approx(np.diff(charged).tolist())
+
+
 def test_rows_beyond_max_lag_are_masked(tmp_path: Path) -> None:
     """With many batches in the queue the newest weights are several updates ahead of what acted."""
     for most, share in (("None", (0.0, 0.0)), ("0", (0.5, 1.0))):

@@ -160,6 +160,10 @@ class LapTimer:
         self._cpu = cpu
         self._wall = wall
 
+    def cpu_s(self, role: str) -> float:
+        """CPU-seconds charged to ``role`` so far, taken or not."""
+        return self._slots[role][0]
+
     def take(self) -> dict[str, Cost]:
         """What was charged since the last ``take``: ``cpu_s`` and ``busy_s`` of each role that had a lap."""
         costs: dict[str, Cost] = {}

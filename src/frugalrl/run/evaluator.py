@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from frugalrl.cost.meters import LapTimer
 from frugalrl.envs import named_protocol
 from frugalrl.nets.gpu import grown
 from frugalrl.run.assemble import Build, acting_policy, forward_cost, plays_with
@@ -49,16 +50,24 @@ class Evaluator:
         episodes: int | None = None,
         seed: int | None = None,
         stop: Callable[[], bool] = lambda: False,
+        timer: LapTimer | None = None,
     ) -> tuple[Score | None, Cost]:
         """Score a snapshot; None when ``stop`` cut it short, so that it is done again later.
 
-        The cost holds native threads and counts, not the loop thread's own time.
+        The cost holds native threads and counts, not the calling thread's own time: that is a lap of its ``timer``.
+        Without one, ``cpu_s`` of the score is what the whole process used meanwhile.
         """
-        settings, before = self._config.evaluation, time.process_time()
+        settings = self._config.evaluation
+        before = time.process_time() if timer is None else timer.cpu_s("evaluation")
         score, cost = self._score(snapshot, episodes or self.episodes, settings.seed if seed is None else seed, stop)
+        if timer is None:
+            cpu_s = time.process_time() - before
+        else:  # an engine may sample in a thread of its own meanwhile, which the clock of the process counts
+            timer.lap("evaluation")
+            cpu_s = timer.cpu_s("evaluation") - before + (cost.cpu_s or 0.0)
         if score is None:
             return None, cost
-        self.last, self.last_step = replace(score, cpu_s=time.process_time() - before), env_steps
+        self.last, self.last_step = replace(score, cpu_s=cpu_s), env_steps
         while self.next_step <= env_steps:
             self.next_step += settings.every_env_steps
         return self.last, cost

@@ -286,11 +286,10 @@ class Run:
         return self._clock.read()
 
     def _evaluate(self, interrupt: Interrupt) -> None:
-        steps = self._counters.env_steps
+        steps, newest = self._counters.env_steps, self._parts.learner.snapshot()
         self._report("evaluating")
-        score, cost = self._evaluator.run(self._parts.learner.snapshot(), steps, stop=lambda: bool(interrupt))
+        score, cost = self._evaluator.run(newest, steps, stop=lambda: bool(interrupt), timer=self._timer)
         self._ledger.charge("evaluation", cost)
-        self._timer.lap("evaluation")
         if score is None:
             return
         line = tell.evaluation_line(steps, self._ledger, score)
