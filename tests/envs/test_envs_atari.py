@@ -87,6 +87,32 @@ def skipping():
     return gym.wrappers.MaxAndSkipObservation(gym.make("PongNoFrameskip-v4", frameskip=2), skip=3)
 
 
+class MaxAndSkipEnv(gym.Wrapper):
+    """In the place of that of Stable-Baselines3, CleanRL and others."""
+
+    def __init__(self, env, skip=4):
+        super().__init__(env)
+        self._skip = skip
+
+    def step(self, action):
+        for _ in range(self._skip):
+            answer = self.env.step(action)
+        return answer
+
+
+def wrapped_as_elsewhere():
+    return gym.wrappers.TimeLimit(MaxAndSkipEnv(gym.make("PongNoFrameskip-v4")), 500)
+
+
+def test_frames_of_a_wrapper_from_elsewhere_are_those_that_the_emulator_made():
+    env = make_env(f"{__name__}:wrapped_as_elsewhere", protocol=PROTOCOLS["plain"], num_rows=1, seed=0, training=True)
+    env.reset()
+    before = env.inner.unwrapped.ale.getFrameNumber()
+    for _ in range(10):
+        env.step(np.zeros(1, np.int64))
+    assert env.inner.unwrapped.ale.getFrameNumber() - before == 10 * env.spec.frames_per_step == 40
+
+
 def test_legacy_ids_skip_a_random_number_of_frames_and_are_refused():
     for env_id in ("Pong-v4", "Breakout-v0"):
         with pytest.raises(UserError, match=rf"{env_id} with frameskip=\(2, 5\): .* one number for all steps"):

@@ -17,8 +17,10 @@ from frugalrl.envs.lookup import Found
 from frugalrl.envs.protocols import Protocol
 from frugalrl.types import UserError
 
-_SKIPS = {"AtariPreprocessing": "frame_skip", "MaxAndSkipObservation": "_skip"}
-"""Gymnasium's wrappers that step the emulator several times, and where each keeps how often."""
+_SKIPS = {"AtariPreprocessing": "frame_skip"}
+"""Wrappers that step the emulator several times, and where each keeps how often; all others that are known to keep it
+as ``_skip``: Gymnasium's ``MaxAndSkipObservation``, ``MaxAndSkipEnv`` of Baselines, Stable-Baselines3, Tianshou and
+CleanRL."""
 
 
 def make_atari(
@@ -86,7 +88,8 @@ def frames_of(env: gym.Env[Any, Any], env_id: str) -> int:
         )
     layer = env
     while isinstance(layer, gym.Wrapper):
-        skip *= getattr(layer, _SKIPS.get(type(layer).__name__, ""), 1)
+        times = vars(layer).get(_SKIPS.get(type(layer).__name__, "_skip"), 1)
+        skip *= times if isinstance(times, int) and times > 1 else 1
         layer = layer.env
     return int(skip)
 
