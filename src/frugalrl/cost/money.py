@@ -20,9 +20,9 @@ def cost_so_far_eur(ledger: Ledger, machine: Machine, tables: Tables) -> float:
     """What the run has cost until now, for a stop rule: cheap enough to ask after every block.
 
     Rented machines: wall hours of all processes x the on-demand price. Own machines: wall hours x purchase per hour
-    of use, plus electricity at the watts of the profile with all cores busy, GPUs included (an upper estimate, so
-    that a budget is not overrun). Hours of earlier processes on another machine cost what that one does. Raises
-    :class:`UserError` when a machine has no price.
+    of use, plus electricity at the watts of the profile with all cores busy, GPUs included (an upper estimate). Hours
+    of earlier processes on another machine cost what that one does. Raises :class:`UserError` when a machine has no
+    price.
     """
     places = places_of(ledger, 0.0, ledger.wall_s(), machine, tables)
     return sum(place.wall_s / 3600 * _per_hour(place, tables) for place in places)

@@ -48,7 +48,8 @@ class EnvConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """When to update. A block is the agent steps between two rounds of updates, times the rows."""
+    """When to update. A block is the agent steps between two rounds of updates, times the rows, and with several rows
+    up to ``rows - 1`` more, as a row that is reset makes none."""
 
     warmup_env_steps: int = 1_000
     """Agent steps (not frames) before the first update; the prefill policy acts in them."""
