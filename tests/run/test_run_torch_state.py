@@ -138,6 +138,8 @@ def test_budgets_that_never_end_a_run_are_refused() -> None:
         BudgetConfig(hours=np.nan)
     with pytest.raises(ValueError, match=r"budget\.env_steps=2000\.5: must be a whole number"):
         BudgetConfig(env_steps=2000.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"budget\.env_steps=inf: must be a whole number"):
+        BudgetConfig(env_steps=np.inf)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"budget\.target_score=nan"):
         BudgetConfig(target_score=np.nan)
 

@@ -139,7 +139,7 @@ class BudgetConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"budget.{name}={value}: must be positive")
-        if self.env_steps is not None and self.env_steps != int(self.env_steps):
+        if self.env_steps is not None and self.env_steps % 1 != 0:  # the rest of infinity is NaN
             raise ValueError(f"budget.env_steps={self.env_steps}: must be a whole number")
         if self.target_score is not None and math.isnan(self.target_score):
             raise ValueError("budget.target_score=nan: no score ever reaches that")
