@@ -231,6 +231,33 @@ def test_files_of_the_working_folder_hide_nothing_of_python(
     assert set(outcomes(tmp_path / "study").values()) == {"completed"}
 
 
+LOUD = """
+import os
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+class Loud(CartPoleEnv):
+    def reset(self, **how):
+        os.write(1, b"3\\n" + bytes([255, 254]) + b"\\nno end of line ")
+        return super().reset(**how)
+gym.register("Loud-v0", Loud)
+"""
+
+
+def test_what_a_library_prints_past_python_is_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number ended the study with a traceback, a byte that is no UTF-8 made it wait for ever."""
+    (tmp_path / "loud_world.py").write_text(LOUD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["compare", "--env", "loud_world:Loud-v0", "--methods", "epsilon-greedy", "--seeds", "1", "--out", "study"]
+    few = ["--evaluations", "1", "--budget-steps", "80", "--quiet", "--set", *SMALL, "evaluation.episodes=1"]
+    command = [sys.executable, "-m", "frugalrl.cli", *words, *few]
+    done = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(outcomes(tmp_path / "study").values()) == {"completed"}
+    log = next((tmp_path / "study" / "logs").glob("*.log")).read_bytes()
+    assert b"3\n\xff\xfe\nno end of line " in log
+
+
 def test_damaged_records_are_repaired_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "study"
     words = [*BASE, "--methods", "epsilon-greedy", "--seeds", "2", "--budget-steps", "100", "--quiet"]

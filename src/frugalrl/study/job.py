@@ -99,6 +99,7 @@ def run_job(path: Path) -> int:
     """Do the job in this file; returns 0 when every cell completed, else 1."""
     job = Job.from_document(json.loads(path.read_text(encoding="utf-8")))
     stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library in C or a child process prints past sys.stdout
     end_with_parent()
     with redirect_stdout(sys.stderr):  # whatever an environment prints goes into the log
         return _do(job, Teller(stream, job.keys))

@@ -193,6 +193,7 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                errors="replace",
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the runs in order
             )
@@ -220,7 +221,7 @@ class Runner:
             told = json.loads(line)
         except ValueError:  # a line cut short by a kill
             return
-        p = self.view.cells.get(told.get("key"))
+        p = self.view.cells.get(str(told.get("key"))) if isinstance(told, dict) else None
         if p is not None:
             self._take(process, p, told)
 
