@@ -299,6 +299,24 @@ def test_a_seed_that_fails_leaves_the_others_alone(
     assert apart(short_alone[PAIR[0]], end_of(tmp_path / str(PAIR[0]))) == []
 
 
+def test_a_seed_whose_checkpoints_are_damaged_leaves_the_others_alone(
+    short_alone: Alone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All seeds had failed with the sentence of the one."""
+    at_round(monkeypatch, 60, lambda runs: die())
+    with pytest.raises(Killed):
+        stack(short(), tmp_path, PAIR)
+    monkeypatch.undo()
+    for file in (tmp_path / str(PAIR[0])).glob("checkpoints/*-step-*/state.json"):
+        file.write_text("cut short")
+    ends = resume_stacked([tmp_path / str(seed) for seed in PAIR])
+    assert [type(end) for end in ends] == [RunFailed, Outcome]
+    assert f"{PAIR[0]}/checkpoints holds no usable checkpoint" in str(ends[0])
+    assert not (tmp_path / str(PAIR[0]) / "bill.json").exists(), "it has not run"
+    differing = apart(short_alone[PAIR[1]], end_of(tmp_path / str(PAIR[1])))
+    assert [name for name in differing if name.split("/")[0] not in {"ledger", "bill"}] == []
+
+
 def test_the_replays_of_a_stack_need_memory_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[int] = []
 

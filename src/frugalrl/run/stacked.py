@@ -95,7 +95,9 @@ def resume_stacked(
         steps: list[int | None] = []
         for run, record in zip(stack.runs, records, strict=True):
             run.open(record)
-            steps.append(run.restore())
+            steps.append(stack.restore(run))
+            if steps[-1] is None:  # its checkpoints cannot be used; the others go on
+                continue
             if record.begun_with() not in (None, code_version()["source_sha256"]):
                 run.note("the code has changed since this run began, so it may not end like an uninterrupted run")
             at = {"env_steps": steps[-1], "evaluated": run.evaluated_at or 0}
@@ -134,6 +136,15 @@ class _Stack:
         for run in self.runs:
             run.close()
         self._reporter.close()
+
+    def restore(self, run: SeedRun) -> int | None:
+        """Agent step of its newest whole checkpoint; None where there is none, so that this seed has failed."""
+        try:
+            return run.restore()
+        except RunFailed as error:
+            self._ends[run.config.seed] = error
+            run.leave()
+            return None
 
     def play(self, resumed_at: Sequence[int | None]) -> list[Outcome | RunFailed]:
         """Run every seed to the end of its budget, to its failure or to a signal."""
