@@ -73,6 +73,13 @@ def test_a_method_that_cannot_be_built_is_named(method: Method, said: str) -> No
     assert said in str(error.value)
 
 
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    """It was found at the start of its first run, when the folder of the study was taken."""
+    long = "counteractive+" + "+".join(f"explore.epsilon.start=0.{n:09}" for n in range(6))
+    with pytest.raises(UserError, match="too long for the name of a file; give the method a short name"):
+        cells(study(methods=(Method(name=long),), baseline=long))
+
+
 def test_two_names_that_give_one_folder_are_refused() -> None:
     with pytest.raises(UserError, match="would share the folder"):
         cells(study(methods=(Method(name="a b"), Method(name="a/b")), baseline="a b"))

@@ -231,6 +231,27 @@ def test_files_of_the_working_folder_hide_nothing_of_python(
     assert set(outcomes(tmp_path / "study").values()) == {"completed"}
 
 
+def test_each_process_is_told_what_it_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files of jobs had one name: one run was made twice, the other never."""
+    ids = "for name in ('Grid', 'Grid_a'):\n    gym.register(name, 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    (tmp_path / "two_worlds.py").write_text(f"import gymnasium as gym\n{ids}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["compare", "--env", "two_worlds:Grid", "two_worlds:Grid_a", "--seeds", "1", "--out", "study"]
+    words += [
+        "--methods",
+        "b=epsilon-greedy",
+        "a_b=counteractive",
+        "--processes",
+        "4",
+        "--budget-steps",
+        "80",
+        "--quiet",
+    ]
+    assert main([*words, "--evaluations", "1", "--set", *SMALL, "evaluation.episodes=1"]) == 0
+    assert list(outcomes(tmp_path / "study").values()) == ["completed"] * 4
+
+
 LOUD = """
 import os
 import gymnasium as gym

@@ -19,6 +19,8 @@ from frugalrl.study.sampler_words import read_sampler
 from frugalrl.types import UserError
 
 CADENCE = "evaluation.every_env_steps"
+_LONGEST = 200
+"""Characters of an environment's and a method's name, together: a file name may have 255."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +144,11 @@ def cells(study: Study) -> tuple[Cell, ...]:
     )
     paths: dict[Path, Cell] = {}
     for cell in found:
+        if len(safe(cell.env)) + len(safe(cell.method)) > _LONGEST:
+            raise UserError(
+                f"{cell.method!r} on {cell.env!r} is too long for the name of a file; give the method a short name, as "
+                f"in mine=counteractive+..."
+            )
         other = paths.setdefault(cell.path, cell)
         if other is not cell:
             raise UserError(

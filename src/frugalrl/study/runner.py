@@ -176,7 +176,8 @@ class Runner:
     def _start(self, cells: tuple[Cell, ...]) -> None:
         logs = self._folder.path / "logs"
         logs.mkdir(exist_ok=True)
-        name = cells[0].key.replace("/", "_") + ("" if len(cells) == 1 else f"-and-{len(cells) - 1}-more")
+        # a character that no name has: joined by "_", methods a_b on Grid and b on Grid_a would share a file
+        name = cells[0].key.replace("/", "@") + ("" if len(cells) == 1 else f"-and-{len(cells) - 1}-more")
         job = Job(
             keys=tuple(c.key for c in cells),
             configs=tuple(c.config for c in cells),
