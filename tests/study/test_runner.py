@@ -60,6 +60,31 @@ def test_failures_are_kept_and_finished_runs_are_not_repeated(
     assert "name all that it has and what is new" in capsys.readouterr().err
 
 
+def test_a_failed_run_that_was_ended_by_hand_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason of a failure says `frugal resume`; after it the study still called that run failed, with exit code 1."""
+    made = "import gymnasium as gym\nfrom gymnasium.envs.classic_control import CartPoleEnv\nfrom pathlib import Path\n"
+    made += "class Frail(CartPoleEnv):\n    def step(self, action):\n        if Path('broken').exists():\n"
+    made += (
+        "            raise ValueError('broken')\n        return super().step(action)\ngym.register('Frail-v0', Frail)\n"
+    )
+    (tmp_path / "frail_world.py").write_text(made)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["compare", "--env", "frail_world:Frail-v0", "--methods", "epsilon-greedy", "--evaluations", "1"]
+    words += ["--budget-steps", "80", "--quiet", "--out", "study", "--set", *SMALL, "evaluation.episodes=1"]
+    assert main([*words, "--seeds", "1"]) == 0
+    (tmp_path / "broken").touch()
+    assert main([*words, "--seeds", "2", "--resume"]) == 1
+    (tmp_path / "broken").unlink()
+    (failed,) = [run for run in find_runs(["study"]) if read_run(run).outcome == "failed"]
+    assert main(["resume", str(failed), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--out", "study", "--resume", "--quiet"]) == 0
+    assert "failed" not in capsys.readouterr().err
+
+
 def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "study"
     assert main(["compare", "--methods", "epsilon-greedy", "a=ucb", "--out", str(out)]) == 2

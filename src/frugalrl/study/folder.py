@@ -79,9 +79,12 @@ class StudyFolder:
         if (path / FAILURES).exists():
             failures = read_json(path / FAILURES)
             try:
-                found._failures = {key: Failure(f["reason"], f["killed"]) for key, f in failures.items()}
+                read = {key: Failure(f["reason"], f["killed"]) for key, f in failures.items()}
             except (TypeError, KeyError, AttributeError):
                 raise UserError(f"{path / FAILURES} is damaged; delete it to run the failed cells again") from None
+            # `frugal resume`, as the reason advises, may have ended a run since then
+            done = {cell.key for cell in found.cells if cell.key in read and found.finished(cell)}
+            found._failures = {key: failure for key, failure in read.items() if key not in done}
         return found
 
     def _write(self, command: Sequence[str]) -> None:
