@@ -18,6 +18,7 @@ from rich.console import Console
 
 from frugalrl.cli import main
 from frugalrl.report.records import find_runs, read_run
+from frugalrl.run.record import Progress
 
 SMALL = ("schedule.warmup_env_steps=64", "evaluation.episodes=2", "net.hidden_units=16", "agent.batch_size=16")
 BASE = ["compare", "--env", "frugalrl/Catch-v0", "--evaluations", "2", "--set", *SMALL]
@@ -63,7 +64,7 @@ def test_failures_are_kept_and_finished_runs_are_not_repeated(
 def test_a_failed_run_that_was_ended_by_hand_has_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The reason of a failure says `frugal resume`; after it the study still called that run failed, with exit code 1."""
+    """The reason of a failure says `frugal resume`; the study called that run failed after it, too, with 1."""
     made = "import gymnasium as gym\nfrom gymnasium.envs.classic_control import CartPoleEnv\nfrom pathlib import Path\n"
     made += "class Frail(CartPoleEnv):\n    def step(self, action):\n        if Path('broken').exists():\n"
     made += (
@@ -83,6 +84,23 @@ def test_a_failed_run_that_was_ended_by_hand_has_not_failed(
     capsys.readouterr()
     assert main(["compare", "--out", "study", "--resume", "--quiet"]) == 0
     assert "failed" not in capsys.readouterr().err
+
+
+def test_a_study_that_another_process_runs_stays_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that was refused had put its methods into study.json."""
+    out = tmp_path / "study"
+    words = [*BASE, "--budget-steps", "100", "--out", str(out), "--quiet", "--seeds", "1", "--methods"]
+    assert main([*words, "epsilon-greedy"]) == 0
+    before = (out / "study.json").read_bytes()
+    other = Progress(out / "lock.bin")
+    assert main([*words, "epsilon-greedy", "counteractive", "--resume"]) == 2
+    assert "another process is working" in capsys.readouterr().err
+    assert (out / "study.json").read_bytes() == before
+    other.close()
+    assert main([*words, "epsilon-greedy", "counteractive", "--resume"]) == 0
+    assert [method["name"] for method in json.loads((out / "study.json").read_text())["methods"]][1:] == [
+        "counteractive"
+    ]
 
 
 def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

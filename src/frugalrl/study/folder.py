@@ -14,9 +14,9 @@ from frugalrl.run.record import Progress, RunFolder, code_version, read_json, wr
 from frugalrl.study.job import check_same
 from frugalrl.study.matrix import Cell, Study, cells
 from frugalrl.study.study_file import from_document, to_document
-from frugalrl.types import UserError
+from frugalrl.types import RunFailed, UserError
 
-STUDY, FAILURES = "study.json", "failures.json"
+STUDY, FAILURES, LOCK = "study.json", "failures.json", "lock.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class StudyFolder:
         self.study = study
         self.cells = cells(study)
         self._failures: dict[str, Failure] = {}
+        self._changed_by: tuple[str, ...] | None = None
+        """The command that study.json does not know of yet."""
 
     @classmethod
     def create(cls, path: Path, study: Study, command: Sequence[str]) -> StudyFolder:
@@ -48,11 +50,18 @@ class StudyFolder:
         found.try_out()
         try:
             path.mkdir(parents=True, exist_ok=True)
+            (path / LOCK).touch(exist_ok=False)  # of processes that found the folder empty, one gets it
         except OSError as error:
+            if path.is_dir() and isinstance(error, FileExistsError):
+                raise UserError(f"the study folder {path} was just taken by another process; choose another") from None
             raise UserError(
                 f"the study folder {path} cannot be made ({error.strerror}); choose another --out"
             ) from error
-        found._write(command)
+        try:
+            found._write(command)
+        except RunFailed:  # else the folder counts as used
+            (path / LOCK).unlink(missing_ok=True)
+            raise
         return found
 
     @classmethod
@@ -75,17 +84,21 @@ class StudyFolder:
             check_same(cell.config, mine[cell.key].config, path / cell.path)
         if study is not None:
             found.try_out()
-            found._write(command)
-        if (path / FAILURES).exists():
-            failures = read_json(path / FAILURES)
-            try:
-                read = {key: Failure(f["reason"], f["killed"]) for key, f in failures.items()}
-            except (TypeError, KeyError, AttributeError):
-                raise UserError(f"{path / FAILURES} is damaged; delete it to run the failed cells again") from None
-            # `frugal resume`, as the reason advises, may have ended a run since then
-            done = {cell.key for cell in found.cells if cell.key in read and found.finished(cell)}
-            found._failures = {key: failure for key, failure in read.items() if key not in done}
+            found._changed_by = tuple(command)
+        found._read_failures()
         return found
+
+    def _read_failures(self) -> None:
+        if not (self.path / FAILURES).exists():
+            return
+        failures = read_json(self.path / FAILURES)
+        try:
+            read = {key: Failure(f["reason"], f["killed"]) for key, f in failures.items()}
+        except (TypeError, KeyError, AttributeError):
+            raise UserError(f"{self.path / FAILURES} is damaged; delete it to run the failed cells again") from None
+        # `frugal resume`, as the reason advises, may have ended a run since then
+        done = {cell.key for cell in self.cells if cell.key in read and self.finished(cell)}
+        self._failures = {key: failure for key, failure in read.items() if key not in done}
 
     def _write(self, command: Sequence[str]) -> None:
         write_json(self.path / STUDY, {**to_document(self.study), "command": list(command), "code": code_version()})
@@ -105,8 +118,16 @@ class StudyFolder:
                 raise UserError(f"method {cell.method!r} on {cell.env}: {error}") from error
 
     def lock(self) -> Progress:
-        """Held while the study runs. Raises UserError when another process runs it."""
-        return Progress(self.path / "lock.bin")
+        """Held while the study runs; what was added is written down. Raises UserError when another process runs it."""
+        held = Progress(self.path / LOCK)
+        try:
+            if self._changed_by is not None:  # not before: a command that is refused changes nothing for the other
+                self._write(self._changed_by)
+            self._read_failures()
+        except BaseException:
+            held.close()
+            raise
+        return held
 
     def finished(self, cell: Cell) -> bool:
         """Whether the cell's run used its whole budget, and has a bill that can be read: going on makes a new one."""
