@@ -39,6 +39,24 @@ def test_a_new_folder_holds_configuration_and_machine(tmp_path: Path) -> None:
     assert RunFolder.open(folder.path).config() == CONFIG
 
 
+def test_a_folder_that_died_while_it_was_made_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With config.json alone it was gone on with, and `compare` ended at its end for want of machine.json."""
+    written: list[str] = []
+
+    def write_one(path: Path, document: object) -> None:
+        if written:
+            raise SystemExit
+        written.append(path.name)
+        write_json(path, document)
+
+    monkeypatch.setattr("frugalrl.run.record.write_json", write_one)
+    with pytest.raises(SystemExit):
+        RunFolder.create(tmp_path / "run", CONFIG, {"machine": "m"})
+    assert written
+    with pytest.raises(UserError, match=r"it has no config\.json"):
+        RunFolder.open(tmp_path / "run")
+
+
 def test_an_empty_folder_can_be_used(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path, CONFIG, {}).config() == CONFIG
 

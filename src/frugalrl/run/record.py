@@ -175,8 +175,8 @@ class RunFolder:
             except FileExistsError:
                 raise UserError(f"the run folder {called} was just taken by another process; choose another") from None
             mine = True
-            write_json(path / "config.json", to_dict(config))
             write_json(path / "machine.json", dict(machine))
+            write_json(path / "config.json", to_dict(config))  # last: what has it is a run, and a run has both
         except (OSError, RunFailed) as error:
             for name in ("config.json", "machine.json", PROGRESS) if mine else ():  # else the folder counts as used
                 with suppress(OSError):
