@@ -227,6 +227,16 @@ def test_a_study_file_with_a_mistake(tmp_path: Path, text: str, said: str) -> No
     assert str(path) in str(error.value)
 
 
+def test_evaluations_of_a_study_file_need_a_step_budget(tmp_path: Path) -> None:
+    """They were made every 10,000 steps of the recipe, without a word."""
+    body = 'envs = ["CartPole-v1"]\n[set]\nbudget.hours = 0.1\nbudget.env_steps = "null"\n[method.epsilon-greedy]\n'
+    (tmp_path / "study.toml").write_text(body)
+    assert read_study(tmp_path / "study.toml").evaluations == 20
+    (tmp_path / "study.toml").write_text(f"evaluations = 4\n{body}")
+    with pytest.raises(UserError, match="4 evaluations cannot be spread over it"):
+        read_study(tmp_path / "study.toml")
+
+
 def test_a_study_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no study file"):
         read_study(tmp_path / "no.toml")

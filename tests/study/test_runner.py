@@ -117,6 +117,10 @@ def test_a_method_that_cannot_run_costs_nothing(tmp_path: Path, capsys: pytest.C
         (("--against", "nowhere.csv"), "there is no file nowhere.csv"),
         (("--prices", "nowhere.toml"), "there is no such price file"),
         (("--set", "machine=my-desktop"), "unknown machine 'my-desktop'"),
+        (
+            ("--evaluations", "4", "--set", "budget.hours=0.01", "budget.env_steps=null"),
+            "has no budget.env_steps, so 4 evaluations cannot be spread over it",
+        ),
     ],
 )
 def test_a_mistake_is_said_before_the_runs(

@@ -148,7 +148,7 @@ def _read_files(args: arguments.Compare) -> tuple[Path | None, Tables, tuple[Anc
 
 def _study(args: arguments.Compare) -> Study | None:
     """The study that is asked for; None when only a folder is named to go on with."""
-    from frugalrl.study.matrix import refuse_unused_settings
+    from frugalrl.study.matrix import refuse_evaluations, refuse_unused_settings
     from frugalrl.study.study_file import read_study
 
     flags = _flags(args)
@@ -158,6 +158,8 @@ def _study(args: arguments.Compare) -> Study | None:
         return None
     study = _from_flags(args) if args.study is None else read_study(args.study)
     refuse_unused_settings(study)
+    if args.evaluations is not None:
+        refuse_evaluations(study)
     return study
 
 

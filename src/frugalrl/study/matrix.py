@@ -174,6 +174,17 @@ def refuse_unused_settings(study: Study) -> None:
             raise UserError(f"method {method.name!r}: {error}") from error
 
 
+def refuse_evaluations(study: Study) -> None:
+    """Raises UserError where a number of evaluations was asked for and a run has no step budget to spread them over."""
+    for env in study.envs:
+        for method in study.methods:
+            if _config(study, method, env, study.seeds[0]).budget.env_steps is None:
+                raise UserError(
+                    f"method {method.name!r} has no budget.env_steps, so {study.evaluations} evaluations cannot be "
+                    f"spread over it; leave evaluations out and set {CADENCE}"
+                )
+
+
 def _config(study: Study, method: Method, env: str, seed: int) -> RunConfig:
     settings = (*study.set, *method.set)
     try:

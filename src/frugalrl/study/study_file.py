@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalrl.run.config_io import hint
-from frugalrl.study.matrix import Method, Study, seeds_of
+from frugalrl.study.matrix import Method, Study, refuse_evaluations, seeds_of
 from frugalrl.study.suites import DEFAULT_ENV, suite_study
 from frugalrl.types import UserError
 
@@ -54,7 +54,10 @@ def read_study(path: Path) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     try:
-        return _study(document)
+        study = _study(document)
+        if "evaluations" in document:
+            refuse_evaluations(study)
+        return study
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
