@@ -49,10 +49,14 @@ def test_train_resume_eval_bill(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_signal_before_a_run_is_under_way_is_said(tmp_path: Path, name: str) -> None:
     """It ended with 143 and no word, and a supervisor that goes by the documented codes took it for something else."""
     code = "import os, signal\nfrom frugalrl.cli import app, main\n"
+    # in the place of whatever the process that started the tests ignores, such as nohup's SIGHUP
+    fresh = f"import signal\nsignal.signal(signal.{name}, signal.SIG_DFL)\n"
     code += f"app.main = lambda argv: os.kill(os.getpid(), signal.{name}) or 0\nmain()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", fresh + code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"frugal: error: ended by {name}\n")
-    ignored = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code  # as nohup does
+    ignored = fresh + "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code  # as nohup does
     done = subprocess.run([sys.executable, "-c", ignored], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == (1 if name == "SIGTERM" else 0)
 
