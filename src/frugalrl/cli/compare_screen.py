@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -12,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from frugalrl.cli.errors import forget_stdout
-from frugalrl.cli.plain import say_unread
+from frugalrl.cli.plain import Outlet
 from frugalrl.cli.words import duration, short
 from frugalrl.report.numbers import count
 
@@ -66,7 +64,7 @@ class Lines:
         self._stream, self._folder, self._quiet = stream, folder, quiet
         self.interval_s = 30.0
         self._begun = False
-        self._open = True
+        self._outlet = Outlet("study", str(folder.path), on_stdout=stream is sys.stdout)
 
     def show(self, view: View) -> None:
         if self._quiet:
@@ -87,15 +85,8 @@ class Lines:
     def close(self) -> None: ...
 
     def _write(self, line: str) -> None:
-        if not self._open:
-            return
-        try:
-            print(line, file=self._stream, flush=True)
-        except OSError as error:  # an error here would cost all runs what they did since their last checkpoint
-            self._open = False
-            if self._stream is sys.stdout:
-                forget_stdout()
-                say_unread(error, str(self._folder.path), what="study")
+        # an error here would cost all runs what they did since their last checkpoint
+        self._outlet.show(lambda: print(line, file=self._stream, flush=True))
 
 
 class MatrixScreen:
@@ -109,8 +100,8 @@ class MatrixScreen:
     def __init__(self, console: Console, folder: StudyFolder) -> None:
         self._console, self._folder = console, folder
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self._outlet = Outlet("study", str(folder.path))
         self._on = False
-        self._gone = False
         self._before: dict[str, float] = {}
         """Final scores of cells that an earlier session has finished."""
 
@@ -119,9 +110,9 @@ class MatrixScreen:
             self._on = True
             self.look_back(view)
             self._print(headline(self._folder, view), "bold")
-            self._draw(self._live.start)
+            self._outlet.show(self._live.start)
         shown = self.render(view)
-        self._draw(lambda: self._live.update(shown, refresh=True))
+        self._outlet.show(lambda: self._live.update(shown, refresh=True))
 
     def ended(self, progressing: Progressing, reason: str) -> None:
         if progressing.ended == "failed":
@@ -133,21 +124,10 @@ class MatrixScreen:
     def close(self) -> None:
         if self._on:
             self._on = False
-            self._draw(self._live.stop)
+            self._outlet.show(self._live.stop)
 
     def _print(self, line: str, style: str) -> None:
-        self._draw(lambda: self._console.print(line, style=style, highlight=False, markup=False))
-
-    def _draw(self, draw: Callable[[], None]) -> None:
-        """The runs are worth more than their screen: a terminal that is gone is not drawn on any more."""
-        if self._gone:
-            return
-        try:
-            draw()
-        except OSError as error:
-            self._gone = True
-            forget_stdout()
-            say_unread(error, str(self._folder.path), what="study")
+        self._outlet.show(lambda: self._console.print(line, style=style, highlight=False, markup=False))
 
     def look_back(self, view: View) -> None:
         """Read what was there before; once, as it does not change."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -19,6 +20,33 @@ SHOWN = ("loss", "entropy", "td_mean", "td_abs", "q_mean", "support_clipped", "l
 """Metrics with a place on a line; ``metrics.jsonl`` has all."""
 
 
+class Outlet:
+    """What is shown of a run or a study, for as long as it can be: hours of training are worth more than a reader who
+    left, a terminal that is gone or the full disk of a log."""
+
+    def __init__(self, what: str, folder: str = "", *, on_stdout: bool = True) -> None:
+        self.folder = folder
+        self._what, self._on_stdout, self._open = what, on_stdout, True
+
+    def show(self, draw: Callable[[], object]) -> None:
+        """Write or draw something; the first time that this fails is the last."""
+        if not self._open:
+            return
+        try:
+            draw()
+        except OSError as error:
+            self._open = False
+            if self._on_stdout:
+                forget_stdout()
+                self._say(error)
+
+    def _say(self, error: OSError) -> None:
+        gone = isinstance(error, BrokenPipeError)
+        why = "nobody reads stdout any more" if gone else f"stdout: {error.strerror or error}"
+        with suppress(OSError):
+            print(f"frugal: {why}; the {self._what} goes on in {self.folder}", file=sys.stderr)
+
+
 class Plain:
     """A line every ten seconds, one after each evaluation, one for each note."""
 
@@ -26,8 +54,7 @@ class Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._open = True
-        self._folder = ""
+        self._outlet = Outlet("run", on_stdout=stream is sys.stdout)
         self._early: list[str] | None = []
         """Notes made before the start: the first line comes first."""
 
@@ -50,7 +77,7 @@ class Plain:
         self._say_early()  # the run did not even start
 
     def _begin(self, header: Header, *more: str) -> None:
-        self._folder = header.folder
+        self._outlet.folder = header.folder
         for line in (first_line(header), *more):
             self._write(line)
         self._say_early()
@@ -61,22 +88,7 @@ class Plain:
             self.note(text)
 
     def _write(self, line: str) -> None:
-        if not self._open:
-            return
-        try:
-            print(line, file=self._stream, flush=True)
-        except OSError as error:  # hours of training are worth more than the reader who left, or the log's full disk
-            self._open = False
-            if self._stream is sys.stdout:
-                forget_stdout()
-                say_unread(error, self._folder)
-
-
-def say_unread(error: OSError, folder: str, *, what: str = "run") -> None:
-    """Stdout cannot be written any more: the run, or the study, goes on without it."""
-    why = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else f"stdout: {error.strerror or error}"
-    with suppress(OSError):
-        print(f"frugal: {why}; the {what} goes on in {folder}", file=sys.stderr)
+        self._outlet.show(lambda: print(line, file=self._stream, flush=True))
 
 
 class Quiet(Plain):

@@ -6,7 +6,7 @@ shows them below each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.box import ROUNDED
@@ -16,8 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from frugalrl.cli.errors import forget_stdout
-from frugalrl.cli.plain import say_unread
+from frugalrl.cli.plain import Outlet
 from frugalrl.cli.stage_panel import STAGES_TITLE, central, stage_lines
 from frugalrl.cli.widgets import DIM, bar, columns, facts
 from frugalrl.cli.words import count, duration, episodes, euros, first_line, interval, second_line, short
@@ -59,9 +58,9 @@ class Screen:
         self._last: Status | None = None
         self._seconds: dict[str, float] = {}
         self._speed: float | None = None
-        self._budget = self._folder = ""
+        self._budget = ""
+        self._outlet = Outlet("run")
         self._on = False
-        self._gone = False
         self._early: list[str] | None = []
         """Notes made before the start: the first line comes first."""
 
@@ -71,11 +70,11 @@ class Screen:
         return 1.0 if self._last is None or self._last.wall_s < 60 else 2.0
 
     def start(self, header: Header) -> None:
-        self._budget, self._folder = header.budget, header.folder
+        self._budget, self._outlet.folder = header.budget, header.folder
         self._print(first_line(header), "bold")
         self._print(second_line(header), DIM)
         self._say_early()
-        self._show(self._live.start)
+        self._outlet.show(self._live.start)
         self._on = True
 
     def status(self, status: Status) -> None:
@@ -97,7 +96,7 @@ class Screen:
         self._say_early()  # the run did not even start
         if self._on:
             self._on = False
-            self._show(self._live.stop)
+            self._outlet.show(self._live.stop)
 
     def _say_early(self) -> None:
         early, self._early = self._early, None
@@ -107,21 +106,10 @@ class Screen:
     def _draw(self) -> None:
         if self._last is not None and self._on:
             panel = self.render(self._last)
-            self._show(lambda: self._live.update(panel, refresh=True))
+            self._outlet.show(lambda: self._live.update(panel, refresh=True))
 
     def _print(self, line: str, style: str) -> None:
-        self._show(lambda: self._console.print(line, style=style, highlight=False, markup=False))
-
-    def _show(self, draw: Callable[[], None]) -> None:
-        """The run is worth more than its screen: a terminal that is gone is not drawn on any more."""
-        if self._gone:
-            return
-        try:
-            draw()
-        except OSError as error:
-            self._gone = True
-            forget_stdout()
-            say_unread(error, self._folder)
+        self._outlet.show(lambda: self._console.print(line, style=style, highlight=False, markup=False))
 
     def _follow(self, status: Status) -> None:
         """Add up seconds by role, so that bars show the session and do not jump; smooth the speed."""

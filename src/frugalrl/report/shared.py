@@ -9,7 +9,7 @@ is the unit. Steps, updates, FLOPs and scores are counted for each seed and stay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Processes:
     """[runs] of each: its evaluations, and its end."""
     others: tuple[Processes, ...] = ()
     """Of the other methods on this environment whose runs shared processes."""
+    known: dict[Quantity, list[stats.Clocks]] = field(default_factory=dict, compare=False, repr=False)
+    """`clocks` of quantities that were asked for; each is asked for by every target, and by every ratio to it."""
 
     def clocks(self, use: Callable[[Point], float | None]) -> list[stats.Clocks]:
         """Of this method, then of the others, in one quantity."""
@@ -69,7 +71,9 @@ def paces_in(
     quantity is counted for each of them."""
     if processes is None or quantity in COUNTS:
         return None
-    mine, *others = processes.clocks(lambda point: used_at(point, rates)[quantity])
+    if quantity not in processes.known:
+        processes.known[quantity] = processes.clocks(lambda point: used_at(point, rates)[quantity])
+    mine, *others = processes.known[quantity]
     return stats.paces_of(mine, others, [point.env_steps for point in read], at)
 
 
@@ -80,7 +84,7 @@ def processes_of(runs: Mapping[str, Sequence[RunRecord]]) -> dict[str, Processes
         units = units_of(mine)
         if units is not None:
             found[method] = Processes(units, tuple(_course(run) for run in mine))
-    return {m: replace(p, others=tuple(o for n, o in found.items() if n != m)) for m, p in found.items()}
+    return {m: Processes(p.units, p.points, tuple(o for n, o in found.items() if n != m)) for m, p in found.items()}
 
 
 def _course(run: RunRecord) -> tuple[Point, ...]:
