@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -64,7 +63,7 @@ class Lines:
         self._stream, self._folder, self._quiet = stream, folder, quiet
         self.interval_s = 30.0
         self._begun = False
-        self._outlet = Outlet("study", str(folder.path), on_stdout=stream is sys.stdout)
+        self._outlet = Outlet("study", str(folder.path), stream=stream)
 
     def show(self, view: View) -> None:
         if self._quiet:

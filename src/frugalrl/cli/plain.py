@@ -24,9 +24,10 @@ class Outlet:
     """What is shown of a run or a study, for as long as it can be: hours of training are worth more than a reader who
     left, a terminal that is gone or the full disk of a log."""
 
-    def __init__(self, what: str, folder: str = "", *, on_stdout: bool = True) -> None:
+    def __init__(self, what: str, folder: str = "", *, stream: TextIO | None = None) -> None:
+        """``stream``: where it is written; None: stdout."""
         self.folder = folder
-        self._what, self._on_stdout, self._open = what, on_stdout, True
+        self._what, self._stream, self._open = what, stream, True
 
     def show(self, draw: Callable[[], object]) -> None:
         """Write or draw something; the first time that this fails is the last."""
@@ -36,7 +37,7 @@ class Outlet:
             draw()
         except OSError as error:
             self._open = False
-            if self._on_stdout:
+            if self._stream in (None, sys.stdout):
                 forget_stdout()
                 self._say(error)
 
@@ -54,7 +55,7 @@ class Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._outlet = Outlet("run", on_stdout=stream is sys.stdout)
+        self._outlet = Outlet("run", stream=stream)
         self._early: list[str] | None = []
         """Notes made before the start: the first line comes first."""
 
